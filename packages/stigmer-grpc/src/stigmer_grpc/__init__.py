@@ -1,0 +1,1 @@
+"""gRPC servers and clients from a descriptor set: life cycle, interceptors, typed errors, health, reflection and an in-process channel."""

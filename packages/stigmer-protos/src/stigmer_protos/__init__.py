@@ -1,0 +1,1 @@
+"""The Stigmer API contract: typed messages, service table and descriptor set."""

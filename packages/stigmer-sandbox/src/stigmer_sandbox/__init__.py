@@ -1,0 +1,1 @@
+"""Reaching untrusted addresses and running untrusted commands behind one port."""

@@ -1,0 +1,1 @@
+"""The Stigmer API server: resources, commands, queries, streams and the engine client."""

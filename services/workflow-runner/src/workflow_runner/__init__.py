@@ -1,0 +1,1 @@
+"""A Temporal worker that interprets the Open Workflow DSL."""
