@@ -1,0 +1,239 @@
+"""The resource store as its users see it: values, verbs and guarantees, and no word of SQL.
+
+Above it stands any service that keeps versioned, named documents; below it stand the adapters
+(`MemoryStore`, `SqliteStore`). It knows nothing of what a document means: the owner of a kind says, in a
+`KindSchema`, whether its slug names it and which paths of its JSON are indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindSchema:
+    """What the store must know of one kind of resource."""
+
+    kind: str
+    """The kind's name, such as `workflow_execution`."""
+    named: bool = True
+    """Whether (kind, org_id, slug) is unique. Where it is not, slugs may repeat and `find` returns the newest."""
+    indexes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Index name to the JSON path of a scalar, such as `{"workflow_id": "$.spec.workflowId"}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One resource as stored. The store never changes `data` or `wire`."""
+
+    kind: str
+    id: str
+    org_id: str = ""
+    project_id: str = ""
+    slug: str = ""
+    data: str
+    """The document: JSON text, the truth that history, indexes and people read."""
+    wire: bytes | None = None
+    """The same document in the caller's own encoding, kept so that a read need not parse JSON; None: not kept."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    version: int = 0
+    """Counts the writes of this resource from 1. Set by the store; ignored by `save`."""
+    updated_at: datetime | None = None
+    """UTC, set by the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Asks `save` to keep the saved document in the resource's history."""
+
+    event: str = "updated"
+    """created, updated, rolled_back …"""
+    tag: str = ""
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """A document as it once was."""
+
+    kind: str
+    id: str
+    version: int
+    data: str
+    wire: bytes | None
+    event: str
+    tag: str
+    hash: str
+    archived_at: datetime
+
+
+class Operation(Enum):
+    """What a change did."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One committed write. `sequence` rises by commit order and has no gaps within a store's life."""
+
+    sequence: int
+    operation: Operation
+    kind: str
+    id: str
+    org_id: str
+    slug: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which records of one kind to list, and which page of them. Every filter given must hold."""
+
+    kind: str
+    org_id: str | None = None
+    project_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    where: Mapping[str, str | int | bool | Sequence[str]] = field(default_factory=dict[str, "str | int | bool | Sequence[str]"])
+    """Index name (of the kind's schema) to the value it must equal, or to several of which it must equal one."""
+    text: str = ""
+    """Case-insensitive part of the slug or of `$.metadata.name`."""
+    newest_first: bool = True
+    """Order by creation (ties by id), newest or oldest first."""
+    limit: int = 100
+    cursor: str = ""
+    """`Page.next_cursor` of the page before; pages neither repeat nor skip a record that exists throughout."""
+    count: bool = False
+    """Whether to count all matches (`Page.total`); costs a scan of the matching index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A run of records, and where the next one starts."""
+
+    records: tuple[Record, ...]
+    next_cursor: str = ""
+    """Empty on the last page."""
+    total: int | None = None
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What can be read inside a transaction; the same verbs as the store's, at once and consistent."""
+
+    def get(self, kind: str, id: str) -> Record:
+        """Return the record. Raises: NotFoundError."""
+        ...
+
+    def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """Return the record with this slug; `org_id=None` looks in every organization and returns the newest match."""
+        ...
+
+    def list(self, query: Query) -> Page:
+        """Return one page of records. Raises: InvalidQueryError for an unknown index or a foreign cursor."""
+        ...
+
+
+@runtime_checkable
+class Transaction(Reader, Protocol):
+    """Reads and writes that commit together or not at all. Used only inside `ResourceStore.transact`."""
+
+    def save(self, record: Record, *, expected: int | None = None, archive: Archive | None = None) -> Record:
+        """Create the record or store it in place of the present one.
+
+        Args:
+            record: `version` and `updated_at` are ignored. A record keeps its creation order and its kind.
+            expected: None: whatever is there. 0: nothing may be there. N: exactly version N must be there.
+            archive: Also keep this document in the history.
+
+        Raises:
+            ConflictError: `expected` does not hold; nothing was written.
+            SlugTakenError: Another record of the kind and organization has the slug; carries its id.
+        """
+        ...
+
+    def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
+        """Remove the record with its history and return it as it was. Raises: NotFoundError, ConflictError."""
+        ...
+
+    def delete_kind(self, kind: str) -> int:
+        """Remove every record of the kind and return how many there were."""
+        ...
+
+
+@runtime_checkable
+class ResourceStore(Protocol):
+    """Versioned documents, durable once acknowledged.
+
+    Every write is atomic; what was acknowledged survives a killed process and a power cut. Readers see whole
+    commits only, and a caller sees its own writes. All methods may be called at once from many tasks.
+    Methods raise ClosedError after `close`, and StoreUnavailableError (disk full, read-only, corrupt) with the cause;
+    nothing of a failed write is kept.
+    """
+
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` alone against the store and commit what it wrote; its result is returned after the commit is durable.
+
+        `work` is synchronous, does no I/O of its own and may be run again. If it raises, nothing is kept and the exception reaches the caller.
+        """
+        ...
+
+    async def get(self, kind: str, id: str) -> Record:
+        """Return the record. Raises: NotFoundError."""
+        ...
+
+    async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """As `Reader.find`."""
+        ...
+
+    async def list(self, query: Query) -> Page:
+        """As `Reader.list`."""
+        ...
+
+    async def save(self, record: Record, *, expected: int | None = None, archive: Archive | None = None) -> Record:
+        """As `Transaction.save`, in a transaction of its own."""
+        ...
+
+    async def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
+        """As `Transaction.delete`, in a transaction of its own."""
+        ...
+
+    async def delete_kind(self, kind: str) -> int:
+        """As `Transaction.delete_kind`, in a transaction of its own."""
+        ...
+
+    async def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+        """Return the archived documents, newest first; empty when there are none."""
+        ...
+
+    async def archived(self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = "") -> HistoryEntry:
+        """Return one archived document: that version, the newest with the tag, or the newest with the hash. Raises: NotFoundError."""
+        ...
+
+    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
+        """Yield committed changes in order, each once.
+
+        Starts after sequence `after` (None: from now on; the watch is registered when this method returns, not at the first `anext`).
+        Ends when the store closes. Raises: CompactedError when changes after `after` are no longer kept.
+        """
+        ...
+
+    async def last_sequence(self) -> int:
+        """Return the sequence of the newest change, 0 in a new store."""
+        ...
+
+    async def compact(self, *, keep: int) -> int:
+        """Drop all but the newest `keep` entries of the change feed; return how many were dropped. Resources stay."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, refuse what comes after; again is harmless."""
+        ...
