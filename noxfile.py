@@ -1,0 +1,118 @@
+"""What a contributor runs: `uv run nox` for everything that must pass, `uv run nox -l` for the list.
+
+Sessions use the environment that `uv run` made from uv.lock, so nothing is installed twice; only `build` makes
+environments of its own, to prove that each library stands alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+MEMBERS = {
+    path.parent.name: path.parent
+    for folder in ("packages", "services", "client-apps")
+    for path in sorted((ROOT / folder).glob("*/pyproject.toml"))
+}
+LIBRARIES = [name for name, path in MEMBERS.items() if path.parent.name == "packages"]
+PROTOS = MEMBERS["stigmer-protos"]
+WORKERS = os.environ.get("STIGMER_TEST_WORKERS", str(min(os.cpu_count() or 2, 4)))
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+"""
+NO_TESTS = 5  # pytest's exit code for a folder where no test was selected
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "tests", "build", "e2e"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff over our code, buf over the contract, generated code against its sources, uv.lock against the members."""
+    session.run(sys.executable, "-m", "ruff", "check", ".")
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
+    session.run("buf", "lint", str(PROTOS / "proto"))
+    session.run(sys.executable, str(PROTOS / "scripts" / "generate.py"), "--check")
+    session.run("uv", "lock", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Pyright, strict, over sources, tests and benchmarks; `-- FOLDER` narrows it."""
+    session.run(sys.executable, "-m", "basedpyright", "--level", "error", *session.posargs)
+
+
+@nox.session
+def protos(session: nox.Session) -> None:
+    """Regenerate what the contract's sources generate; `-- --check` fails on a difference instead."""
+    session.run(sys.executable, str(PROTOS / "scripts" / "generate.py"), *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests of every member and the cross-package ones; `-- stigmer-dsl -k jq` picks a member, passes the rest on."""
+    picked = [word for word in session.posargs if word in MEMBERS]
+    options = [word for word in session.posargs if word not in MEMBERS]
+    folders = [MEMBERS[name] / "tests" for name in picked or MEMBERS] + ([] if picked else [ROOT / "tests"])
+    failed = [folder for folder in folders if not _pytest(folder, "-m", "not slow", *options)]
+    if failed:
+        session.error("failed: " + ", ".join(str(folder.relative_to(ROOT)) for folder in failed))
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run what starts the whole product as real processes, and every example."""
+    if not _pytest(*(path / "tests" for path in MEMBERS.values()), ROOT / "tests", "-m", "slow", *session.posargs):
+        session.error("failed")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build a wheel and an sdist of every member; install each library alone from its wheel and import it."""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("uv", "build", "--quiet", "--all-packages", "--out-dir", str(dist))
+    for name, path in MEMBERS.items():
+        version = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        stem = f"{name.replace('-', '_')}-{version}"
+        wheel, sdist = dist / f"{stem}-py3-none-any.whl", dist / f"{stem}.tar.gz"
+        if not (wheel.exists() and sdist.exists()):
+            session.error(f"{name}: the build left no {wheel.name} or no {sdist.name}")
+        if name in LIBRARIES:
+            _import_alone(session, wheel, name.replace("-", "_"))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against a named peer or limit in the same run; `-- store rpc` picks, `-- --quick` shortens."""
+    names = [word for word in session.posargs if not word.startswith("-")]
+    options = [word for word in session.posargs if word.startswith("-")]
+    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+        if not names or script.stem in names:
+            session.run(sys.executable, str(script), *options)
+
+
+def _pytest(*arguments: Path | str) -> bool:
+    """Run pytest over the folders; whether nothing failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "loadgroup", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode in (0, NO_TESTS)
+
+
+def _import_alone(session: nox.Session, wheel: Path, module: str) -> None:
+    """Install one wheel, with nothing of ours but what it depends on, and import every module in it."""
+    where = Path(session.create_tmp()) / module
+    python = str(where / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    session.run("uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(where))
+    session.run("uv", "pip", "install", "--quiet", "--python", python, "--find-links", str(wheel.parent), str(wheel))
+    session.run(python, "-c", IMPORT_ALL, module, external=True)
