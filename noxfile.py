@@ -61,7 +61,7 @@ def protos(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests of every member and the cross-package ones; `-- stigmer-dsl -k jq` picks a member, passes the rest on."""
+    """Run the tests of every member and the cross-package ones; `-- stigmer-dsl -k jq` narrows it."""
     picked = [word for word in session.posargs if word in MEMBERS]
     options = [word for word in session.posargs if word not in MEMBERS]
     folders = [MEMBERS[name] / "tests" for name in picked or MEMBERS] + ([] if picked else [ROOT / "tests"])
@@ -99,7 +99,7 @@ def bench(session: nox.Session) -> None:
     names = [word for word in session.posargs if not word.startswith("-")]
     options = [word for word in session.posargs if word.startswith("-")]
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
-        if not names or script.stem in names:
+        if not script.stem.startswith("_") and (not names or script.stem in names):
             session.run(sys.executable, str(script), *options)
 
 
