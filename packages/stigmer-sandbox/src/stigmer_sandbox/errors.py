@@ -1,0 +1,50 @@
+"""Every error that this package raises.
+
+    SandboxError
+    └── OutboundError            a request that must not or could not be made
+        ├── TargetError          the address as written is not acceptable
+        ├── RefusedAddressError  the policy refuses where the name leads
+        ├── ResolutionError      the name leads nowhere
+        ├── TooManyRedirectsError
+        ├── ResponseTooLargeError
+        ├── EncodingError        the body's content encoding is broken or not accepted
+        └── OutboundTimeoutError the whole exchange took longer than allowed
+
+Messages name hosts and addresses, never paths, queries, headers or bodies: those may hold secrets.
+"""
+
+
+class SandboxError(Exception):
+    """Anything this package refuses or fails to do."""
+
+
+class OutboundError(SandboxError):
+    """An outbound request that must not or could not be made."""
+
+
+class TargetError(OutboundError):
+    """The address is written in a way that is never accepted, whatever it means."""
+
+
+class RefusedAddressError(OutboundError):
+    """The policy refuses the network address that the target leads to."""
+
+
+class ResolutionError(OutboundError):
+    """The name has no address, or its servers did not answer."""
+
+
+class TooManyRedirectsError(OutboundError):
+    """The peer redirected more often than the policy follows."""
+
+
+class ResponseTooLargeError(OutboundError):
+    """The body, decompressed, is larger than the cap; nothing beyond the cap was kept."""
+
+
+class EncodingError(OutboundError):
+    """The body's content encoding is broken, stacked, or one that we did not offer."""
+
+
+class OutboundTimeoutError(OutboundError):
+    """The exchange, redirects and body included, took longer than its cap."""

@@ -1,0 +1,21 @@
+"""The guard on outbound requests: where they may go, and what they may cost."""
+
+from stigmer_sandbox.outbound.address import Reach, classify
+from stigmer_sandbox.outbound.client import Fetched, fetch, guarded_client
+from stigmer_sandbox.outbound.policy import OutboundPolicy
+from stigmer_sandbox.outbound.target import Target, read_target
+from stigmer_sandbox.outbound.transport import GuardedTransport, Resolver, resolve
+
+__all__ = [
+    "Fetched",
+    "GuardedTransport",
+    "OutboundPolicy",
+    "Reach",
+    "Resolver",
+    "Target",
+    "classify",
+    "fetch",
+    "guarded_client",
+    "read_target",
+    "resolve",
+]

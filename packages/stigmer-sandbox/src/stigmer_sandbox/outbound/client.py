@@ -1,0 +1,152 @@
+"""Whole exchanges through the guard: redirects, size and time under the policy's caps."""
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from stigmer_sandbox.errors import (
+    EncodingError,
+    OutboundTimeoutError,
+    ResponseTooLargeError,
+    TooManyRedirectsError,
+)
+from stigmer_sandbox.outbound.policy import OutboundPolicy
+from stigmer_sandbox.outbound.target import read_target
+from stigmer_sandbox.outbound.transport import GuardedTransport, Resolver, resolve
+
+# What a request may carry to another origin than the one it was written for.
+_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
+_ZLIB_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A whole response."""
+
+    url: str
+    """Where it came from, after redirects."""
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    """Names in lower case, in the order sent; content-encoding is already undone."""
+    body: bytes
+
+
+def guarded_client(
+    policy: OutboundPolicy,
+    *,
+    resolver: Resolver = resolve,
+    ssl_context: ssl.SSLContext | None = None,
+    max_connections: int = 100,
+) -> httpx.AsyncClient:
+    """Return an httpx client whose every connection, redirects included, is checked by `policy`.
+
+    The client follows no redirects and reads no proxy or credentials from the environment.
+    Use `fetch` for the caps on size and time.
+    """
+    transport = GuardedTransport(policy, resolver=resolver, ssl_context=ssl_context, max_connections=max_connections)
+    return httpx.AsyncClient(
+        transport=transport,
+        follow_redirects=False,
+        trust_env=False,
+        headers={"accept-encoding": "gzip, deflate"},
+        timeout=httpx.Timeout(None, connect=policy.connect_timeout),
+    )
+
+
+async def fetch(
+    client: httpx.AsyncClient,
+    policy: OutboundPolicy,
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    follow_redirects: bool = False,
+    seconds: float | None = None,
+    max_bytes: int | None = None,
+) -> Fetched:
+    """Make one exchange and return the whole response, whatever its status.
+
+    `seconds` and `max_bytes` replace the policy's caps. A redirect to another origin keeps no
+    header but those that describe the content: others may hold credentials.
+
+    Raises:
+        OutboundError: The request was refused, or broke a cap.
+        httpx.TransportError: The peer could not be reached, or broke the protocol.
+    """
+    limit = policy.total_timeout if seconds is None else seconds
+    # The text as written is read before httpx normalizes it: both must mean the same place.
+    read_target(url)
+    try:
+        async with asyncio.timeout(limit):
+            request = client.build_request(method, url, headers=headers, content=content)
+            cap = policy.max_response_bytes if max_bytes is None else max_bytes
+            return await _exchange(client, policy, request, follow=follow_redirects, cap=cap)
+    except TimeoutError:
+        raise OutboundTimeoutError(f"no complete answer within {limit:g} s") from None
+
+
+async def _exchange(
+    client: httpx.AsyncClient, policy: OutboundPolicy, request: httpx.Request, *, follow: bool, cap: int
+) -> Fetched:
+    for _ in range(policy.max_redirects + 1):
+        response = await client.send(request, stream=True)
+        try:
+            following = response.next_request if follow else None
+            if following is None:
+                return await _whole(response, cap)
+        finally:
+            await response.aclose()
+        _strip_for(following, request)
+        request = following
+    raise TooManyRedirectsError(f"more than {policy.max_redirects} redirects")
+
+
+async def _whole(response: httpx.Response, cap: int) -> Fetched:
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > cap:
+        raise ResponseTooLargeError(f"the response holds {declared} bytes, more than the cap of {cap}")
+    body = bytearray()
+    async for part in _decoded(response, cap + 1):
+        body += part
+        if len(body) > cap:
+            raise ResponseTooLargeError(f"the response is larger than the cap of {cap} bytes")
+    headers = tuple((name.lower(), value) for name, value in response.headers.multi_items())
+    return Fetched(url=str(response.url), status=response.status_code, headers=headers, body=bytes(body))
+
+
+async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+    """Undo the content encoding, at most `most` bytes a step, so that no small input grows without bound."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        async for part in response.aiter_raw():
+            yield part
+        return
+    if encoding not in _ZLIB_WINDOWS:
+        raise EncodingError(f"the content encoding {encoding!r} was not asked for")
+    inflater = zlib.decompressobj(_ZLIB_WINDOWS[encoding])
+    try:
+        async for part in response.aiter_raw():
+            yield inflater.decompress(part, most)
+            while inflater.unconsumed_tail:
+                yield inflater.decompress(inflater.unconsumed_tail, most)
+        yield inflater.flush(most)
+    except zlib.error as error:
+        raise EncodingError(f"the {encoding} body is broken: {error}") from None
+
+
+def _strip_for(following: httpx.Request, previous: httpx.Request) -> None:
+    if _origin(following.url) == _origin(previous.url):
+        return
+    for name in list(following.headers):
+        if name not in _HARMLESS_HEADERS and name not in ("host", "content-length", "transfer-encoding"):
+            del following.headers[name]
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    target = read_target(str(url))
+    return target.scheme, target.host, target.port

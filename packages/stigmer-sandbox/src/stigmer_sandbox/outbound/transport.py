@@ -1,0 +1,193 @@
+"""An httpx transport that decides where every connection goes.
+
+A name is resolved once for a connection, each of its addresses is checked, and the connection is
+made to a checked address; there is no second look-up that could answer differently. Host header and
+TLS server name stay the name's. Proxies from the environment are not used: they would connect for us.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Protocol, cast
+
+import httpcore
+import httpx
+
+from stigmer_sandbox.errors import ResolutionError
+from stigmer_sandbox.outbound.policy import OutboundPolicy
+from stigmer_sandbox.outbound.target import read_target
+
+_KEEPALIVE_SECONDS = 5.0
+
+
+class Resolver(Protocol):
+    """Finds the addresses of a name."""
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Return the addresses in the order to try them.
+
+        Raises:
+            OSError: The name has none.
+        """
+        ...
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Ask the operating system for the addresses of `host`."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class PinnedBackend(httpcore.AsyncNetworkBackend):
+    """Opens connections to checked addresses only."""
+
+    def __init__(self, policy: OutboundPolicy, resolver: Resolver) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        # httpcore declares it twice, once for an environment without anyio, which we depend on.
+        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface is httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first reachable address of `host`, once all of them are found acceptable."""
+        failure: Exception = httpcore.ConnectError(f"no address of {host} answers")
+        for address in await self._addresses(host, port, timeout):
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def connect_unix_socket(self, path: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        """Refuse: no URL may name a socket of this machine."""
+        raise httpcore.ConnectError(f"unix sockets are not reachable from here: {path}")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between connection attempts."""
+        await self._inner.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int, limit: float | None) -> list[str]:
+        found = [host] if _is_literal(host) else await self._resolve(host, port, limit)
+        return [str(self._policy.check(address, host=host)) for address in found]
+
+    async def _resolve(self, host: str, port: int, limit: float | None) -> list[str]:
+        try:
+            async with asyncio.timeout(limit):
+                found = await self._resolver(host, port)
+        except TimeoutError:
+            raise ResolutionError(f"{host} was not resolved in time") from None
+        except (OSError, UnicodeError) as error:
+            raise ResolutionError(f"{host} cannot be resolved: {error}") from None
+        if not found:
+            raise ResolutionError(f"{host} has no address")
+        return found
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """An httpx transport over `PinnedBackend`.
+
+    Connections are pooled by scheme, host and port, so a kept connection leads where its name led
+    when it was checked.
+
+    Raises:
+        TargetError: The URL is written in a way that is never accepted.
+        RefusedAddressError: The policy refuses where it leads.
+        ResolutionError: The name leads nowhere.
+        httpx.TransportError: What httpx's own transport raises.
+    """
+
+    def __init__(
+        self,
+        policy: OutboundPolicy,
+        *,
+        resolver: Resolver = resolve,
+        ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 100,
+    ) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context or httpx.create_ssl_context(trust_env=False),
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            network_backend=PinnedBackend(policy, resolver),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; redirects come back as the responses that they are."""
+        read_target(str(request.url))
+        inner = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=cast("AsyncIterator[bytes]", request.stream),
+            extensions=request.extensions,
+        )
+        try:
+            response = await self._pool.handle_async_request(inner)
+        except Exception as error:
+            raise _translated(error, request) from error
+        return httpx.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_ResponseStream(response, request),
+            extensions=dict(cast("dict[str, Any]", response.extensions)),  # pyright: ignore[reportUnknownMemberType] - httpcore leaves it open
+        )
+
+    async def aclose(self) -> None:
+        """Close every pooled connection."""
+        await self._pool.aclose()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+
+class _ResponseStream(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response, request: httpx.Request) -> None:
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._response.aiter_stream():
+                yield part
+        except Exception as error:
+            raise _translated(error, self._request) from error
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _translated(error: Exception, request: httpx.Request) -> Exception:
+    """Return httpx's error of the same name as httpcore's; other errors pass as they are."""
+    if not type(error).__module__.startswith("httpcore"):
+        return error
+    twin = getattr(httpx, type(error).__name__, httpx.TransportError)
+    return cast("Exception", twin(str(error) or type(error).__name__, request=request))
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
