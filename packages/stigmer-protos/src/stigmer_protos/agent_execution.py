@@ -1,0 +1,26 @@
+# DO NOT EDIT: written by scripts/generate.py from the sources in proto/.
+# ruff: noqa: I001 - one import statement for each package reads better
+"""Typed messages of agent executions: one run, its messages and tool calls."""
+
+from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
+    AgentExecution as AgentExecution,
+    AgentExecutionId as AgentExecutionId,
+    AgentExecutionList as AgentExecutionList,
+    AgentExecutionSpec as AgentExecutionSpec,
+    AgentExecutionStatus as AgentExecutionStatus,
+    AgentExecutionUpdateStatusInput as AgentExecutionUpdateStatusInput,
+    AgentMessage as AgentMessage,
+    ComponentMetadata as ComponentMetadata,
+    ExecutionConfig as ExecutionConfig,
+    ExecutionPhase as ExecutionPhase,
+    ListAgentExecutionsBySessionRequest as ListAgentExecutionsBySessionRequest,
+    ListAgentExecutionsRequest as ListAgentExecutionsRequest,
+    MessageType as MessageType,
+    SessionId as SessionId,
+    SubAgentExecution as SubAgentExecution,
+    SubAgentStatus as SubAgentStatus,
+    TodoItem as TodoItem,
+    TodoStatus as TodoStatus,
+    ToolCall as ToolCall,
+    ToolCallStatus as ToolCallStatus,
+)

@@ -1,0 +1,9 @@
+# DO NOT EDIT: written by scripts/generate.py from the sources in proto/.
+# ruff: noqa: I001 - one import statement for each package reads better
+"""Typed messages of what a runner needs to know to run an execution."""
+
+from stigmer_protos._gen.ai.stigmer.runtime.v1 import (
+    ExecutionEnvironment as ExecutionEnvironment,
+    ExecutionRef as ExecutionRef,
+    WorkflowRun as WorkflowRun,
+)

@@ -1,0 +1,22 @@
+# DO NOT EDIT: written by scripts/generate.py from the sources in proto/.
+# ruff: noqa: I001 - one import statement for each package reads better
+"""Typed messages of workflow executions: one run and its tasks."""
+
+from stigmer_protos._gen.ai.stigmer.agentic.workflowexecution.v1 import (
+    ExecutionPhase as ExecutionPhase,
+    ListWorkflowExecutionsByWorkflowRequest as ListWorkflowExecutionsByWorkflowRequest,
+    ListWorkflowExecutionsRequest as ListWorkflowExecutionsRequest,
+    SubscribeWorkflowExecutionRequest as SubscribeWorkflowExecutionRequest,
+    WorkflowExecution as WorkflowExecution,
+    WorkflowExecutionId as WorkflowExecutionId,
+    WorkflowExecutionList as WorkflowExecutionList,
+    WorkflowExecutionSpec as WorkflowExecutionSpec,
+    WorkflowExecutionStatus as WorkflowExecutionStatus,
+    WorkflowExecutionUpdate as WorkflowExecutionUpdate,
+    WorkflowExecutionUpdateStatusInput as WorkflowExecutionUpdateStatusInput,
+    WorkflowId as WorkflowId,
+    WorkflowTask as WorkflowTask,
+    WorkflowTaskStatus as WorkflowTaskStatus,
+    WorkflowTaskType as WorkflowTaskType,
+    WorkflowUpdateType as WorkflowUpdateType,
+)
