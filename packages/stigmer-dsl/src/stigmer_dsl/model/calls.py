@@ -1,0 +1,267 @@
+"""Arguments of call tasks: the functions of the specification and ours (agent, activity, human_input)."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Field, Tag, model_validator
+
+from stigmer_dsl.model.authentication import Authentication
+from stigmer_dsl.model.element import Element, Flag, Mapped, Number, Text, Whole, by_shape
+from stigmer_dsl.model.values import DurationLike, Endpoint, ExternalResource, OutputFormat, Schema
+
+if TYPE_CHECKING:
+    from stigmer_dsl.model.tasks import SubscriptionIterator
+
+Values: TypeAlias = Annotated[
+    Annotated[Mapped, Tag("<object>")] | Annotated[Text, Tag("<text>")],
+    by_shape("an object, or an expression that gives one"),
+]
+Listed: TypeAlias = Annotated[
+    Annotated[tuple[Any, ...], Tag("<list>")] | Annotated[Text, Tag("<text>")],
+    by_shape("a list, or an expression that gives one"),
+]
+Headers: TypeAlias = Annotated[
+    Annotated[dict[str, Text], Tag("<object>")] | Annotated[Text, Tag("<text>")],
+    by_shape("an object of texts, or an expression that gives one"),
+]
+
+
+class HttpArguments(Element):
+    """An HTTP request."""
+
+    method: Text
+    """Any case; an expression is allowed."""
+    endpoint: Endpoint
+    headers: Headers | None = None
+    body: Any = None
+    query: Values | None = None
+    output: OutputFormat = "content"
+    redirect: Flag = False
+    """Whether a status from 300 to 399 is a success; otherwise it is an error."""
+
+
+class GrpcService(Element):
+    """Where a gRPC service is."""
+
+    name: Text
+    """The full name: package and service."""
+    host: Annotated[Text, Field(min_length=1)]
+    port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
+    authentication: Authentication | None = None
+
+
+class GrpcArguments(Element):
+    """A gRPC request."""
+
+    proto: ExternalResource | None = None
+    """Needed in a document. A stored task has none: the server's reflection describes the service."""
+    service: GrpcService
+    method: Text
+    arguments: Values | None = None
+
+
+class OpenApiArguments(Element):
+    """An operation of an OpenAPI document."""
+
+    document: ExternalResource
+    operation_id: Text
+    parameters: Values | None = None
+    authentication: Authentication | None = None
+    output: OutputFormat = "content"
+    redirect: Flag = False
+
+
+class AsyncApiServer(Element):
+    """The server of an AsyncAPI document to use."""
+
+    name: Text
+    variables: Mapped | None = None
+
+
+class AsyncApiMessage(Element):
+    """A message to publish."""
+
+    payload: Any = None
+    headers: Mapped | None = None
+
+
+class AsyncApiConsumption(Element):
+    """When a subscription ends: after an amount, or by a condition; in any case after `for`."""
+
+    amount: Whole | None = None
+    for_: DurationLike | None = None
+    while_: Text | None = None
+    until: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        return self.require_one_of("amount", "while_", "until")
+
+
+class AsyncApiSubscription(Element):
+    """Messages to consume."""
+
+    filter: Text | None = None
+    consume: AsyncApiConsumption
+    foreach: "SubscriptionIterator | None" = None
+
+
+class AsyncApiArguments(Element):
+    """An operation of an AsyncAPI document: publish `message`, or consume by `subscription`."""
+
+    document: ExternalResource
+    channel: Text | None = None
+    """The channel, in a version 2 document."""
+    operation: Text | None = None
+    """The operation, in a version 3 document."""
+    server: AsyncApiServer | None = None
+    protocol: (
+        Literal[
+            "amqp",
+            "amqp1",
+            "anypointmq",
+            "googlepubsub",
+            "http",
+            "ibmmq",
+            "jms",
+            "kafka",
+            "mercure",
+            "mqtt",
+            "mqtt5",
+            "nats",
+            "pulsar",
+            "redis",
+            "sns",
+            "solace",
+            "sqs",
+            "stomp",
+            "ws",
+        ]
+        | None
+    ) = None
+    message: AsyncApiMessage | None = None
+    subscription: AsyncApiSubscription | None = None
+    authentication: Authentication | None = None
+
+    @model_validator(mode="after")
+    def _one_operation(self) -> Self:
+        return self.require_one_of("operation", "channel").require_one_of("message", "subscription")
+
+
+class A2aArguments(Element):
+    """A request to an agent that speaks Agent2Agent."""
+
+    method: Literal[
+        "message/send",
+        "message/stream",
+        "tasks/get",
+        "tasks/list",
+        "tasks/cancel",
+        "tasks/resubscribe",
+        "tasks/pushNotificationConfig/set",
+        "tasks/pushNotificationConfig/get",
+        "tasks/pushNotificationConfig/list",
+        "tasks/pushNotificationConfig/delete",
+        "agent/getAuthenticatedExtendedCard",
+    ]
+    agent_card: ExternalResource | None = None
+    server: Endpoint | None = None
+    parameters: Values | None = None
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if self.agent_card is None and self.server is None:
+            return self.require_one_of("agent_card", "server")
+        return self
+
+
+class McpHttpTransport(Element):
+    """An MCP server behind HTTP."""
+
+    endpoint: Endpoint
+    headers: Headers | None = None
+
+
+class McpStdioTransport(Element):
+    """An MCP server that is a process."""
+
+    command: Text
+    arguments: tuple[Text, ...] | None = None
+    environment: dict[str, Text] | None = None
+
+
+class McpTransport(Element):
+    """How to reach an MCP server."""
+
+    http: McpHttpTransport | None = None
+    stdio: McpStdioTransport | None = None
+    options: dict[str, Text] | None = None
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> Self:
+        return self.require_one_of("http", "stdio")
+
+
+class McpClient(Element):
+    """Who calls an MCP server."""
+
+    name: Text
+    version: Text
+
+
+class McpArguments(Element):
+    """A request to an MCP server."""
+
+    protocol_version: Text = "2025-06-18"
+    method: Literal[
+        "tools/list",
+        "tools/call",
+        "prompts/list",
+        "prompts/get",
+        "resources/list",
+        "resources/read",
+        "resources/templates/list",
+    ]
+    parameters: Values | None = None
+    timeout: DurationLike | None = None
+    transport: McpTransport
+    client: McpClient | None = None
+
+
+class AgentConfiguration(Element):
+    """Settings of one agent run."""
+
+    model: Text | None = None
+    timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
+    """Seconds; 0 is the same as not said."""
+    temperature: Annotated[Number, Field(ge=0, le=1)] | None = None
+
+
+class AgentArguments(Element):
+    """A message to one of our agents."""
+
+    agent: Annotated[Text, Field(min_length=1, max_length=63)]
+    """The agent's slug, or an expression."""
+    scope: Literal["platform", "organization"] = "organization"
+    message: Annotated[Text, Field(min_length=1)]
+    env: dict[str, Text] | None = None
+    config: AgentConfiguration | None = None
+
+
+class ActivityArguments(Element):
+    """A Temporal activity of another worker."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    arguments: Listed | None = None
+    task_queue: Text | None = None
+    """The queue its worker listens on; the runner's own unless said."""
+
+
+class HumanInputArguments(Element):
+    """A question to a person; the workflow waits for the answer."""
+
+    message: Annotated[Text, Field(min_length=1)]
+    outcomes: Annotated[tuple[Text, ...], Field(min_length=1)] = ("approve", "reject")
+    """What the person may choose from."""
+    form: Schema | None = None
+    """What the data sent with the answer must look like."""
+    assignees: tuple[Text, ...] | None = None
