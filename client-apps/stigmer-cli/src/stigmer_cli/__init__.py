@@ -1,1 +1,3 @@
-"""The stigmer command: runs agents and workflows on one machine with nothing else installed."""
+"""The `stigmer` command: runs agents and workflows on one machine with nothing else installed."""
+
+__version__ = "0.1.0"

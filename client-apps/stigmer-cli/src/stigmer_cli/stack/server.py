@@ -1,0 +1,109 @@
+"""The API server inside the process of the command: the one component of a stack that is no child process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from stigmer_cli.environment import Home
+from stigmer_cli.stack.logs import RotatingLog
+
+if TYPE_CHECKING:
+    from stigmer_grpc import InProcessChannel
+    from stigmer_server.app import App
+
+NOT_ENTERED = "used before it was entered"
+PREFERRED_PORT = 7234
+
+
+class EmbeddedServer:
+    """The server on a home's database. An async context manager: ready when entered, drained when left.
+
+    Args:
+        home: Whose database and files to serve.
+        temporal_address: Where the engine connects, as soon as it can; empty for a server that runs nothing.
+        log: Where the server's log goes; None discards it.
+    """
+
+    def __init__(self, home: Home, *, temporal_address: str = "", log: RotatingLog | None = None) -> None:
+        self._home = home
+        self._temporal_address = temporal_address
+        self._log = log
+        self._app: App | None = None
+        self._exit = AsyncExitStack()
+
+    async def __aenter__(self) -> EmbeddedServer:
+        # The import takes most of a second, which children that start at the same time need not wait for.
+        app_type, settings_type = await asyncio.to_thread(_load)
+        if self._log is not None:
+            self._exit.enter_context(_Logging(self._log))
+        settings = settings_type(
+            db_path=self._home.database,
+            storage_path=self._home.storage,
+            **({"temporal_address": self._temporal_address} if self._temporal_address else {}),
+        )
+        self._app = await self._exit.enter_async_context(app_type(settings, engine=bool(self._temporal_address)))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._exit.aclose()
+
+    async def serve(self, address: str) -> None:
+        """Listen on host:port as well as inside the process."""
+        await self._entered.serve(address)
+
+    def channel(self) -> InProcessChannel:
+        """Return a channel that needs no socket."""
+        return self._entered.channel()
+
+    @property
+    def _entered(self) -> App:
+        if self._app is None:
+            raise RuntimeError(NOT_ENTERED)
+        return self._app
+
+
+def _load() -> tuple[type[App], type]:
+    from stigmer_server.app import App
+    from stigmer_server.settings import Settings
+
+    return App, Settings
+
+
+class _Logging:
+    """Sends what the server and its libraries log to a component's log, for as long as it is entered."""
+
+    def __init__(self, log: RotatingLog) -> None:
+        self._log = log
+        self._sink = 0
+        self._handler = _Handler(log)
+
+    def __enter__(self) -> None:
+        self._sink = logger.add(self._write, level="INFO", format="{level} {name}: {message}")
+        logging.getLogger().addHandler(self._handler)
+
+    def __exit__(self, *error: object) -> None:
+        logger.remove(self._sink)
+        logging.getLogger().removeHandler(self._handler)
+        self._log.close()
+
+    def _write(self, text: str) -> None:
+        for line in text.rstrip("\n").split("\n"):
+            self._log.write(line)
+
+
+class _Handler(logging.Handler):
+    """Takes what libraries say through the standard logging module."""
+
+    def __init__(self, log: RotatingLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        for line in f"{record.levelname} {record.name}: {self.format(record)}".split("\n"):
+            self._log.write(line)
