@@ -1,0 +1,99 @@
+"""The server's side of grpc.aio: its handlers around our dispatchers, its options, its way to end a call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import grpc
+
+from stigmer_grpc._dispatch import Dispatcher
+from stigmer_grpc.context import CallContext
+from stigmer_grpc.errors import RpcError, StatusCode
+from stigmer_grpc.status import to_wire
+
+CODES: Mapping[StatusCode, grpc.StatusCode] = {
+    StatusCode(cast("tuple[int, str]", code.value)[0]): code for code in grpc.StatusCode
+}
+
+
+class GenericHandler(grpc.GenericRpcHandler):
+    """All methods of a server, found by path in one step."""
+
+    def __init__(self, dispatchers: Mapping[str, Dispatcher]) -> None:
+        self._handlers = {path: _rpc_handler(dispatcher) for path, dispatcher in dispatchers.items()}
+
+    def service(self, handler_call_details: Any) -> Any:
+        """What grpc asks on every call."""
+        path: str = handler_call_details.method
+        return self._handlers.get(path) or unknown_method(path)
+
+
+def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
+    """Channel arguments of a server."""
+    return (
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A second server on the same port must fail to start, not take half of the calls.
+        ("grpc.so_reuseport", 0),
+        # Without pings a subscriber whose machine is gone is held open for ever.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 45_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+    )
+
+
+def _rpc_handler(dispatcher: Dispatcher) -> Any:
+    method = dispatcher.method
+    answers = _Answers(dispatcher)
+    if method.client_streaming:
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(answers.stream)
+        return grpc.stream_unary_rpc_method_handler(answers.unary)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(answers.stream)
+    return grpc.unary_unary_rpc_method_handler(answers.unary)
+
+
+class _Answers:
+    """A dispatcher as grpc's handlers call it: with bytes, or an iterator of bytes, and the servicer context."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._context = dispatcher.context
+        self._unary = dispatcher.unary
+        self._stream = dispatcher.stream
+
+    async def unary(self, raw: bytes | AsyncIterator[bytes], call: Any) -> bytes:
+        context = self._context(call)
+        try:
+            response = await self._unary(raw, context)
+        except RpcError as error:
+            return await _abort(error, context, call)
+        if context.trailing is not None:
+            call.set_trailing_metadata(tuple(context.trailing.items()))
+        return response
+
+    async def stream(self, raw: bytes | AsyncIterator[bytes], call: Any) -> None:
+        context = self._context(call)
+        try:
+            await self._stream(raw, context, call.write)
+        except RpcError as error:
+            await _abort(error, context, call)
+        if context.trailing is not None:
+            call.set_trailing_metadata(tuple(context.trailing.items()))
+
+
+async def _abort(error: RpcError, context: CallContext, call: Any) -> Any:
+    message, details = to_wire(error)
+    trailing = (*(context.trailing or {}).items(), *details)
+    await call.abort(CODES[error.code], message, trailing)
+
+
+def unknown_method(path: str) -> Any:
+    """A handler for a method nobody bound."""
+
+    async def answer(requests: Any, call: Any) -> None:
+        await call.abort(grpc.StatusCode.UNIMPLEMENTED, f"this server has no method {path}")
+
+    return grpc.stream_stream_rpc_method_handler(answer)

@@ -1,0 +1,26 @@
+"""Interceptors: what stands between the callers and the handlers of a server."""
+
+from stigmer_grpc.interceptors.call_log import Logging
+from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
+from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
+from stigmer_grpc.interceptors.request_id import RequestId
+from stigmer_grpc.interceptors.validation import Validation, check
+
+__all__ = [
+    "CallNext",
+    "CallNextStream",
+    "ErrorMapping",
+    "ErrorTable",
+    "Logging",
+    "RequestId",
+    "StreamInterceptor",
+    "UnaryInterceptor",
+    "Validation",
+    "check",
+    "default_interceptors",
+]
+
+
+def default_interceptors(table: ErrorTable | None = None) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
+    """Request id, logging, error mapping by `table`, validation: in the order in which they belong."""
+    return (RequestId(), Logging(), ErrorMapping(table or {}), Validation())

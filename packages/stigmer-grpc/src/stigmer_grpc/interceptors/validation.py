@@ -1,0 +1,97 @@
+"""Requests are checked against the rules in their descriptors (buf.validate) before a handler sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
+
+from protovalidate import EvaluationError, ValidationError, Validator
+
+from stigmer_grpc.binding import Message
+from stigmer_grpc.context import CallContext
+from stigmer_grpc.errors import FieldViolation, InvalidArgumentError
+from stigmer_grpc.interceptors.port import CallNext, CallNextStream
+
+
+@cache
+def validator() -> Validator:
+    """The process's one validator; it compiles the rules of each message type once."""
+    return Validator()
+
+
+def check(message: Message) -> None:
+    """Hold `message` against its rules.
+
+    Raises:
+        InvalidArgumentError: It breaks some; all of them are among the violations, with field path and rule id.
+    """
+    try:
+        validator().validate(message)
+    except ValidationError as error:
+        violations = [_violation(violation.proto) for violation in error.violations]
+        raise InvalidArgumentError(_sentence(violations), violations) from None
+    except EvaluationError as error:
+        # A rule that cannot be worked out for this input is broken by it, as far as the caller can tell.
+        raise InvalidArgumentError(f"the request cannot be validated: {error}") from None
+
+
+class Validation:
+    """Refuses invalid requests with INVALID_ARGUMENT; of a stream of requests, each is checked as it is read."""
+
+    async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
+        """See UnaryInterceptor."""
+        return await call_next(_checked(request, context), context)
+
+    def intercept_stream(
+        self, call_next: CallNextStream, request: Any, context: CallContext
+    ) -> AsyncIterator[Message | bytes]:
+        """See StreamInterceptor."""
+        return call_next(_checked(request, context), context)
+
+
+def _checked(request: Any, context: CallContext) -> Any:
+    if not context.implemented:
+        return request
+    if context.method_descriptor.client_streaming:
+        return _CheckedRequests(request)
+    check(request)
+    return request
+
+
+class _CheckedRequests:
+    def __init__(self, requests: AsyncIterator[Message]) -> None:
+        self._next = requests.__anext__
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        message = await self._next()
+        check(message)
+        return message
+
+
+def _violation(violation: Any) -> FieldViolation:
+    return FieldViolation(_path(violation.field), violation.rule_id, violation.message or violation.rule_id)
+
+
+def _path(field: Any) -> str:
+    """`spec.tasks[0].labels["key"]`, as the .proto spells the names."""
+    return ".".join(_element(element) for element in field.elements) if field else ""
+
+
+def _element(element: Any) -> str:
+    subscript = element.subscript
+    if subscript is None:
+        return element.field_name
+    key = json.dumps(subscript.value, ensure_ascii=False)
+    return f"{element.field_name}[{key}]"
+
+
+def _sentence(violations: list[FieldViolation]) -> str:
+    """The violations in one line, the first few of many."""
+    shown = "; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations[:5])
+    more = len(violations) - 5
+    return f"invalid request: {shown}" + (f"; and {more} more" if more > 0 else "")
