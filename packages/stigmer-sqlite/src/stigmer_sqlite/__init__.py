@@ -1,1 +1,63 @@
 """A generic, versioned resource store on SQLite: one table, JSON documents, history and a change feed."""
+
+from stigmer_sqlite.errors import (
+    ClosedError,
+    CompactedError,
+    ConflictError,
+    IdTakenError,
+    InUseError,
+    InvalidQueryError,
+    InvalidRecordError,
+    InvalidSchemaError,
+    NotFoundError,
+    SlugTakenError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownKindError,
+    UnsupportedSchemaError,
+)
+from stigmer_sqlite.memory import MemoryStore
+from stigmer_sqlite.port import (
+    Archive,
+    Change,
+    HistoryEntry,
+    KindSchema,
+    Operation,
+    Page,
+    Query,
+    Reader,
+    Record,
+    ResourceStore,
+    Transaction,
+)
+from stigmer_sqlite.sqlite_store import SqliteStore
+
+__all__ = [
+    "Archive",
+    "Change",
+    "ClosedError",
+    "CompactedError",
+    "ConflictError",
+    "HistoryEntry",
+    "IdTakenError",
+    "InUseError",
+    "InvalidQueryError",
+    "InvalidRecordError",
+    "InvalidSchemaError",
+    "KindSchema",
+    "MemoryStore",
+    "NotFoundError",
+    "Operation",
+    "Page",
+    "Query",
+    "Reader",
+    "Record",
+    "ResourceStore",
+    "SlugTakenError",
+    "SqliteStore",
+    "StoreError",
+    "StoreUnavailableError",
+    "Transaction",
+    "UnknownKindError",
+    "UnsupportedSchemaError",
+]

@@ -23,9 +23,12 @@ class KindSchema:
     kind: str
     """The kind's name, such as `workflow_execution`."""
     named: bool = True
-    """Whether (kind, org_id, slug) is unique. Where it is not, slugs may repeat and `find` returns the newest."""
+    """Whether (kind, org_id, slug) is unique. Where it is not, slugs may repeat and `find` returns the newest.
+
+    An empty slug is no slug: it may repeat anywhere, and `find` never finds it.
+    """
     indexes: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Index name to the JSON path of a scalar, such as `{"workflow_id": "$.spec.workflowId"}`."""
+    """Index name to the JSON path of a scalar, such as `{"workflow_id": "$.spec.workflowId"}`; true is 1, false is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Record:
 
     kind: str
     id: str
+    """Any text but the empty one; unique across kinds."""
     org_id: str = ""
     project_id: str = ""
     slug: str = ""
@@ -102,7 +106,9 @@ class Query:
     org_id: str | None = None
     project_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    where: Mapping[str, str | int | bool | Sequence[str]] = field(default_factory=dict[str, "str | int | bool | Sequence[str]"])
+    where: Mapping[str, str | int | bool | Sequence[str]] = field(
+        default_factory=dict[str, "str | int | bool | Sequence[str]"]
+    )
     """Index name (of the kind's schema) to the value it must equal, or to several of which it must equal one."""
     text: str = ""
     """Case-insensitive part of the slug or of `$.metadata.name`."""
@@ -138,7 +144,12 @@ class Reader(Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Return one page of records. Raises: InvalidQueryError for an unknown index or a foreign cursor."""
+        """Return one page of records.
+
+        Raises:
+            InvalidQueryError: An unknown index, a value that no index can hold, a limit outside of 1 to 10,000, or a
+                cursor that belongs to another query.
+        """
         ...
 
 
@@ -157,6 +168,8 @@ class Transaction(Reader, Protocol):
         Raises:
             ConflictError: `expected` does not hold; nothing was written.
             SlugTakenError: Another record of the kind and organization has the slug; carries its id.
+            IdTakenError: A record of another kind has the id.
+            InvalidRecordError: `data` is no JSON text, some text holds NUL or a lone surrogate, or it is too large.
         """
         ...
 
@@ -175,14 +188,16 @@ class ResourceStore(Protocol):
 
     Every write is atomic; what was acknowledged survives a killed process and a power cut. Readers see whole
     commits only, and a caller sees its own writes. All methods may be called at once from many tasks.
-    Methods raise ClosedError after `close`, and StoreUnavailableError (disk full, read-only, corrupt) with the cause;
-    nothing of a failed write is kept.
+    Methods raise UnknownKindError for a kind that was not declared when the store was opened, ClosedError after
+    `close`, and StoreUnavailableError (disk full, read-only, corrupt) with the cause; nothing of a failed write is kept.
     """
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` alone against the store and commit what it wrote; its result is returned after the commit is durable.
+        """Run `work` alone against the store, commit what it wrote, and return its result once that is durable.
 
-        `work` is synchronous, does no I/O of its own and may be run again. If it raises, nothing is kept and the exception reaches the caller.
+        `work` is an ordinary function, does no I/O of its own and may run on another thread, and again. If it raises,
+        nothing of it is kept and the exception reaches the caller. A caller that is cancelled learns nothing: the work
+        may have been done or not. The transaction is of no use after the work.
         """
         ...
 
@@ -214,15 +229,30 @@ class ResourceStore(Protocol):
         """Return the archived documents, newest first; empty when there are none."""
         ...
 
-    async def archived(self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = "") -> HistoryEntry:
-        """Return one archived document: that version, the newest with the tag, or the newest with the hash. Raises: NotFoundError."""
+    async def archived(
+        self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = ""
+    ) -> HistoryEntry:
+        """Return one archived document: that version, the newest with the tag, or the newest with the hash.
+
+        Where several are given, all must hold. Raises: NotFoundError, or InvalidQueryError where none is given.
+        """
         ...
 
     def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
         """Yield committed changes in order, each once.
 
-        Starts after sequence `after` (None: from now on; the watch is registered when this method returns, not at the first `anext`).
-        Ends when the store closes. Raises: CompactedError when changes after `after` are no longer kept.
+        Starts after sequence `after` (None: from now on). The watch is registered when this method returns, not at
+        the first `anext`; it ends when the store closes, or with its last reference. It takes bounded memory however
+        slowly it is read, and has one reader at a time.
+
+        Args:
+            after: Sequence of the last change already known; 0: from the first.
+            kinds: Only changes of these; none: of every kind.
+            id: Only changes of this resource.
+
+        Raises:
+            CompactedError: Changes after `after` (or after the last one yielded) are no longer kept.
+            InvalidQueryError: No change has had the sequence `after` yet.
         """
         ...
 

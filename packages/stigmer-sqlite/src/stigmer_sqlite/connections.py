@@ -1,0 +1,54 @@
+"""Opening connections: every one of them gets every setting, for SQLite keeps most settings per connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from stigmer_sqlite.records import search_text
+
+BUSY_TIMEOUT = 5000
+"""Milliseconds to wait for somebody else's lock, such as a backup's; stores never wait for each other."""
+
+_EVERY_CONNECTION = (
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT}",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA temp_store = MEMORY",
+)
+_JOURNAL_LIMIT = 64 * 1024 * 1024
+
+
+def open_writer(path: Path | None) -> sqlite3.Connection:
+    """Open the connection that writes; None: a database in memory. Settings that change the file are left out."""
+    connection = _connect(str(path) if path else ":memory:", cache_mib=64)
+    connection.create_function("search_text", 2, search_text, deterministic=True)
+    return connection
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and the writer work side by side. The file remembers it."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A burst may grow the log; this gives the space back at the next checkpoint.
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}")
+    connection.execute("PRAGMA wal_autocheckpoint = 2000")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that cannot write."""
+    connection = _connect(str(path), cache_mib=16)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _connect(name: str, *, cache_mib: int) -> sqlite3.Connection:
+    # isolation_level=None: transactions begin and end only where this package says so.
+    connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False, cached_statements=512)
+    try:
+        for pragma in _EVERY_CONNECTION:
+            connection.execute(pragma)
+        connection.execute(f"PRAGMA cache_size = {-1024 * cache_mib}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,88 @@
+"""Checked queries and the cursors between their pages: opaque to callers, bound to their query, versioned."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+
+from stigmer_sqlite.errors import InvalidQueryError
+from stigmer_sqlite.kinds import Kind
+from stigmer_sqlite.port import Query
+from stigmer_sqlite.records import check_text
+
+MAX_LIMIT = 10_000
+_VERSION = b"\x01"
+_DIGEST = 8
+_INT64 = range(-(2**63), 2**63)
+
+
+def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]]:
+    """Return, for each index in `query.where`, the values that match, without repetition.
+
+    Raises: InvalidQueryError for an unknown index, a value of another type, or anything else wrong with the query.
+    """
+    if not 1 <= query.limit <= MAX_LIMIT:
+        raise InvalidQueryError(f"limit {query.limit} is not between 1 and {MAX_LIMIT}")
+    for name, text in (("org_id", query.org_id), ("project_id", query.project_id), ("text", query.text)):
+        check_text(name, text or "")
+    for key, value in query.labels.items():
+        check_text("label key", key)
+        check_text("label value", value)
+    accepted: dict[str, tuple[str | int, ...]] = {}
+    for name, value in query.where.items():
+        if name not in kind.indexes:
+            known = ", ".join(kind.indexes) or "none"
+            raise InvalidQueryError(f"kind {kind.name!r} has no index {name!r} (it has: {known})")
+        accepted[name] = _values(name, value)
+    return accepted
+
+
+def _values(name: str, value: object) -> tuple[str | int, ...]:
+    match value:
+        case str():
+            check_text(f"value of {name!r}", value)
+            return (value,)
+        case int() if value in _INT64:
+            return (int(value),)
+        case Sequence() if not isinstance(value, bytes | bytearray):
+            texts: dict[str, None] = {}
+            for item in value:  # pyright: ignore[reportUnknownVariableType] # checked right here
+                if not isinstance(item, str):
+                    raise InvalidQueryError(f"index {name!r} cannot be compared with {item!r} in a list")
+                check_text(f"value of {name!r}", item)
+                texts[item] = None
+            return tuple(texts)
+        case _:
+            raise InvalidQueryError(f"index {name!r} cannot be compared with {value!r}")
+
+
+def encode_cursor(query: Query, position: int) -> str:
+    """Return the cursor of the page after the record at `position`."""
+    payload = _VERSION + position.to_bytes(8)
+    return base64.urlsafe_b64encode(payload + _digest(query, payload)).decode().rstrip("=")
+
+
+def decode_cursor(query: Query) -> int | None:
+    """Return the position after which the page starts; None for the first page. Raises: InvalidQueryError."""
+    if not query.cursor:
+        return None
+    try:
+        raw = base64.b64decode(query.cursor + "=" * (-len(query.cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidQueryError("cursor is not one of this store's") from error
+    payload, digest = raw[:9], raw[9:]
+    if len(raw) != 9 + _DIGEST or payload[:1] != _VERSION:
+        raise InvalidQueryError("cursor is not one of this store's")
+    if digest != _digest(query, payload):
+        raise InvalidQueryError("cursor belongs to another query")
+    return int.from_bytes(payload[1:])
+
+
+def _digest(query: Query, payload: bytes) -> bytes:
+    where = {name: list(value) if isinstance(value, tuple) else value for name, value in query.where.items()}
+    filters = [query.kind, query.org_id, query.project_id, dict(query.labels), where, query.text, query.newest_first]
+    text = json.dumps(filters, sort_keys=True, default=list)
+    return hashlib.blake2b(payload + text.encode(), digest_size=_DIGEST).digest()

@@ -1,0 +1,176 @@
+"""The reading verbs as SQL on one connection, within whatever transaction that connection is in."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.failures import translated, unavailable
+from stigmer_sqlite.kinds import Kinds
+from stigmer_sqlite.listing import count_sql, page_sql, plan
+from stigmer_sqlite.port import Change, HistoryEntry, Operation, Page, Query, Record
+from stigmer_sqlite.records import archive_filters, flaw
+
+# A row of SQLite: its columns are typed by the schema, not by Python.
+Row = tuple[Any, ...]
+
+COLUMNS = "r.kind, r.id, r.org_id, r.project_id, r.slug, r.data, r.wire, r.labels, r.version, r.updated_at, r.position"
+GET = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
+FIND = (
+    f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_named "  # noqa: S608 # constants
+    "WHERE r.kind = ? AND r.org_id = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.name_key DESC LIMIT 1"
+)
+FIND_ANYWHERE = (
+    f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_by_slug "  # noqa: S608 # constants
+    "WHERE r.kind = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.position DESC LIMIT 1"
+)
+HISTORY = (
+    "SELECT kind, id, version, data, wire, event, tag, hash, archived_at FROM resource_history "
+    "WHERE id = ? AND kind = ?{filters} ORDER BY version DESC"
+)
+CHANGES = (
+    "SELECT sequence, operation, kind, id, org_id, slug, version FROM changes WHERE sequence > ? "
+    "ORDER BY sequence LIMIT ?"
+)
+_POSITION = 10
+_NO_LABELS = "{}"
+
+
+class SqliteReader:
+    """Reads from one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, kinds: Kinds) -> None:
+        self._connection = connection
+        self._kinds = kinds
+
+    def get(self, kind: str, id: str) -> Record:
+        """As `Reader.get`."""
+        row = self._one(GET, (id, kind))
+        if row is None:
+            _ = self._kinds[kind]
+            raise NotFoundError(kind, id)
+        return record_of(row)
+
+    def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """As `Reader.find`."""
+        row = self._one(FIND_ANYWHERE, (kind, slug)) if org_id is None else self._one(FIND, (kind, org_id, slug))
+        if row is None:
+            _ = self._kinds[kind]
+            return None
+        return record_of(row)
+
+    def list(self, query: Query) -> Page:
+        """As `Reader.list`."""
+        kind = self._kinds[query.kind]
+        accepted = accepted_values(kind, query)
+        after = decode_cursor(query)
+        listing = plan(kind, query, accepted)
+        if listing is None:
+            return Page(records=(), total=0 if query.count else None)
+        with translated("list"), self._snapshot():
+            choice = listing.choose(self._connection)
+            rows: list[Row] = self._connection.execute(*page_sql(choice, query, after, COLUMNS)).fetchall()
+            total = self._connection.execute(*count_sql(choice)).fetchone()[0] if query.count else None
+        more = len(rows) > query.limit
+        del rows[query.limit :]
+        cursor = encode_cursor(query, rows[-1][_POSITION]) if more else ""
+        return Page(records=tuple(map(record_of, rows)), next_cursor=cursor, total=total)
+
+    def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+        """As `ResourceStore.history`."""
+        _ = self._kinds[kind]
+        if flaw(id):
+            return ()
+        with translated("history"):
+            return tuple(map(entry_of, self._connection.execute(HISTORY.format(filters=""), (id, kind))))
+
+    def archived(self, kind: str, id: str, *, version: int | None, tag: str, hash: str) -> HistoryEntry:
+        """As `ResourceStore.archived`."""
+        _ = self._kinds[kind]
+        filters = archive_filters(version=version, tag=tag, hash=hash)
+        # The literal lets SQLite see that the partial index on tags or hashes applies.
+        terms = "".join(
+            f" AND {name} = ?" if name == "version" else f" AND {name} = ? AND {name} <> ''" for name in filters
+        )
+        row = self._one(HISTORY.format(filters=terms) + " LIMIT 1", (id, kind, *filters.values()))
+        if row is None:
+            raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
+        return entry_of(row)
+
+    def changes(self, after: int, limit: int) -> Sequence[Change]:
+        """Return the changes after a sequence, oldest first."""
+        with translated("reading changes"):
+            return [change_of(row) for row in self._connection.execute(CHANGES, (after, limit))]
+
+    def _one(self, sql: str, values: tuple[str | int, ...]) -> Row | None:
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise unavailable(error, "read") from error
+        except (UnicodeEncodeError, OverflowError):
+            return None  # no stored text has lone surrogates, and no stored number that many digits
+
+    @contextmanager
+    def _snapshot(self) -> Generator[None]:
+        # Several statements see one state; within a writing transaction they do anyway.
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+
+def record_of(row: Row) -> Record:
+    """Return the record in a row of COLUMNS."""
+    kind, id, org_id, project_id, slug, data, wire, labels, version, updated_at, _ = row
+    return Record(
+        kind=kind,
+        id=id,
+        org_id=org_id,
+        project_id=project_id,
+        slug=slug,
+        data=data,
+        wire=wire,
+        labels={} if labels == _NO_LABELS else json.loads(labels),
+        version=version,
+        updated_at=datetime.fromisoformat(updated_at),
+    )
+
+
+def entry_of(row: Row) -> HistoryEntry:
+    """Return the entry in a row of HISTORY."""
+    kind, id, version, data, wire, event, tag, hash, archived_at = row
+    return HistoryEntry(
+        kind=kind,
+        id=id,
+        version=version,
+        data=data,
+        wire=wire,
+        event=event,
+        tag=tag,
+        hash=hash,
+        archived_at=datetime.fromisoformat(archived_at),
+    )
+
+
+def change_of(row: Row) -> Change:
+    """Return the change in a row of CHANGES."""
+    sequence, operation, kind, id, org_id, slug, version = row
+    return Change(
+        sequence=sequence,
+        operation=Operation(operation),
+        kind=kind,
+        id=id,
+        org_id=org_id,
+        slug=slug,
+        version=version,
+    )

@@ -1,0 +1,103 @@
+"""What every store asks of a record before it takes it, and how it searches and stamps it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from stigmer_sqlite.errors import InvalidQueryError, InvalidRecordError, StoreError
+from stigmer_sqlite.port import Archive, Record
+
+_TICK = timedelta(microseconds=1)
+
+
+def flaw(text: str) -> str:
+    """Say what keeps the text from being stored exactly; empty when nothing does."""
+    if "\0" in text:
+        return "contains NUL"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "contains a lone surrogate"
+    return ""
+
+
+def check_record(record: Record, archive: Archive | None) -> None:
+    """Refuse what no store can keep. Whether `data` is JSON is the store's to find out. Raises: InvalidRecordError."""
+    if not record.id:
+        raise InvalidRecordError(f"a {record.kind} needs an id")
+    texts = {
+        "id": record.id,
+        "org_id": record.org_id,
+        "project_id": record.project_id,
+        "slug": record.slug,
+        "data": record.data,
+    }
+    for name, text in texts.items():
+        _refuse(record, name, text)
+    for key, value in record.labels.items():
+        _refuse(record, "label key", key)
+        _refuse(record, f"label {key!r}", value)
+    if archive is not None:
+        for name, text in (("event", archive.event), ("tag", archive.tag), ("hash", archive.hash)):
+            _refuse(record, f"archive {name}", text)
+
+
+def check_text(name: str, text: str, error: type[StoreError] = InvalidQueryError) -> None:
+    """Refuse text that no record can have."""
+    if problem := flaw(text):
+        raise error(f"{name} {problem}")
+
+
+def _refuse(record: Record, name: str, text: str) -> None:
+    if problem := flaw(text):
+        raise InvalidRecordError(f"{name} of {record.kind} {record.id[:200]!r} {problem}")
+
+
+def search_text(slug: str, name: object) -> str:
+    """Return what `Query.text` is looked for in: the slug and the document's name, case folded."""
+    return f"{slug}\n{name}".casefold() if isinstance(name, str) else slug.casefold()
+
+
+class Clock:
+    """UTC times to the microsecond that never repeat nor go back, whatever the system's clock does."""
+
+    def __init__(self) -> None:
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Return the time, later than any returned before."""
+        self._last = max(datetime.now(UTC), self._last + _TICK)
+        return self._last
+
+
+def archive_filters(*, version: int | None, tag: str, hash: str) -> dict[str, str | int]:
+    """Return which of the ways to name a history entry were given. Raises: InvalidQueryError when none was."""
+    given: dict[str, str | int | None] = {"version": version, "tag": tag or None, "hash": hash or None}
+    filters = {name: value for name, value in given.items() if value is not None}
+    if not filters:
+        raise InvalidQueryError("say which history entry: by version, by tag or by hash")
+    return filters
+
+
+def saved_as(record: Record, *, version: int, now: datetime) -> Record:
+    """Return the record as the store keeps it: its own labels, the store's version and time."""
+    return Record(
+        kind=record.kind,
+        id=record.id,
+        org_id=record.org_id,
+        project_id=record.project_id,
+        slug=record.slug,
+        data=record.data,
+        wire=record.wire,
+        labels=dict(record.labels),
+        version=version,
+        updated_at=now,
+    )
+
+
+def kept_changes(keep: int) -> int:
+    """Return how many changes `compact` keeps. Raises: InvalidQueryError."""
+    if keep < 0:
+        raise InvalidQueryError(f"cannot keep {keep} changes")
+    return keep

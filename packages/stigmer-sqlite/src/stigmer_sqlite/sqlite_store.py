@@ -1,0 +1,230 @@
+"""`ResourceStore` on SQLite, in a file or in memory.
+
+One thread writes (writer.py), a few read (readers.py), and the shortest reads run right on the event loop's thread:
+with a log beside the file readers never wait, and handing a read of ten microseconds to a thread costs fifty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from stigmer_sqlite.connections import open_reader, open_writer, use_wal
+from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
+from stigmer_sqlite.failures import translated
+from stigmer_sqlite.feed import Feed
+from stigmer_sqlite.kinds import Kinds
+from stigmer_sqlite.migrations import check_supported, migrate
+from stigmer_sqlite.ownership import Ownership
+from stigmer_sqlite.port import Archive, Change, HistoryEntry, KindSchema, Page, Query, Record, Transaction
+from stigmer_sqlite.readers import Readers
+from stigmer_sqlite.reading import SqliteReader
+from stigmer_sqlite.records import kept_changes
+from stigmer_sqlite.writer import Writer
+
+T = TypeVar("T")
+
+MEMORY = ":memory:"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What opening a database yields."""
+
+    writer: sqlite3.Connection
+    sequence: int
+    ownership: Ownership | None = None
+    near: sqlite3.Connection | None = None
+    readers: Readers | None = None
+
+
+class SqliteStore:
+    """A `ResourceStore` in one SQLite database, which it alone has open. Made by `open`; an async context manager."""
+
+    def __init__(self, opened: _Opened, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._ownership = opened.ownership
+        self._near_connection = opened.near
+        self._near = SqliteReader(opened.near, kinds) if opened.near else None
+        self._readers = opened.readers
+        self._writer_connection = opened.writer
+        self._feed = Feed(head=opened.sequence, read=self._read_changes)
+        self._writer = Writer(opened.writer, kinds, sequence=opened.sequence, publish=self._feed.publish)
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: str | Path, schemas: Sequence[KindSchema], *, readers: int = 2) -> SqliteStore:
+        """Open the database, creating it and its folder when missing, and bring its schema up to date.
+
+        Args:
+            path: A file, or ":memory:" for a database that ends with the store.
+            schemas: Every kind the store is to know; their declared indexes are built or dropped as needed.
+            readers: How many lists and histories may be read at once.
+
+        Raises:
+            InUseError: The database is open elsewhere; names the holder.
+            UnsupportedSchemaError: Written by a newer version or by something else; left untouched.
+            InvalidSchemaError: A schema is malformed, or the stored records contradict it.
+            StoreUnavailableError: The file cannot be opened or written.
+        """
+        if readers < 1:
+            raise ValueError("a store needs at least one reader")
+        kinds = Kinds(schemas)
+        file = None if str(path) == MEMORY else Path(path)
+        opening = asyncio.ensure_future(asyncio.to_thread(_open, file, kinds, readers))
+        try:
+            opened = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped; what it opens must not stay open.
+            opening.add_done_callback(_close_unused)
+            raise
+        return cls(opened, kinds)
+
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
+        """As `ResourceStore.transact`."""
+        return await self._writer.write(work)
+
+    async def get(self, kind: str, id: str) -> Record:
+        """As `ResourceStore.get`."""
+        if self._near is None or self._closing is not None:
+            return await self._read(lambda reader: reader.get(kind, id))
+        return self._near.get(kind, id)
+
+    async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """As `ResourceStore.find`."""
+        if self._near is None or self._closing is not None:
+            return await self._read(lambda reader: reader.find(kind, org_id=org_id, slug=slug))
+        return self._near.find(kind, org_id=org_id, slug=slug)
+
+    async def list(self, query: Query) -> Page:
+        """As `ResourceStore.list`."""
+        return await self._read(lambda reader: reader.list(query))
+
+    async def save(self, record: Record, *, expected: int | None = None, archive: Archive | None = None) -> Record:
+        """As `ResourceStore.save`."""
+        return await self._writer.write(lambda tx: tx.save(record, expected=expected, archive=archive))
+
+    async def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
+        """As `ResourceStore.delete`."""
+        return await self._writer.write(lambda tx: tx.delete(kind, id, expected=expected))
+
+    async def delete_kind(self, kind: str) -> int:
+        """As `ResourceStore.delete_kind`."""
+        return await self._writer.write(lambda tx: tx.delete_kind(kind))
+
+    async def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+        """As `ResourceStore.history`."""
+        return await self._read(lambda reader: reader.history(kind, id))
+
+    async def archived(
+        self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = ""
+    ) -> HistoryEntry:
+        """As `ResourceStore.archived`."""
+        return await self._read(lambda reader: reader.archived(kind, id, version=version, tag=tag, hash=hash))
+
+    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
+        """As `ResourceStore.watch`."""
+        self._check_open()
+        for kind in kinds:
+            _ = self._kinds[kind]
+        return self._feed.watch(after=after, kinds=kinds, id=id)
+
+    async def last_sequence(self) -> int:
+        """As `ResourceStore.last_sequence`."""
+        self._check_open()
+        return self._feed.head
+
+    async def compact(self, *, keep: int) -> int:
+        """As `ResourceStore.compact`."""
+        keep = kept_changes(keep)
+        return await self._writer.write(lambda tx: tx.compact(keep=keep))
+
+    async def close(self) -> None:
+        """As `ResourceStore.close`."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> SqliteStore:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise ClosedError("the store is closed")
+
+    async def _read(self, work: Callable[[SqliteReader], T]) -> T:
+        self._check_open()
+        return await (self._writer.read(work) if self._readers is None else self._readers.read(work))
+
+    async def _read_changes(self, after: int, limit: int) -> Sequence[Change]:
+        return await self._read(lambda reader: reader.changes(after, limit))
+
+    async def _close(self) -> None:
+        await self._writer.close()
+        self._feed.close()
+        if self._readers is not None:
+            await self._readers.close()
+        if self._near_connection is not None:
+            self._near_connection.close()
+        # The last connection to close folds the log into the file, which takes as long as the disk does.
+        await asyncio.to_thread(self._writer_connection.close)
+        if self._ownership is not None:
+            self._ownership.release()
+
+
+def _open(path: Path | None, kinds: Kinds, readers: int) -> _Opened:
+    with ExitStack() as undo, translated("opening the database"):
+        ownership = None
+        if path is not None:
+            path, ownership = _own(path)
+            undo.callback(ownership.release)
+        writer = open_writer(path)
+        undo.callback(writer.close)
+        check_supported(writer)
+        if path is not None:
+            use_wal(writer)
+        migrate(writer, kinds)
+        sequence = writer.execute(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"
+        ).fetchone()[0]
+        opened = _Opened(writer, sequence, ownership)
+        if path is not None:
+            opened.near = open_reader(path)
+            undo.callback(opened.near.close)
+            opened.readers = Readers.open(path, kinds, count=readers)
+        undo.pop_all()
+        return opened
+
+
+def _own(path: Path) -> tuple[Path, Ownership]:
+    try:
+        # Two names of one file are one database.
+        path = path.expanduser().resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path, Ownership(path)
+    except OSError as error:
+        raise StoreUnavailableError(f"the database {path} cannot be opened: {error}") from error
+
+
+def _close_unused(opening: asyncio.Future[_Opened]) -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        return
+    opened = opening.result()
+    if opened.readers is not None:
+        opened.readers.discard()
+    for connection in (opened.near, opened.writer):
+        if connection is not None:
+            connection.close()
+    if opened.ownership is not None:
+        opened.ownership.release()

@@ -1,0 +1,272 @@
+"""The writing verbs as SQL on the writing connection, and the changes they leave behind."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+
+from stigmer_sqlite.errors import (
+    ClosedError,
+    ConflictError,
+    IdTakenError,
+    InvalidRecordError,
+    NotFoundError,
+    SlugTakenError,
+)
+from stigmer_sqlite.failures import is_code, unavailable
+from stigmer_sqlite.kinds import Kinds
+from stigmer_sqlite.port import Archive, Change, Operation, Page, Query, Record
+from stigmer_sqlite.reading import COLUMNS, Row, SqliteReader, record_of
+from stigmer_sqlite.records import Clock, check_record, flaw, saved_as
+
+_PRESENT = "SELECT kind, version, position, org_id, project_id, slug, labels FROM resources WHERE id = ?"
+_WHOLE = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
+_HOLDER = "SELECT id FROM resources WHERE kind = ? AND org_id = ? AND slug = ? AND slug <> ''"
+_INSERT = """
+INSERT INTO resources
+    (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels, search, data, wire)
+VALUES
+    (:id, :kind, :org_id, :project_id, :slug, :name_key, :position, 1, :updated_at, :labels,
+     search_text(:slug, json_extract(:data, '$.metadata.name')), :data, :wire)
+"""
+_REPLACE = """
+UPDATE resources
+SET org_id = :org_id, project_id = :project_id, slug = :slug, version = :version, updated_at = :updated_at,
+    labels = :labels, search = search_text(:slug, json_extract(:data, '$.metadata.name')), data = :data, wire = :wire
+WHERE id = :id
+"""
+# The frequent case, a new document under the same names: it leaves the indexes on names alone.
+_REPLACE_DOCUMENT = """
+UPDATE resources
+SET version = :version, updated_at = :updated_at,
+    search = search_text(:slug, json_extract(:data, '$.metadata.name')), data = :data, wire = :wire
+WHERE id = :id
+"""
+_ARCHIVE = (
+    "INSERT INTO resource_history (kind, id, version, data, wire, event, tag, hash, archived_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CHANGE = "INSERT INTO changes (sequence, operation, kind, id, org_id, slug, version) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD_LABEL = "INSERT INTO resource_labels (kind, key, value, position, id) VALUES (?, ?, ?, ?, ?)"
+_REMOVE_LABEL = "DELETE FROM resource_labels WHERE kind = ? AND key = ? AND value = ? AND position = ?"
+
+
+class Journal:
+    """The changes of the database transaction under way, numbered; written to the feed just before its commit."""
+
+    def __init__(self, sequence: int) -> None:
+        self.clock = Clock()
+        self.failed = False
+        """Whether the storage failed a statement: the whole database transaction must go then."""
+        self._committed = sequence
+        self._pending: list[Change] = []
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next change."""
+        return self._committed + len(self._pending) + 1
+
+    def add(self, operation: Operation, record: Record) -> None:
+        """Note what was done to the record."""
+        self._pending.append(
+            Change(
+                sequence=self.next_sequence,
+                operation=operation,
+                kind=record.kind,
+                id=record.id,
+                org_id=record.org_id,
+                slug=record.slug,
+                version=record.version,
+            )
+        )
+
+    def mark(self) -> int:
+        """Return a place to go back to with `rewind`."""
+        return len(self._pending)
+
+    def rewind(self, mark: int) -> None:
+        """Forget the changes noted since the mark."""
+        del self._pending[mark:]
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Add the changes to the feed."""
+        connection.executemany(
+            _CHANGE,
+            ((c.sequence, c.operation.value, c.kind, c.id, c.org_id, c.slug, c.version) for c in self._pending),
+        )
+
+    def committed(self) -> list[Change]:
+        """Return the changes, now durable, and begin anew after them."""
+        changes, self._pending = self._pending, []
+        self._committed += len(changes)
+        return changes
+
+    def abandon(self) -> None:
+        """Forget everything since the last commit."""
+        self._pending = []
+        self.failed = False
+
+
+class SqliteTransaction:
+    """What one piece of work sees and does; of use only while the work runs."""
+
+    def __init__(self, connection: sqlite3.Connection, kinds: Kinds, journal: Journal) -> None:
+        self._connection = connection
+        self._kinds = kinds
+        self._journal = journal
+        self._reader = SqliteReader(connection, kinds)
+        self._over = False
+
+    def end(self) -> None:
+        """Refuse further use: whoever kept the transaction must not write into somebody else's."""
+        self._over = True
+
+    def get(self, kind: str, id: str) -> Record:
+        """As `Reader.get`."""
+        self._check()
+        return self._reader.get(kind, id)
+
+    def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """As `Reader.find`."""
+        self._check()
+        return self._reader.find(kind, org_id=org_id, slug=slug)
+
+    def list(self, query: Query) -> Page:
+        """As `Reader.list`."""
+        self._check()
+        return self._reader.list(query)
+
+    def save(self, record: Record, *, expected: int | None = None, archive: Archive | None = None) -> Record:
+        """As `Transaction.save`."""
+        self._check()
+        named = self._kinds[record.kind].named
+        check_record(record, archive)
+        with self._storing():
+            row: Row | None = self._connection.execute(_PRESENT, (record.id,)).fetchone()
+        if row is not None and row[0] != record.kind:
+            raise IdTakenError(record.kind, record.id, holder=row[0])
+        actual = 0 if row is None else row[1]
+        if expected is not None and expected != actual:
+            raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
+        saved = saved_as(record, version=actual + 1, now=self._journal.clock.now())
+        self._write(saved, row, named=named)
+        if archive is not None:
+            self._archive(saved, archive)
+        self._journal.add(Operation.UPDATED if row else Operation.CREATED, saved)
+        return saved
+
+    def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
+        """As `Transaction.delete`."""
+        self._check()
+        _ = self._kinds[kind]
+        with self._storing():
+            row: Row | None = None if flaw(id) else self._connection.execute(_WHOLE, (id, kind)).fetchone()
+        if row is None:
+            raise NotFoundError(kind, id)
+        record = record_of(row)
+        if expected is not None and expected != record.version:
+            raise ConflictError(kind, id, expected=expected, actual=record.version)
+        with self._storing():
+            self._connection.execute("DELETE FROM resources WHERE id = ?", (id,))
+            self._replace_labels(record, dict(record.labels), {}, position=row[10])
+        self._journal.add(Operation.DELETED, record)
+        return record
+
+    def delete_kind(self, kind: str) -> int:
+        """As `Transaction.delete_kind`."""
+        self._check()
+        _ = self._kinds[kind]
+        with self._storing():
+            rows = self._connection.execute(
+                "SELECT id, org_id, slug, version FROM resources WHERE kind = ? ORDER BY position", (kind,)
+            ).fetchall()
+            self._connection.execute("DELETE FROM resources WHERE kind = ?", (kind,))
+            self._connection.execute("DELETE FROM resource_labels WHERE kind = ?", (kind,))
+        for id, org_id, slug, version in rows:
+            gone = Record(kind=kind, id=id, org_id=org_id, slug=slug, data="", version=version)
+            self._journal.add(Operation.DELETED, gone)
+        return len(rows)
+
+    def compact(self, *, keep: int) -> int:
+        """As `ResourceStore.compact`; changes of the transaction under way are not counted."""
+        self._check()
+        newest = self._journal.next_sequence - 1
+        with self._storing():
+            return self._connection.execute("DELETE FROM changes WHERE sequence <= ?", (newest - keep,)).rowcount
+
+    def _write(self, record: Record, row: Row | None, *, named: bool) -> None:
+        labels = json.dumps(dict(record.labels), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        position = self._journal.next_sequence if row is None else row[2]
+        sql, former = _INSERT, "{}"
+        if row is not None:
+            former = row[6]
+            same_names = row[3:] == (record.org_id, record.project_id, record.slug, labels)
+            sql = _REPLACE_DOCUMENT if same_names else _REPLACE
+        values = {
+            "id": record.id,
+            "kind": record.kind,
+            "org_id": record.org_id,
+            "project_id": record.project_id,
+            "slug": record.slug,
+            "name_key": 0 if named else position,
+            "position": position,
+            "version": record.version,
+            "updated_at": stamp(record.updated_at),
+            "labels": labels,
+            "data": record.data,
+            "wire": record.wire,
+        }
+        with self._storing(record):
+            self._connection.execute(sql, values)
+            if labels != former:
+                self._replace_labels(record, json.loads(former), dict(record.labels), position=position)
+
+    def _replace_labels(self, record: Record, old: dict[str, str], new: dict[str, str], *, position: int) -> None:
+        gone = [(record.kind, *label, position) for label in old.items() - new.items()]
+        came = [(record.kind, *label, position, record.id) for label in new.items() - old.items()]
+        if gone:
+            self._connection.executemany(_REMOVE_LABEL, gone)
+        if came:
+            self._connection.executemany(_ADD_LABEL, came)
+
+    def _archive(self, record: Record, archive: Archive) -> None:
+        values = (record.kind, record.id, record.version, record.data, record.wire)
+        with self._storing():
+            self._connection.execute(
+                _ARCHIVE, (*values, archive.event, archive.tag, archive.hash, stamp(record.updated_at))
+            )
+
+    def _check(self) -> None:
+        if self._over:
+            raise ClosedError("the transaction is over")
+
+    @contextmanager
+    def _storing(self, record: Record | None = None) -> Generator[None]:
+        """Tell a record that cannot be stored from a storage that cannot store."""
+        try:
+            yield
+        except (sqlite3.Error, OverflowError) as error:
+            if record is not None:
+                self._blame_record(record, error)
+            self._journal.failed = True
+            raise unavailable(error, "write") from error
+
+    def _blame_record(self, record: Record, error: Exception) -> None:
+        name = f"{record.kind} {record.id[:200]!r}"
+        if isinstance(error, OverflowError) or is_code(error, sqlite3.SQLITE_TOOBIG):
+            raise InvalidRecordError(f"{name} is too large for the store") from error
+        if is_code(error, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
+            row = self._connection.execute(_HOLDER, (record.kind, record.org_id, record.slug)).fetchone()
+            raise SlugTakenError(record.kind, record.org_id, record.slug, id=row[0])
+        # Only what is computed from the document can fail like this: json_valid, json_extract, search_text.
+        if is_code(error, sqlite3.SQLITE_CONSTRAINT_CHECK) or is_code(error, sqlite3.SQLITE_ERROR):
+            raise InvalidRecordError(f"data of {name} is not JSON text: {error}") from error
+
+
+def stamp(at: datetime | None) -> str:
+    """Return the stored form of a time: all of one width, so that text order is time order."""
+    assert at is not None  # noqa: S101 # saved_as sets it
+    return at.isoformat(timespec="microseconds")
