@@ -97,7 +97,7 @@ SHORT_NAMES = {
 
 def generate(into: Path) -> None:
     """Write everything that is generated below `into`."""
-    sources = sorted(path.relative_to(PROTO).as_posix() for path in PROTO.rglob("*.proto"))
+    sources = source_names()
     compiled = compile_sources(sources)
     modules = {file.name: file.content for file in _message_types(compiled, sources)}
     for name, content in (*((f"{CODE}/{name}", content) for name, content in modules.items()), *_facades(modules)):
@@ -107,6 +107,11 @@ def generate(into: Path) -> None:
     for file in compiled.file:
         file.ClearField("source_code_info")
     (into / DESCRIPTORS).write_bytes(compiled.SerializeToString(deterministic=True))
+
+
+def source_names() -> list[str]:
+    """Return the sources as protoc and imports name them."""
+    return sorted(path.relative_to(PROTO).as_posix() for path in PROTO.rglob("*.proto"))
 
 
 def compile_sources(sources: list[str]) -> FileDescriptorSet:

@@ -4,12 +4,14 @@
 
 from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     AgentExecution as AgentExecution,
+    AgentExecutionControlInput as AgentExecutionControlInput,
     AgentExecutionId as AgentExecutionId,
     AgentExecutionList as AgentExecutionList,
     AgentExecutionSpec as AgentExecutionSpec,
     AgentExecutionStatus as AgentExecutionStatus,
     AgentExecutionUpdateStatusInput as AgentExecutionUpdateStatusInput,
     AgentMessage as AgentMessage,
+    ApprovalAction as ApprovalAction,
     ComponentMetadata as ComponentMetadata,
     ExecutionConfig as ExecutionConfig,
     ExecutionPhase as ExecutionPhase,
@@ -19,6 +21,7 @@ from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     SessionId as SessionId,
     SubAgentExecution as SubAgentExecution,
     SubAgentStatus as SubAgentStatus,
+    SubmitApprovalInput as SubmitApprovalInput,
     TodoItem as TodoItem,
     TodoStatus as TodoStatus,
     ToolCall as ToolCall,

@@ -34,75 +34,188 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ApiResourceEventType(betterproto2.Enum):
+    """
+    What happened to a resource.
+    """
+
     unspecified = 0
+    """
+    Not said.
+    """
 
     created = 1
+    """
+    It was created.
+    """
 
     updated = 2
+    """
+    Its spec or metadata was changed.
+    """
 
     deleted = 3
+    """
+    It was deleted.
+    """
 
     renamed = 4
+    """
+    Its name was changed.
+    """
 
     stack_outputs_updated = 5
+    """
+    Outputs of the infrastructure behind it were changed.
+    """
 
 
 class ApiResourceOwnerScope(betterproto2.Enum):
+    """
+    Who owns a resource, and so who may see it. Which values a kind allows is a rule of the kind.
+    """
+
     api_resource_owner_scope_unspecified = 0
+    """
+    Not said; right only for kinds whose owner follows from another resource.
+    """
 
     platform = 1
+    """
+    The platform: everybody may use it.
+    """
 
     organization = 2
+    """
+    The organization named in `metadata.org`.
+    """
 
     identity_account = 3
+    """
+    The account that created it, and nobody else.
+    """
 
 
 class ApiResourceStateOperationType(betterproto2.Enum):
+    """
+    What a call does to the state of a resource.
+    """
+
     api_resource_state_operation_type_unspecified = 0
+    """
+    Not said.
+    """
 
     create = 1
+    """
+    Makes it.
+    """
 
     update = 2
+    """
+    Changes it.
+    """
 
     delete = 3
+    """
+    Removes it.
+    """
 
     read = 4
+    """
+    Reads it once.
+    """
 
     stream = 5
+    """
+    Reads it and goes on telling what changes.
+    """
 
 
 class WorkflowTaskKind(betterproto2.Enum):
+    """
+    What a task of a workflow does. The kind tells which message of `ai.stigmer.agentic.workflow.v1.tasks` its
+    `task_config` holds.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said; refused.
+    """
 
     SET = 1
+    """
+    Sets variables.
+    """
 
     HTTP_CALL = 2
+    """
+    Makes an HTTP request.
+    """
 
     GRPC_CALL = 3
+    """
+    Calls a method of a gRPC service.
+    """
 
     CALL_ACTIVITY = 4
+    """
+    Calls a Temporal activity of another worker.
+    """
 
     SWITCH = 5
+    """
+    Goes on at the first case that holds.
+    """
 
     FOR = 6
+    """
+    Runs tasks once for each element of a collection.
+    """
 
     FORK = 7
+    """
+    Runs branches at the same time.
+    """
 
     TRY = 8
+    """
+    Runs tasks and handles their errors.
+    """
 
     LISTEN = 9
+    """
+    Waits for signals.
+    """
 
     WAIT = 10
+    """
+    Waits for a while.
+    """
 
     RAISE = 11
+    """
+    Fails with an error of its own.
+    """
 
     RUN = 12
+    """
+    Runs another workflow.
+    """
 
     AGENT_CALL = 13
+    """
+    Runs an agent and takes its answer.
+    """
 
     DO = 1000
+    """
+    Runs a list of tasks as one. Added here.
+    """
 
     EMIT = 1001
+    """
+    Publishes an event. Added here.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -149,9 +262,19 @@ class WorkflowTaskKind(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class ApiResourceAudit(betterproto2.Message):
+    """
+    Who wrote the two halves of a resource.
+    """
+
     spec_audit: "ApiResourceAuditInfo | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who wrote metadata and spec.
+    """
 
     status_audit: "ApiResourceAuditInfo | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who wrote the status.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceAudit", ApiResourceAudit)
@@ -159,9 +282,19 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class ApiResourceAuditActor(betterproto2.Message):
+    """
+    Who made a change.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the account; `system` where nobody signs in.
+    """
 
     avatar: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    URL of a picture; may be empty.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceAuditActor", ApiResourceAuditActor)
@@ -169,19 +302,38 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class ApiResourceAuditInfo(betterproto2.Message):
+    """
+    First and last write of one half of a resource.
+    """
+
     created_by: "ApiResourceAuditActor | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who created it.
+    """
 
     created_at: "datetime.datetime | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ____google__protobuf__.Timestamp, optional=True
     )
+    """
+    When it was created.
+    """
 
     updated_by: "ApiResourceAuditActor | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who wrote it last.
+    """
 
     updated_at: "datetime.datetime | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ____google__protobuf__.Timestamp, optional=True
     )
+    """
+    When it was written last.
+    """
 
     event: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What the last write was: `created` or `updated`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceAuditInfo", ApiResourceAuditInfo)
@@ -189,7 +341,14 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class ApiResourceAuditStatus(betterproto2.Message):
+    """
+    The status of kinds that have nothing to tell but their audit.
+    """
+
     audit: "ApiResourceAudit | None" = betterproto2.field(99, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message(
@@ -199,9 +358,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ApiResourceByOrgBySlugRequest(betterproto2.Message):
+    """
+    Names a resource of a known kind.
+    """
+
     org: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization that owns it.
+    """
 
     slug: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Slug of the resource.
+    """
 
 
 default_message_pool.register_message(
@@ -211,11 +380,24 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ApiResourceDeleteInput(betterproto2.Message):
+    """
+    Asks for a resource to be deleted.
+    """
+
     resource_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the resource.
+    """
 
     version_message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why it is deleted; kept in its history.
+    """
 
     force: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Delete it although others depend on it, and its default instance with it.
+    """
 
 
 default_message_pool.register_message(
@@ -225,7 +407,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ApiResourceId(betterproto2.Message):
+    """
+    The id of a resource of any kind.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id, such as `env-01jb6j0e8m4tz5v9k3w7x2y1qn`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceId", ApiResourceId)
@@ -233,29 +422,62 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class ApiResourceMetadata(betterproto2.Message):
+    """
+    Names, owner, labels and version of a resource.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What people call it, in any characters.
+    """
 
     slug: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name in references and URLs: lower-case letters, digits and hyphens, unique within kind and
+    organization. Made from `name` when empty; never changed afterwards.
+    """
 
     id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its id: the kind's prefix, a hyphen and a ULID in lower case, such as `agt-01jb6j0e8m4tz5v9k3w7x2y1qn`.
+    Made by the server.
+    """
 
     org: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The slug of the organization that owns it; kept from creation.
+    """
 
     owner_scope: "ApiResourceOwnerScope" = betterproto2.field(
         5, betterproto2.TYPE_ENUM, default_factory=lambda: ApiResourceOwnerScope(0)
     )
+    """
+    Who owns it; which values hold depends on the kind.
+    """
 
     labels: "dict[str, str]" = betterproto2.field(
         6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Keys and values to select resources by.
+    """
 
     annotations: "dict[str, str]" = betterproto2.field(
         7, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Keys and values that tools keep with the resource; never selected by.
+    """
 
     tags: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Words to find the resource by.
+    """
 
     version: "ApiResourceMetadataVersion | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Which version of the resource this is.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceMetadata", ApiResourceMetadata)
@@ -263,11 +485,24 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class ApiResourceMetadataVersion(betterproto2.Message):
+    """
+    One version of a resource.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the version; made by the server.
+    """
 
     message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why it was written, in the words of who wrote it.
+    """
 
     previous_version_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Id of the version before it; empty for the first.
+    """
 
 
 default_message_pool.register_message(
@@ -277,19 +512,38 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ApiResourceReference(betterproto2.Message):
+    """
+    Names another resource by what people know of it.
+    """
+
     scope: "ApiResourceOwnerScope" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: ApiResourceOwnerScope(0)
     )
+    """
+    Who owns it; unspecified means whoever owns the referring resource.
+    """
 
     org: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization that owns it; empty means that of the referring resource.
+    """
 
     kind: "apiresourcekind.ApiResourceKind" = betterproto2.field(
         3, betterproto2.TYPE_ENUM, default_factory=lambda: apiresourcekind.ApiResourceKind(0)
     )
+    """
+    Its kind; may be unspecified where only one kind makes sense.
+    """
 
     slug: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Its slug.
+    """
 
     version: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Which version: empty or `latest` for the newest, a tag, or the 64 hexadecimal digits of a version's hash.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiResourceReference", ApiResourceReference)
@@ -297,15 +551,34 @@ default_message_pool.register_message("ai.stigmer.commons.apiresource", "ApiReso
 
 @dataclass(eq=False, repr=False)
 class FindApiResourcesRequest(betterproto2.Message):
+    """
+    Asks for the resources of an organization.
+    """
+
     org: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization.
+    """
 
     kind: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Name of a kind, such as `Agent`; empty for all.
+    """
 
     page: "_rpc__.PageInfo | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The page wanted; goes before `page_number` and `page_size`.
+    """
 
     page_number: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    Number of the page, from 1; 0 means the first.
+    """
 
     page_size: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    Entries on a page; 0 means as many as the server likes.
+    """
 
 
 default_message_pool.register_message(

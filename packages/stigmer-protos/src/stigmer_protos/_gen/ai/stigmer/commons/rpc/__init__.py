@@ -21,9 +21,19 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class GooglePageInfo(betterproto2.Message):
+    """
+    A page by the token that the page before it gave.
+    """
+
     page_token: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Token of the page; empty for the first.
+    """
 
     size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Entries on a page; 0 means as many as the server likes.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.rpc", "GooglePageInfo", GooglePageInfo)
@@ -31,9 +41,19 @@ default_message_pool.register_message("ai.stigmer.commons.rpc", "GooglePageInfo"
 
 @dataclass(eq=False, repr=False)
 class PageInfo(betterproto2.Message):
+    """
+    A page by its number.
+    """
+
     num: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Number of the page, from 1; 0 means the first.
+    """
 
     size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Entries on a page; 0 means as many as the server likes.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.commons.rpc", "PageInfo", PageInfo)

@@ -21,21 +21,43 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ListResourcesRequest(betterproto2.Message):
+    """
+    Asks for resources of a kind, newest first.
+    """
+
     kind: "__commons__apiresource__apiresourcekind__.ApiResourceKind" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: __commons__apiresource__apiresourcekind__.ApiResourceKind(0)
     )
+    """
+    The kind.
+    """
 
     org: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Slug of an organization; empty for all that the caller may see.
+    """
 
     labels: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Only resources that have all of these labels.
+    """
 
     page_size: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    Entries on a page, up to 1000; 0 means as many as the server likes.
+    """
 
     page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Where to go on: `next_page_token` of the page before; empty for the first.
+    """
 
     text: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Only resources whose name, slug or id has this text in it; empty for all.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.resources.v1", "ListResourcesRequest", ListResourcesRequest)
@@ -43,11 +65,24 @@ default_message_pool.register_message("ai.stigmer.resources.v1", "ListResourcesR
 
 @dataclass(eq=False, repr=False)
 class ResourceList(betterproto2.Message):
+    """
+    A page of resources.
+    """
+
     entries: "list[____google__protobuf__.Struct]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The resources, each as proto-JSON of its message, with secrets masked.
+    """
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Token of the next page; empty when this is the last.
+    """
 
     total_count: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    How many there are on all pages.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.resources.v1", "ResourceList", ResourceList)

@@ -22,9 +22,18 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ExecutionEnvironment(betterproto2.Message):
+    """
+    The variables and secrets of an execution, in clear. They are for the task that needs them, and must be kept
+    out of histories, logs and reports.
+    """
+
     values: "dict[str, __agentic__executioncontext__v1__.ExecutionValue]" = betterproto2.field(
         1, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
+    """
+    The values by name: what the agent or workflow declares, under the environments of the instance in their
+    order, under what the execution was given.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionEnvironment", ExecutionEnvironment)
@@ -32,7 +41,14 @@ default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionEnviron
 
 @dataclass(eq=False, repr=False)
 class ExecutionRef(betterproto2.Message):
+    """
+    Names an execution.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of a workflow execution or agent execution.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionRef", ExecutionRef)
@@ -40,21 +56,46 @@ default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionRef", E
 
 @dataclass(eq=False, repr=False)
 class WorkflowRun(betterproto2.Message):
+    """
+    A run of a workflow, with everything that a runner needs but values of variables and secrets.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     org: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization that owns it.
+    """
 
     workflow: "__agentic__workflow__v1__.Workflow | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The workflow as it was when the execution was created.
+    """
 
     workflow_instance_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Id of the instance.
+    """
 
     input: "____google__protobuf__.Value | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The input of the workflow; null when none was given.
+    """
 
     secret_names: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the secrets that the run may use, sorted.
+    """
 
     variable_names: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the variables that the run may use, sorted.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowRun", WorkflowRun)

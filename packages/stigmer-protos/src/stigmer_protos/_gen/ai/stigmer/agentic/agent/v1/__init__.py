@@ -31,17 +31,36 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Agent(betterproto2.Message):
+    """
+    An agent.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Agent`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "AgentSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "AgentStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "Agent", Agent)
@@ -49,7 +68,14 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "Agent", Ag
 
 @dataclass(eq=False, repr=False)
 class AgentId(betterproto2.Message):
+    """
+    The id of an agent.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `agt-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentId", AgentId)
@@ -57,23 +83,48 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentId", 
 
 @dataclass(eq=False, repr=False)
 class AgentSpec(betterproto2.Message):
+    """
+    What is wanted of an agent.
+    """
+
     description: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people and for agents that may call it.
+    """
 
     icon_url: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    URL of its icon.
+    """
 
     instructions: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What the model is told to be and do; at least 10 characters.
+    """
 
     mcp_servers: "list[McpServerDefinition]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The MCP servers whose tools it may use, each with a name of its own.
+    """
 
     skill_refs: "list[___commons__apiresource__.ApiResourceReference]" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The skills it may use.
+    """
 
     sub_agents: "list[SubAgent]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Agents it may give work to.
+    """
 
     env_spec: "__environment__v1__.EnvironmentSpec | None" = betterproto2.field(
         7, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The variables and secrets it needs, with defaults.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentSpec", AgentSpec)
@@ -81,11 +132,21 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentSpec"
 
 @dataclass(eq=False, repr=False)
 class AgentStatus(betterproto2.Message):
+    """
+    What is known of an agent.
+    """
+
     default_instance_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the instance that is used when none is named; made with the agent.
+    """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         99, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentStatus", AgentStatus)
@@ -93,21 +154,46 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentStatu
 
 @dataclass(eq=False, repr=False)
 class DockerServer(betterproto2.Message):
+    """
+    An MCP server that is started in a container.
+    """
+
     image: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The image.
+    """
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Arguments of its entry point.
+    """
 
     env_placeholders: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Its environment variables; a value may hold `${NAME}`, filled from the execution's environment.
+    """
 
     volumes: "list[VolumeMount]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Folders of the host that it sees.
+    """
 
     network: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The container network it joins; empty for the default.
+    """
 
     ports: "list[PortMapping]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Ports that it offers on the host.
+    """
 
     container_name: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Name of the container; empty for a new one each time.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "DockerServer", DockerServer)
@@ -115,17 +201,33 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "DockerServ
 
 @dataclass(eq=False, repr=False)
 class HttpServer(betterproto2.Message):
+    """
+    An MCP server that is reached over HTTP.
+    """
+
     url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its URL; may hold `${NAME}`, filled from the execution's environment.
+    """
 
     headers: "dict[str, str]" = betterproto2.field(
         2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Headers of every request; values may hold `${NAME}`.
+    """
 
     query_params: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Query parameters of every request; values may hold `${NAME}`.
+    """
 
     timeout_seconds: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    How long a request may take, in seconds; 0 means 30.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "HttpServer", HttpServer)
@@ -134,21 +236,36 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "HttpServer
 @dataclass(eq=False, repr=False)
 class McpServerDefinition(betterproto2.Message):
     """
-
+    An MCP server, and how to reach it.
 
     Oneofs:
-        - server_type:
+        - server_type: How to reach it.
     """
 
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, unique in the agent.
+    """
 
     stdio: "StdioServer | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="server_type")
+    """
+    A program that is started and spoken to over its standard input and output.
+    """
 
     http: "HttpServer | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="server_type")
+    """
+    A server that is reached over HTTP.
+    """
 
     docker: "DockerServer | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="server_type")
+    """
+    A program in a container, spoken to over its standard input and output.
+    """
 
     enabled_tools: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the tools to use; empty for all.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "McpServerDefinition", McpServerDefinition)
@@ -156,7 +273,14 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "McpServerD
 
 @dataclass(eq=False, repr=False)
 class McpToolSelection(betterproto2.Message):
+    """
+    Some tools of an MCP server.
+    """
+
     enabled_tools: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the tools; empty for all.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "McpToolSelection", McpToolSelection)
@@ -164,11 +288,24 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "McpToolSel
 
 @dataclass(eq=False, repr=False)
 class PortMapping(betterproto2.Message):
+    """
+    A port of a container on the host.
+    """
+
     host_port: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Port on the host.
+    """
 
     container_port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port in the container.
+    """
 
     protocol: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    `tcp` or `udp`; empty means `tcp`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "PortMapping", PortMapping)
@@ -176,15 +313,31 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "PortMappin
 
 @dataclass(eq=False, repr=False)
 class StdioServer(betterproto2.Message):
+    """
+    An MCP server that is started as a program.
+    """
+
     command: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The program.
+    """
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its arguments.
+    """
 
     env_placeholders: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Its environment variables; a value may hold `${NAME}`, filled from the execution's environment.
+    """
 
     working_dir: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The folder it runs in; empty for the runner's choice.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "StdioServer", StdioServer)
@@ -192,21 +345,43 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "StdioServe
 
 @dataclass(eq=False, repr=False)
 class SubAgent(betterproto2.Message):
+    """
+    An agent that another one may give work to.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, unique in the agent; the model calls it by this.
+    """
 
     description: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    When to give it work; the model reads this.
+    """
 
     instructions: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What its model is told to be and do; at least 10 characters.
+    """
 
     mcp_servers: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the agent's MCP servers that it may use.
+    """
 
     mcp_tool_selections: "dict[str, McpToolSelection]" = betterproto2.field(
         5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
+    """
+    Which tools it may use, by the name of the MCP server; a server that is not here gives all of its tools.
+    """
 
     skill_refs: "list[___commons__apiresource__.ApiResourceReference]" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The skills it may use.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "SubAgent", SubAgent)
@@ -214,11 +389,24 @@ default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "SubAgent",
 
 @dataclass(eq=False, repr=False)
 class VolumeMount(betterproto2.Message):
+    """
+    A folder of the host in a container.
+    """
+
     host_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Path on the host.
+    """
 
     container_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Path in the container.
+    """
 
     read_only: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The container may not write to it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "VolumeMount", VolumeMount)

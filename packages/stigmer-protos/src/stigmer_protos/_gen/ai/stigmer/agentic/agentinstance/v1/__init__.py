@@ -24,19 +24,38 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class AgentInstance(betterproto2.Message):
+    """
+    An agent instance.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `AgentInstance`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "AgentInstanceSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "AgentInstance", AgentInstance)
@@ -44,7 +63,14 @@ default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "Ag
 
 @dataclass(eq=False, repr=False)
 class AgentInstanceId(betterproto2.Message):
+    """
+    The id of an agent instance.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `ain-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "AgentInstanceId", AgentInstanceId)
@@ -52,9 +78,19 @@ default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "Ag
 
 @dataclass(eq=False, repr=False)
 class AgentInstanceList(betterproto2.Message):
+    """
+    A page of agent instances.
+    """
+
     total_count: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many there are on all pages.
+    """
 
     items: "list[AgentInstance]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The instances of this page.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "AgentInstanceList", AgentInstanceList)
@@ -62,13 +98,27 @@ default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "Ag
 
 @dataclass(eq=False, repr=False)
 class AgentInstanceSpec(betterproto2.Message):
+    """
+    An agent, and the environments it runs with.
+    """
+
     agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the agent.
+    """
 
     description: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people.
+    """
 
     environment_refs: "list[___commons__apiresource__.ApiResourceReference]" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The environments, in order: a later one goes before an earlier one. Kind 52 is taken too: old clients send
+    it for environments.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "AgentInstanceSpec", AgentInstanceSpec)
@@ -76,9 +126,19 @@ default_message_pool.register_message("ai.stigmer.agentic.agentinstance.v1", "Ag
 
 @dataclass(eq=False, repr=False)
 class GetAgentInstancesByAgentRequest(betterproto2.Message):
+    """
+    Asks for the instances of an agent.
+    """
+
     agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the agent.
+    """
 
     page_info: "___commons__rpc__.PageInfo | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The page wanted; absent for the first.
+    """
 
 
 default_message_pool.register_message(

@@ -23,19 +23,38 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Environment(betterproto2.Message):
+    """
+    An environment.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Environment`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "EnvironmentSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "Environment", Environment)
@@ -43,7 +62,14 @@ default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "Envi
 
 @dataclass(eq=False, repr=False)
 class EnvironmentId(betterproto2.Message):
+    """
+    The id of an environment.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `env-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "EnvironmentId", EnvironmentId)
@@ -51,11 +77,22 @@ default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "Envi
 
 @dataclass(eq=False, repr=False)
 class EnvironmentSpec(betterproto2.Message):
+    """
+    Variables and secrets by name. In an agent or workflow it lists what is needed, and values there are
+    defaults.
+    """
+
     description: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people.
+    """
 
     data: "dict[str, EnvironmentValue]" = betterproto2.field(
         2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
+    """
+    The variables and secrets by name.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "EnvironmentSpec", EnvironmentSpec)
@@ -63,11 +100,24 @@ default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "Envi
 
 @dataclass(eq=False, repr=False)
 class EnvironmentValue(betterproto2.Message):
+    """
+    One variable or secret.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The value; may be empty. A secret reads back as a mask, and writing the mask back keeps the secret.
+    """
 
     is_secret: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The value is sealed at rest and hidden from readers, logs and outputs.
+    """
 
     description: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.environment.v1", "EnvironmentValue", EnvironmentValue)

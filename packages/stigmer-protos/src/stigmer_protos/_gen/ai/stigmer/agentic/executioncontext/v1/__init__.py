@@ -23,19 +23,38 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ExecutionContext(betterproto2.Message):
+    """
+    An execution context.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `ExecutionContext`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "ExecutionContextSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.executioncontext.v1", "ExecutionContext", ExecutionContext)
@@ -43,7 +62,14 @@ default_message_pool.register_message("ai.stigmer.agentic.executioncontext.v1", 
 
 @dataclass(eq=False, repr=False)
 class ExecutionContextId(betterproto2.Message):
+    """
+    The id of an execution context.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `exec-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message(
@@ -53,11 +79,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ExecutionContextSpec(betterproto2.Message):
+    """
+    The values that one execution was given.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     data: "dict[str, ExecutionValue]" = betterproto2.field(
         2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
+    """
+    The values by name.
+    """
 
 
 default_message_pool.register_message(
@@ -67,9 +103,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ExecutionValue(betterproto2.Message):
+    """
+    A variable or secret.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The value; never empty.
+    """
 
     is_secret: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The value is sealed at rest and hidden from readers, logs and outputs.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.executioncontext.v1", "ExecutionValue", ExecutionValue)

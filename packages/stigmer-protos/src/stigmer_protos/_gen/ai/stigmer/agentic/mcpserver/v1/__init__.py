@@ -29,11 +29,24 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ValidationState(betterproto2.Enum):
+    """
+    What checking a spec gave.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not checked yet.
+    """
 
     VALID = 1
+    """
+    Nothing is wrong with it.
+    """
 
     INVALID = 2
+    """
+    It cannot work as it is.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -54,17 +67,39 @@ class ValidationState(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class DockerServerConfig(betterproto2.Message):
+    """
+    An MCP server that is started in a container.
+    """
+
     image: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The image.
+    """
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Arguments of its entry point.
+    """
 
     volumes: "list[VolumeMount]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Folders of the host that it sees.
+    """
 
     network: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The container network it joins; empty for the default.
+    """
 
     ports: "list[PortMapping]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Ports that it offers on the host.
+    """
 
     container_name: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Name of the container; empty for a new one each time.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "DockerServerConfig", DockerServerConfig)
@@ -72,17 +107,33 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "Docker
 
 @dataclass(eq=False, repr=False)
 class HttpServerConfig(betterproto2.Message):
+    """
+    An MCP server that is reached over HTTP.
+    """
+
     url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its URL.
+    """
 
     headers: "dict[str, str]" = betterproto2.field(
         2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Headers of every request; values may hold `${NAME}`, filled from the execution's environment.
+    """
 
     query_params: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Query parameters of every request; values may hold `${NAME}`.
+    """
 
     timeout_seconds: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    How long a request may take, in seconds, up to 300; 0 means 30.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "HttpServerConfig", HttpServerConfig)
@@ -90,17 +141,36 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "HttpSe
 
 @dataclass(eq=False, repr=False)
 class McpServer(betterproto2.Message):
+    """
+    An MCP server.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `McpServer`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "McpServerSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "McpServerStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpServer", McpServer)
@@ -108,7 +178,14 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpSer
 
 @dataclass(eq=False, repr=False)
 class McpServerId(betterproto2.Message):
+    """
+    The id of an MCP server.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `mcp-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpServerId", McpServerId)
@@ -116,11 +193,24 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpSer
 
 @dataclass(eq=False, repr=False)
 class McpServerList(betterproto2.Message):
+    """
+    Some MCP servers.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    API version of the list.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Kind of the list.
+    """
 
     items: "list[McpServer]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpServerList", McpServerList)
@@ -129,35 +219,59 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpSer
 @dataclass(eq=False, repr=False)
 class McpServerSpec(betterproto2.Message):
     """
-
+    An MCP server that agents share, and how to reach it.
 
     Oneofs:
-        - server_type:
+        - server_type: How to reach it.
     """
 
     description: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What its tools do, for people.
+    """
 
     icon_url: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    URL of its icon.
+    """
 
     tags: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Words to find it by.
+    """
 
     stdio: "StdioServerConfig | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, optional=True, group="server_type"
     )
+    """
+    A program that is started and spoken to over its standard input and output.
+    """
 
     http: "HttpServerConfig | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True, group="server_type"
     )
+    """
+    A server that is reached over HTTP.
+    """
 
     docker: "DockerServerConfig | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True, group="server_type"
     )
+    """
+    A program in a container, spoken to over its standard input and output.
+    """
 
     default_enabled_tools: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the tools to use where an agent does not say; empty for all.
+    """
 
     env_spec: "__environment__v1__.EnvironmentSpec | None" = betterproto2.field(
         8, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The variables and secrets it needs, with defaults.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpServerSpec", McpServerSpec)
@@ -165,15 +279,28 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpSer
 
 @dataclass(eq=False, repr=False)
 class McpServerStatus(betterproto2.Message):
+    """
+    What is known of an MCP server.
+    """
+
     validation_state: "ValidationState" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: ValidationState(0)
     )
+    """
+    What checking its spec gave.
+    """
 
     validation_message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why it is not valid; empty when it is.
+    """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         99, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpServerStatus", McpServerStatus)
@@ -181,11 +308,24 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "McpSer
 
 @dataclass(eq=False, repr=False)
 class PortMapping(betterproto2.Message):
+    """
+    A port of a container on the host.
+    """
+
     host_port: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Port on the host.
+    """
 
     container_port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port in the container.
+    """
 
     protocol: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    `tcp` or `udp`; empty means `tcp`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "PortMapping", PortMapping)
@@ -193,11 +333,24 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "PortMa
 
 @dataclass(eq=False, repr=False)
 class StdioServerConfig(betterproto2.Message):
+    """
+    An MCP server that is started as a program.
+    """
+
     command: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The program.
+    """
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its arguments.
+    """
 
     working_dir: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The folder it runs in; empty for the runner's choice.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "StdioServerConfig", StdioServerConfig)
@@ -205,11 +358,24 @@ default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "StdioS
 
 @dataclass(eq=False, repr=False)
 class VolumeMount(betterproto2.Message):
+    """
+    A folder of the host in a container.
+    """
+
     host_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Path on the host.
+    """
 
     container_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Path in the container.
+    """
 
     read_only: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The container may not write to it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.mcpserver.v1", "VolumeMount", VolumeMount)

@@ -26,7 +26,14 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class AgentId(betterproto2.Message):
+    """
+    The id of an agent.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `agt-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "AgentId", AgentId)
@@ -34,11 +41,24 @@ default_message_pool.register_message("ai.stigmer.agentic.session.v1", "AgentId"
 
 @dataclass(eq=False, repr=False)
 class ListSessionsByAgentRequest(betterproto2.Message):
+    """
+    Asks for the sessions of an agent, newest first.
+    """
+
     agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the agent, or of one of its instances.
+    """
 
     page_size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Entries on a page; 0 means as many as the server likes.
+    """
 
     page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The page wanted; empty for the first.
+    """
 
 
 default_message_pool.register_message(
@@ -48,11 +68,24 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListSessionsRequest(betterproto2.Message):
+    """
+    Asks for sessions, newest first.
+    """
+
     page_size: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Entries on a page; 0 means as many as the server likes.
+    """
 
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The page wanted; empty for the first.
+    """
 
     tags: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only sessions that have all of these tags.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "ListSessionsRequest", ListSessionsRequest)
@@ -60,19 +93,38 @@ default_message_pool.register_message("ai.stigmer.agentic.session.v1", "ListSess
 
 @dataclass(eq=False, repr=False)
 class Session(betterproto2.Message):
+    """
+    A session.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Session`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "SessionSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "Session", Session)
@@ -80,7 +132,14 @@ default_message_pool.register_message("ai.stigmer.agentic.session.v1", "Session"
 
 @dataclass(eq=False, repr=False)
 class SessionId(betterproto2.Message):
+    """
+    The id of a session.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `ses-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "SessionId", SessionId)
@@ -88,9 +147,19 @@ default_message_pool.register_message("ai.stigmer.agentic.session.v1", "SessionI
 
 @dataclass(eq=False, repr=False)
 class SessionList(betterproto2.Message):
+    """
+    A page of sessions, newest first.
+    """
+
     total_pages: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many pages there are.
+    """
 
     entries: "list[Session]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries of this page.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "SessionList", SessionList)
@@ -98,17 +167,36 @@ default_message_pool.register_message("ai.stigmer.agentic.session.v1", "SessionL
 
 @dataclass(eq=False, repr=False)
 class SessionSpec(betterproto2.Message):
+    """
+    A conversation with an agent.
+    """
+
     agent_instance_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the agent instance that is talked to.
+    """
 
     subject: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What it is about, for people.
+    """
 
     thread_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Under which name the agent keeps what was said; written by the runner.
+    """
 
     sandbox_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The sandbox that the agent works in; written by the runner.
+    """
 
     metadata: "dict[str, str]" = betterproto2.field(
         5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Keys and values that clients keep with the session.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.session.v1", "SessionSpec", SessionSpec)

@@ -28,13 +28,29 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class SkillState(betterproto2.Enum):
+    """
+    Whether a skill can be used.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     UPLOADING = 1
+    """
+    Its archive is being stored.
+    """
 
     READY = 2
+    """
+    It can be used.
+    """
 
     FAILED = 3
+    """
+    Its archive could not be stored.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -57,7 +73,14 @@ class SkillState(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class GetArtifactRequest(betterproto2.Message):
+    """
+    Asks for the archive of a skill.
+    """
+
     artifact_storage_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Where it is stored, as the status of the skill tells.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "GetArtifactRequest", GetArtifactRequest)
@@ -65,7 +88,14 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "GetArtifac
 
 @dataclass(eq=False, repr=False)
 class GetArtifactResponse(betterproto2.Message):
+    """
+    The archive of a skill.
+    """
+
     artifact: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
+    """
+    The bytes that were pushed.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "GetArtifactResponse", GetArtifactResponse)
@@ -73,17 +103,36 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "GetArtifac
 
 @dataclass(eq=False, repr=False)
 class PushSkillRequest(betterproto2.Message):
+    """
+    A new version of a skill.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the skill; its slug is made from it. A skill of that slug gets a new version.
+    """
 
     scope: "___commons__apiresource__.ApiResourceOwnerScope" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ___commons__apiresource__.ApiResourceOwnerScope(0)
     )
+    """
+    Who owns it: the platform or an organization.
+    """
 
     org: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization that owns it.
+    """
 
     artifact: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
+    """
+    The archive: a ZIP file with SKILL.md at its root.
+    """
 
     tag: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Name of this version; empty for none.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "PushSkillRequest", PushSkillRequest)
@@ -91,11 +140,24 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "PushSkillR
 
 @dataclass(eq=False, repr=False)
 class PushSkillResponse(betterproto2.Message):
+    """
+    What a push made.
+    """
+
     version_hash: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    SHA-256 of the archive, in 64 hexadecimal digits.
+    """
 
     artifact_storage_key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Where the archive is stored.
+    """
 
     tag: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Name of this version; empty for none.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "PushSkillResponse", PushSkillResponse)
@@ -103,17 +165,36 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "PushSkillR
 
 @dataclass(eq=False, repr=False)
 class Skill(betterproto2.Message):
+    """
+    A skill.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Skill`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "SkillSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "SkillStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "Skill", Skill)
@@ -121,7 +202,14 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "Skill", Sk
 
 @dataclass(eq=False, repr=False)
 class SkillId(betterproto2.Message):
+    """
+    The id of a skill.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `skl-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillId", SkillId)
@@ -129,11 +217,24 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillId", 
 
 @dataclass(eq=False, repr=False)
 class SkillList(betterproto2.Message):
+    """
+    Some skills.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    API version of the list.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Kind of the list.
+    """
 
     items: "list[Skill]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillList", SkillList)
@@ -141,9 +242,19 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillList"
 
 @dataclass(eq=False, repr=False)
 class SkillSpec(betterproto2.Message):
+    """
+    The content of a skill, as the last push gave it.
+    """
+
     skill_md: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The text of SKILL.md, which tells what the skill is and how to use it.
+    """
 
     tag: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of this version; letters, digits, dots, underscores and hyphens. A later push may move it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillSpec", SkillSpec)
@@ -151,15 +262,31 @@ default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillSpec"
 
 @dataclass(eq=False, repr=False)
 class SkillStatus(betterproto2.Message):
+    """
+    What is known of a skill's archive.
+    """
+
     version_hash: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    SHA-256 of the archive, in 64 hexadecimal digits; names this version.
+    """
 
     artifact_storage_key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Where the archive is stored; ask for it with getArtifact.
+    """
 
     state: "SkillState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: SkillState(0))
+    """
+    Whether it can be used.
+    """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         99, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.skill.v1", "SkillStatus", SkillStatus)

@@ -27,7 +27,14 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Export(betterproto2.Message):
+    """
+    What later tasks shall see of a task's output.
+    """
+
     as_: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    An expression over the output; its value becomes the context.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Export", Export)
@@ -35,7 +42,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Export"
 
 @dataclass(eq=False, repr=False)
 class FlowControl(betterproto2.Message):
+    """
+    Where to go on after a task.
+    """
+
     then: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of a task in the same list, `continue`, `exit` or `end`; empty means the next task.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "FlowControl", FlowControl)
@@ -43,17 +57,36 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "FlowCon
 
 @dataclass(eq=False, repr=False)
 class Workflow(betterproto2.Message):
+    """
+    A workflow.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Workflow`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "WorkflowSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "WorkflowStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflow", Workflow)
@@ -61,15 +94,34 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflo
 
 @dataclass(eq=False, repr=False)
 class WorkflowDocument(betterproto2.Message):
+    """
+    The head of a workflow.
+    """
+
     dsl: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Version of the language: `1.0.0`.
+    """
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Namespace of the workflow.
+    """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Name of the workflow.
+    """
 
     version: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Version of the workflow, as semantic versioning writes it.
+    """
 
     description: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What it does, for people.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "WorkflowDocument", WorkflowDocument)
@@ -77,7 +129,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflo
 
 @dataclass(eq=False, repr=False)
 class WorkflowId(betterproto2.Message):
+    """
+    The id of a workflow.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `wfl-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "WorkflowId", WorkflowId)
@@ -85,17 +144,37 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflo
 
 @dataclass(eq=False, repr=False)
 class WorkflowSpec(betterproto2.Message):
+    """
+    A workflow, in one of two forms: `document` and `tasks`, or the whole text of it in `definition`.
+    """
+
     description: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people.
+    """
 
     document: "WorkflowDocument | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Which language it is written in, and what it is called. Needed unless `definition` is given.
+    """
 
     tasks: "list[WorkflowTask]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks, in the order they run. Needed unless `definition` is given.
+    """
 
     env_spec: "__environment__v1__.EnvironmentSpec | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The variables and secrets it needs, with defaults.
+    """
 
     definition: "str" = betterproto2.field(1000, betterproto2.TYPE_STRING)
+    """
+    The whole definition as its author wrote it, in YAML or JSON, in the Serverless Workflow DSL. Goes before
+    `document` and `tasks`. Added here.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "WorkflowSpec", WorkflowSpec)
@@ -103,15 +182,28 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflo
 
 @dataclass(eq=False, repr=False)
 class WorkflowStatus(betterproto2.Message):
+    """
+    What is known of a workflow.
+    """
+
     default_instance_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the instance that is used when none is named; made with the workflow.
+    """
 
     serverless_workflow_validation: "serverless.ServerlessWorkflowValidation | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What checking the definition gave.
+    """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         99, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "WorkflowStatus", WorkflowStatus)
@@ -119,19 +211,39 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "Workflo
 
 @dataclass(eq=False, repr=False)
 class WorkflowTask(betterproto2.Message):
+    """
+    One task.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, unique in its list; `then` and outputs refer to it.
+    """
 
     kind: "___commons__apiresource__.WorkflowTaskKind" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ___commons__apiresource__.WorkflowTaskKind(0)
     )
+    """
+    What it does.
+    """
 
     task_config: "_____google__protobuf__.Struct | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    How it does it: the message of `ai.stigmer.agentic.workflow.v1.tasks` that goes with the kind, as an
+    object.
+    """
 
     export: "Export | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What later tasks shall see of its output.
+    """
 
     flow: "FlowControl | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Where to go on after it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1", "WorkflowTask", WorkflowTask)

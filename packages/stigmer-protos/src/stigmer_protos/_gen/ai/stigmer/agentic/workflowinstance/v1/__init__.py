@@ -24,9 +24,19 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class GetWorkflowInstancesByWorkflowRequest(betterproto2.Message):
+    """
+    Asks for the instances of a workflow.
+    """
+
     workflow_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the workflow.
+    """
 
     page_info: "___commons__rpc__.PageInfo | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The page wanted; absent for the first.
+    """
 
 
 default_message_pool.register_message(
@@ -38,19 +48,38 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class WorkflowInstance(betterproto2.Message):
+    """
+    A workflow instance.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `agentic.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `WorkflowInstance`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "WorkflowInstanceSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflowinstance.v1", "WorkflowInstance", WorkflowInstance)
@@ -58,7 +87,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflowinstance.v1", 
 
 @dataclass(eq=False, repr=False)
 class WorkflowInstanceId(betterproto2.Message):
+    """
+    The id of a workflow instance.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `win-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message(
@@ -68,9 +104,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class WorkflowInstanceList(betterproto2.Message):
+    """
+    A page of workflow instances.
+    """
+
     total_pages: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many pages there are.
+    """
 
     entries: "list[WorkflowInstance]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries of this page.
+    """
 
 
 default_message_pool.register_message(
@@ -80,13 +126,26 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class WorkflowInstanceSpec(betterproto2.Message):
+    """
+    A workflow, and the environments it runs with.
+    """
+
     workflow_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the workflow.
+    """
 
     description: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What it is for, for people.
+    """
 
     env_refs: "list[___commons__apiresource__.ApiResourceReference]" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The environments, in order: a later one goes before an earlier one.
+    """
 
 
 default_message_pool.register_message(

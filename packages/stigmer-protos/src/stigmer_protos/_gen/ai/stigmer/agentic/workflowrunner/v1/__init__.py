@@ -24,11 +24,24 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class CancelExecutionRequest(betterproto2.Message):
+    """
+    Asks for a run to be stopped.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for people.
+    """
 
     force: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Stop at once, without cleaning up.
+    """
 
 
 default_message_pool.register_message(
@@ -38,9 +51,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class PauseExecutionRequest(betterproto2.Message):
+    """
+    Asks for a run to be held.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for people.
+    """
 
 
 default_message_pool.register_message(
@@ -50,9 +73,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ResumeExecutionRequest(betterproto2.Message):
+    """
+    Asks for a held run to go on.
+    """
+
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for people.
+    """
 
 
 default_message_pool.register_message(
@@ -62,9 +95,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class WorkflowExecuteInput(betterproto2.Message):
+    """
+    Asks a runner to run a workflow.
+    """
+
     workflow_execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution to run.
+    """
 
     workflow_yaml: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The definition in YAML; empty to read it from the server.
+    """
 
 
 default_message_pool.register_message(
@@ -74,17 +117,39 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class WorkflowExecuteResponse(betterproto2.Message):
+    """
+    Tells that a run was accepted.
+    """
+
     workflow_execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
 
     status: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What became of the request, such as `accepted`.
+    """
 
     message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The same for people.
+    """
 
     temporal_workflow_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Id of the Temporal workflow that runs it.
+    """
 
     subscribe_url: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Where to follow the execution.
+    """
 
     status_url: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Where to read its status.
+    """
 
 
 default_message_pool.register_message(

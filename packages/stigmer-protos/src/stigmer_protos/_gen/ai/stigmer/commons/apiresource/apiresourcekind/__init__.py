@@ -25,80 +25,200 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ApiResourceGroup(betterproto2.Enum):
+    """
+    A group of kinds.
+    """
+
     api_resource_group_unspecified = 0
+    """
+    No group.
+    """
 
     agentic = 1
+    """
+    Agents, workflows and what they need to run.
+    """
 
     iam = 2
+    """
+    Who may do what.
+    """
 
     tenancy = 3
+    """
+    Who owns things.
+    """
 
 
 class ApiResourceKind(betterproto2.Enum):
+    """
+    A kind of resource.
+    """
+
     api_resource_kind_unknown = 0
+    """
+    No kind.
+    """
 
     api_resource_version = 1
+    """
+    A version of another resource.
+    """
 
     iam_policy = 10
+    """
+    One grant: a principal has a relation to a resource.
+    """
 
     identity_account = 11
+    """
+    A person or machine that signs in.
+    """
 
     api_key = 12
+    """
+    A key that stands for an account.
+    """
 
     credential = 20
+    """
+    A stored credential.
+    """
 
     organization = 30
+    """
+    An organization, which owns resources.
+    """
 
     platform = 31
+    """
+    The platform as a whole.
+    """
 
     agent = 40
+    """
+    An agent: instructions, tools, skills and sub-agents.
+    """
 
     agent_execution = 41
+    """
+    One run of an agent.
+    """
 
     session = 42
+    """
+    A conversation with an agent.
+    """
 
     skill = 43
+    """
+    Packaged instructions that agents may use.
+    """
 
     mcp_server = 44
+    """
+    A server of tools that agents share.
+    """
 
     agent_instance = 45
+    """
+    An agent bound to environments.
+    """
 
     workflow = 50
+    """
+    A workflow: a document and its tasks.
+    """
 
     workflow_instance = 51
+    """
+    A workflow bound to environments.
+    """
 
     workflow_execution = 52
+    """
+    One run of a workflow.
+    """
 
     environment = 53
+    """
+    A named set of variables and secrets.
+    """
 
     execution_context = 54
+    """
+    The values that one execution was given.
+    """
 
 
 class ApiResourceVersion(betterproto2.Enum):
+    """
+    An API version.
+    """
+
     api_resource_version_unspecified = 0
+    """
+    No version.
+    """
 
     v1 = 1
+    """
+    The first and present version.
+    """
 
 
 class PlatformIdValue(betterproto2.Enum):
+    """
+    Ids of the platform as a resource, for permissions that are held on the whole of it.
+    """
+
     platform_id_value_unspecified = 0
+    """
+    No platform.
+    """
 
     stigmer = 1
+    """
+    The one platform there is.
+    """
 
 
 class ResourceTier(betterproto2.Enum):
+    """
+    Who offers a kind of resource.
+    """
+
     TIER_UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     TIER_OPEN_SOURCE = 1
+    """
+    Every server offers it.
+    """
 
     TIER_CLOUD_ONLY = 2
+    """
+    Only the cloud offers it; other servers answer UNIMPLEMENTED.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class ApiResourceGroupMeta(betterproto2.Message):
+    """
+    What is known of a group of kinds; the option of each ApiResourceGroup value.
+    """
+
     domain: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    DNS name that opens the `api_version` of the group's kinds, such as `agentic.stigmer.ai`.
+    """
 
     display_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What people read.
+    """
 
 
 default_message_pool.register_message(
@@ -108,25 +228,54 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ApiResourceKindMeta(betterproto2.Message):
+    """
+    What is known of a kind; the option of each ApiResourceKind value. Servers, clients and tools read it from
+    here and keep no list of their own.
+    """
+
     group: "ApiResourceGroup" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: ApiResourceGroup(0)
     )
+    """
+    The group of the kind; its domain opens `api_version`.
+    """
 
     version: "ApiResourceVersion" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ApiResourceVersion(0)
     )
+    """
+    The API version of the kind; it closes `api_version`.
+    """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What a resource says in its `kind` field, such as `WorkflowExecution`.
+    """
 
     display_name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What people read, such as `Workflow Execution`.
+    """
 
     id_prefix: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What an id begins with, before the hyphen and the ULID, such as `wex`.
+    """
 
     is_versioned: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Every write makes a version that references can name.
+    """
 
     not_search_indexed: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Resources of the kind are left out of text search.
+    """
 
     tier: "ResourceTier" = betterproto2.field(8, betterproto2.TYPE_ENUM, default_factory=lambda: ResourceTier(0))
+    """
+    Who offers the kind.
+    """
 
 
 default_message_pool.register_message(

@@ -19,17 +19,36 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ApiKey(betterproto2.Message):
+    """
+    An API key.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `iam.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `ApiKey`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "ApiKeySpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "ApiKeyStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKey", ApiKey)
@@ -37,7 +56,14 @@ default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKey", ApiK
 
 @dataclass(eq=False, repr=False)
 class ApiKeyHash(betterproto2.Message):
+    """
+    The hash of an API key.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The hash.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeyHash", ApiKeyHash)
@@ -45,7 +71,14 @@ default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeyHash", 
 
 @dataclass(eq=False, repr=False)
 class ApiKeyId(betterproto2.Message):
+    """
+    The id of an API key.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `key-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeyId", ApiKeyId)
@@ -53,7 +86,14 @@ default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeyId", Ap
 
 @dataclass(eq=False, repr=False)
 class ApiKeys(betterproto2.Message):
+    """
+    Some API keys.
+    """
+
     entries: "list[ApiKey]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeys", ApiKeys)
@@ -61,15 +101,31 @@ default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeys", Api
 
 @dataclass(eq=False, repr=False)
 class ApiKeySpec(betterproto2.Message):
+    """
+    A key that stands for the account that made it.
+    """
+
     key_hash: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Hash of the key. The answer to create carries the key itself, once.
+    """
 
     fingerprint: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The last characters of the key, to tell keys apart.
+    """
 
     expires_at: "datetime.datetime | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, unwrap=lambda: _____google__protobuf__.Timestamp, optional=True
     )
+    """
+    When the key stops working; absent with `never_expires`.
+    """
 
     never_expires: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    The key works until it is deleted.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeySpec", ApiKeySpec)
@@ -77,13 +133,23 @@ default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeySpec", 
 
 @dataclass(eq=False, repr=False)
 class ApiKeyStatus(betterproto2.Message):
+    """
+    What is known of an API key.
+    """
+
     last_used_at: "datetime.datetime | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, unwrap=lambda: _____google__protobuf__.Timestamp, optional=True
     )
+    """
+    When it was last used; absent when it never was.
+    """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         99, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.apikey.v1", "ApiKeyStatus", ApiKeyStatus)

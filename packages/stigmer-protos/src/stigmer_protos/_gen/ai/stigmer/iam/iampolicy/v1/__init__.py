@@ -45,11 +45,24 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ApiResourceRef(betterproto2.Message):
+    """
+    A resource as policies name it.
+    """
+
     kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of its kind's enum value, such as `organization`.
+    """
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its id.
+    """
 
     relation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Those who have this relation to the resource, instead of the resource itself; empty for itself.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ApiResourceRef", ApiResourceRef)
@@ -57,23 +70,54 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ApiResourc
 
 @dataclass(eq=False, repr=False)
 class ApiResourceRefView(betterproto2.Message):
+    """
+    A resource as policies name it, with what people want to see of it.
+    """
+
     kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of its kind's enum value.
+    """
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its id.
+    """
 
     relation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Those who have this relation to the resource, instead of the resource itself; empty for itself.
+    """
 
     name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
 
     email: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    E-mail address, of an account.
+    """
 
     slug: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Its slug.
+    """
 
     avatar: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    URL of a picture.
+    """
 
     members: "list[ApiResourceRefView]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Its members, where it has some.
+    """
 
     teams: "list[ApiResourceRefView]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Its teams, where it has some.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ApiResourceRefView", ApiResourceRefView)
@@ -81,7 +125,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ApiResourc
 
 @dataclass(eq=False, repr=False)
 class AuthorizedPrincipalIdsList(betterproto2.Message):
+    """
+    Ids of principals.
+    """
+
     principal_ids: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The ids.
+    """
 
 
 default_message_pool.register_message(
@@ -91,7 +142,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class AuthorizedResourceIdsList(betterproto2.Message):
+    """
+    Ids of resources.
+    """
+
     resource_ids: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The ids.
+    """
 
 
 default_message_pool.register_message(
@@ -101,9 +159,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CheckAuthorizationInput(betterproto2.Message):
+    """
+    Asks whether a grant holds.
+    """
+
     policy: "IamPolicySpec | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The grant.
+    """
 
     contextual_policies: "list[IamPolicySpec]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Grants to assume while answering.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "CheckAuthorizationInput", CheckAuthorizationInput)
@@ -111,7 +179,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "CheckAutho
 
 @dataclass(eq=False, repr=False)
 class CheckAuthorizationResult(betterproto2.Message):
+    """
+    Whether a grant holds.
+    """
+
     is_authorized: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    It does.
+    """
 
 
 default_message_pool.register_message(
@@ -121,9 +196,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetPrincipalsCountInput(betterproto2.Message):
+    """
+    Asks how many principals an organization has.
+    """
+
     org_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the organization.
+    """
 
     principal_kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the kind of principals.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "GetPrincipalsCountInput", GetPrincipalsCountInput)
@@ -131,7 +216,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "GetPrincip
 
 @dataclass(eq=False, repr=False)
 class IamPoliciesList(betterproto2.Message):
+    """
+    Some policies.
+    """
+
     entries: "list[IamPolicy]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPoliciesList", IamPoliciesList)
@@ -139,17 +231,36 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicie
 
 @dataclass(eq=False, repr=False)
 class IamPolicy(betterproto2.Message):
+    """
+    A policy.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `iam.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `IamPolicy`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "IamPolicySpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "IamPolicyStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicy", IamPolicy)
@@ -157,7 +268,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicy"
 
 @dataclass(eq=False, repr=False)
 class IamPolicyId(betterproto2.Message):
+    """
+    The id of a policy.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `iamp-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicyId", IamPolicyId)
@@ -165,11 +283,24 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicyI
 
 @dataclass(eq=False, repr=False)
 class IamPolicySpec(betterproto2.Message):
+    """
+    One grant: `principal` has `relation` to `resource`.
+    """
+
     principal: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who.
+    """
 
     resource: "ApiResourceRef | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    To what.
+    """
 
     relation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Which relation, such as `owner` or `member`; up to 64 characters.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicySpec", IamPolicySpec)
@@ -177,9 +308,16 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicyS
 
 @dataclass(eq=False, repr=False)
 class IamPolicyStatus(betterproto2.Message):
+    """
+    What is known of a policy.
+    """
+
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Who wrote the resource, and when.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicyStatus", IamPolicyStatus)
@@ -187,13 +325,29 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "IamPolicyS
 
 @dataclass(eq=False, repr=False)
 class ListAuthorizedPrincipalIdsInput(betterproto2.Message):
+    """
+    Asks which principals have a relation to a resource.
+    """
+
     resource: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The resource.
+    """
 
     principal_kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the kind of principals.
+    """
 
     relation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The relation.
+    """
 
     contextual_policies: "list[IamPolicySpec]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Grants to assume while answering.
+    """
 
 
 default_message_pool.register_message(
@@ -203,13 +357,29 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListAuthorizedResourceIdsInput(betterproto2.Message):
+    """
+    Asks which resources a principal has a relation to.
+    """
+
     principal: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who.
+    """
 
     resource_kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the kind of resources.
+    """
 
     relation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The relation.
+    """
 
     contextual_policies: "list[IamPolicySpec]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Grants to assume while answering.
+    """
 
 
 default_message_pool.register_message(
@@ -219,9 +389,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListResourceAccessInput(betterproto2.Message):
+    """
+    Asks who has access to a resource.
+    """
+
     resource: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The resource.
+    """
 
     include_inherited: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Count access that comes from a resource above it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ListResourceAccessInput", ListResourceAccessInput)
@@ -229,9 +409,19 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ListResour
 
 @dataclass(eq=False, repr=False)
 class PrincipalAccess(betterproto2.Message):
+    """
+    The roles that a principal has.
+    """
+
     principal: "ApiResourceRefView | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who.
+    """
 
     roles: "list[RoleGrant]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The roles.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalAccess", PrincipalAccess)
@@ -239,9 +429,19 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalA
 
 @dataclass(eq=False, repr=False)
 class PrincipalResourceInput(betterproto2.Message):
+    """
+    A principal and a resource.
+    """
+
     principal: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who.
+    """
 
     resource: "ApiResourceRef | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    To what.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalResourceInput", PrincipalResourceInput)
@@ -249,7 +449,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalR
 
 @dataclass(eq=False, repr=False)
 class PrincipalResourceRoles(betterproto2.Message):
+    """
+    The roles of a principal on a resource.
+    """
+
     roles: "list[RoleInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The roles.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalResourceRoles", PrincipalResourceRoles)
@@ -257,7 +464,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalR
 
 @dataclass(eq=False, repr=False)
 class PrincipalsCount(betterproto2.Message):
+    """
+    A number of principals.
+    """
+
     count: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    The number.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "PrincipalsCount", PrincipalsCount)
@@ -265,7 +479,14 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "Principals
 
 @dataclass(eq=False, repr=False)
 class ResourceAccessByPrincipalList(betterproto2.Message):
+    """
+    Access to a resource, by who has it.
+    """
+
     entries: "list[PrincipalAccess]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message(
@@ -275,7 +496,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ResourceAccessByRoleList(betterproto2.Message):
+    """
+    Access to a resource, by role.
+    """
+
     entries: "list[RoleAccess]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message(
@@ -285,9 +513,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ResourcePrincipalsInput(betterproto2.Message):
+    """
+    A resource and principals.
+    """
+
     resource: "ApiResourceRef | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    To what.
+    """
 
     principals: "list[ApiResourceRef]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Who.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ResourcePrincipalsInput", ResourcePrincipalsInput)
@@ -295,9 +533,19 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "ResourcePr
 
 @dataclass(eq=False, repr=False)
 class RevokeOrgAccessInput(betterproto2.Message):
+    """
+    Takes all access to an organization away from an account.
+    """
+
     identity_account_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the account.
+    """
 
     organization_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Id of the organization.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RevokeOrgAccessInput", RevokeOrgAccessInput)
@@ -305,9 +553,19 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RevokeOrgA
 
 @dataclass(eq=False, repr=False)
 class RoleAccess(betterproto2.Message):
+    """
+    The principals that have a role.
+    """
+
     role: "RoleGrant | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The role.
+    """
 
     principals: "list[ApiResourceRefView]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Who has it.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RoleAccess", RoleAccess)
@@ -315,11 +573,24 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RoleAccess
 
 @dataclass(eq=False, repr=False)
 class RoleGrant(betterproto2.Message):
+    """
+    A role that was granted.
+    """
+
     role: "RoleInfo | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The role.
+    """
 
     owner_resource: "ApiResourceRef | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The resource that it was granted on.
+    """
 
     is_inherited: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    It was granted on a resource above the one asked about.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RoleGrant", RoleGrant)
@@ -327,13 +598,29 @@ default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RoleGrant"
 
 @dataclass(eq=False, repr=False)
 class RoleInfo(betterproto2.Message):
+    """
+    A role.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its id.
+    """
 
     code: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name in policies.
+    """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its name for people.
+    """
 
     description: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What it allows, for people.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.iampolicy.v1", "RoleInfo", RoleInfo)

@@ -29,21 +29,49 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Auth0Webhook(betterproto2.Message):
+    """
+    One event at the identity provider.
+    """
+
     date: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    When it happened, RFC 3339.
+    """
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What happened, in the provider's code.
+    """
 
     description: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The same for people.
+    """
 
     client_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Id of the application that was used.
+    """
 
     client_name: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Name of that application.
+    """
 
     ip: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Address that the request came from.
+    """
 
     user_agent: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Program that sent the request.
+    """
 
     user_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Id of the account at the identity provider.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Auth0Webhook", Auth0Webhook)
@@ -51,19 +79,38 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Auth
 
 @dataclass(eq=False, repr=False)
 class IdentityAccount(betterproto2.Message):
+    """
+    An identity account.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `iam.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `IdentityAccount`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "IdentityAccountSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccount", IdentityAccount)
@@ -71,7 +118,14 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdentityAccountEmail(betterproto2.Message):
+    """
+    An e-mail address.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The address.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccountEmail", IdentityAccountEmail)
@@ -79,7 +133,14 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdentityAccountId(betterproto2.Message):
+    """
+    The id of an identity account.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `ida-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccountId", IdentityAccountId)
@@ -87,7 +148,14 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdentityAccounts(betterproto2.Message):
+    """
+    Some identity accounts.
+    """
+
     entries: "list[IdentityAccount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccounts", IdentityAccounts)
@@ -95,9 +163,19 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdentityAccountsList(betterproto2.Message):
+    """
+    A page of identity accounts.
+    """
+
     total_pages: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many pages there are.
+    """
 
     entries: "list[IdentityAccount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries of this page.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccountsList", IdentityAccountsList)
@@ -105,17 +183,39 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdentityAccountSpec(betterproto2.Message):
+    """
+    A person or machine that signs in.
+    """
+
     idp_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the account at the identity provider.
+    """
 
     email: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    E-mail address.
+    """
 
     first_name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    First name.
+    """
 
     last_name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Last name.
+    """
 
     picture_url: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    URL of a picture.
+    """
 
     is_machine_account: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The account is a program's.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdentityAccountSpec", IdentityAccountSpec)
@@ -123,7 +223,14 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "Iden
 
 @dataclass(eq=False, repr=False)
 class IdpId(betterproto2.Message):
+    """
+    An id at the identity provider.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdpId", IdpId)
@@ -131,9 +238,19 @@ default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "IdpI
 
 @dataclass(eq=False, repr=False)
 class ListWithIdentityAccountIdReq(betterproto2.Message):
+    """
+    Asks for what belongs to an account.
+    """
+
     identity_account_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the account.
+    """
 
     page: "___commons__rpc__.PageInfo | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The page wanted; absent for the first.
+    """
 
 
 default_message_pool.register_message(
@@ -143,9 +260,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListWithIdentityOrg(betterproto2.Message):
+    """
+    Asks for the accounts of an organization.
+    """
+
     org: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Slug of the organization.
+    """
 
     page: "___commons__rpc__.PageInfo | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The page wanted; absent for the first.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.iam.identityaccount.v1", "ListWithIdentityOrg", ListWithIdentityOrg)

@@ -18,19 +18,38 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Organization(betterproto2.Message):
+    """
+    An organization.
+    """
+
     api_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Always `tenancy.stigmer.ai/v1`.
+    """
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Always `Organization`.
+    """
 
     metadata: "___commons__apiresource__.ApiResourceMetadata | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its name, owner, labels and id.
+    """
 
     spec: "OrganizationSpec | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is wanted, as its author writes it.
+    """
 
     status: "___commons__apiresource__.ApiResourceAuditStatus | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    What is known of it. The server writes this; what a client sends is ignored.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Organization", Organization)
@@ -38,7 +57,14 @@ default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Org
 
 @dataclass(eq=False, repr=False)
 class OrganizationId(betterproto2.Message):
+    """
+    The id of an organization.
+    """
+
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id: `org-` and a ULID in lower case.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "OrganizationId", OrganizationId)
@@ -46,9 +72,19 @@ default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Org
 
 @dataclass(eq=False, repr=False)
 class OrganizationList(betterproto2.Message):
+    """
+    A page of organizations.
+    """
+
     total_pages: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many pages there are.
+    """
 
     entries: "list[Organization]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries of this page.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "OrganizationList", OrganizationList)
@@ -56,7 +92,14 @@ default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Org
 
 @dataclass(eq=False, repr=False)
 class Organizations(betterproto2.Message):
+    """
+    Some organizations.
+    """
+
     entries: "list[Organization]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The entries.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Organizations", Organizations)
@@ -64,9 +107,19 @@ default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "Org
 
 @dataclass(eq=False, repr=False)
 class OrganizationSpec(betterproto2.Message):
+    """
+    What is wanted of an organization.
+    """
+
     description: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What it is, for people; up to 500 characters.
+    """
 
     logo_url: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    URL of its logo; up to 2048 characters.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.tenancy.organization.v1", "OrganizationSpec", OrganizationSpec)

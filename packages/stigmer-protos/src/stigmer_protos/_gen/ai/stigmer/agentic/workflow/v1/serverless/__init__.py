@@ -18,32 +18,73 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ValidationState(betterproto2.Enum):
+    """
+    The result of a check.
+    """
+
     VALIDATION_STATE_UNSPECIFIED = 0
+    """
+    Not checked.
+    """
 
     PENDING = 1
+    """
+    Being checked.
+    """
 
     VALID = 2
+    """
+    Nothing is wrong.
+    """
 
     INVALID = 3
+    """
+    The definition is wrong; see the errors.
+    """
 
     FAILED = 4
+    """
+    The check itself failed; nothing is known of the definition.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class ServerlessWorkflowValidation(betterproto2.Message):
+    """
+    What checking a workflow's definition gave.
+    """
+
     state: "ValidationState" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: ValidationState(0))
+    """
+    The result.
+    """
 
     yaml: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The definition that was checked, in YAML.
+    """
 
     errors: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What is wrong; empty when valid.
+    """
 
     warnings: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What works but may not be meant.
+    """
 
     validated_at: "datetime.datetime | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ______google__protobuf__.Timestamp, optional=True
     )
+    """
+    When it was checked.
+    """
 
     validation_workflow_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Id of the Temporal workflow that checked it, where one did.
+    """
 
 
 default_message_pool.register_message(

@@ -39,19 +39,38 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class AgentCallTaskConfig(betterproto2.Message):
+    """
+    Runs an agent and takes its answer.
+    """
+
     agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Slug of the agent.
+    """
 
     scope: "____commons__apiresource__.ApiResourceOwnerScope" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ____commons__apiresource__.ApiResourceOwnerScope(0)
     )
+    """
+    Who owns the agent; unspecified means the organization of the workflow.
+    """
 
     message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What the agent is told.
+    """
 
     env: "dict[str, str]" = betterproto2.field(
         4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Variables for this run of the agent; values may be expressions.
+    """
 
     config: "AgentExecutionConfig | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How to run it, where it differs from the agent's own settings.
+    """
 
 
 default_message_pool.register_message(
@@ -61,11 +80,24 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class AgentExecutionConfig(betterproto2.Message):
+    """
+    How to run an agent from a task.
+    """
+
     model: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The model, as `provider:model` or by a name the runner knows; empty for the runner's default.
+    """
 
     timeout: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    How long the agent may take, in seconds, up to 3600; 0 or absent means the runner's default.
+    """
 
     temperature: "float" = betterproto2.field(3, betterproto2.TYPE_FLOAT)
+    """
+    How freely the model chooses its words, from 0 to 1; 0 means the model's default.
+    """
 
 
 default_message_pool.register_message(
@@ -75,9 +107,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CallActivityTaskConfig(betterproto2.Message):
+    """
+    Calls a Temporal activity of another worker.
+    """
+
     activity: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the activity.
+    """
 
     input: "______google__protobuf__.Struct | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Its input; values may be expressions.
+    """
 
 
 default_message_pool.register_message(
@@ -87,9 +129,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CatchBlock(betterproto2.Message):
+    """
+    What to do when a task fails.
+    """
+
     as_: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the variable that holds the error; empty means `error`.
+    """
 
     do: "list[__v1__.WorkflowTask]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks to run then.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "CatchBlock", CatchBlock)
@@ -97,9 +149,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "C
 
 @dataclass(eq=False, repr=False)
 class ForkBranch(betterproto2.Message):
+    """
+    One branch.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, unique in the task.
+    """
 
     do: "list[__v1__.WorkflowTask]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks to run.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "ForkBranch", ForkBranch)
@@ -107,9 +169,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "F
 
 @dataclass(eq=False, repr=False)
 class ForkTaskConfig(betterproto2.Message):
+    """
+    Runs branches at the same time.
+    """
+
     branches: "list[ForkBranch]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The branches.
+    """
 
     compete: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The first branch to end well wins, and the others are stopped; otherwise all of them end.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "ForkTaskConfig", ForkTaskConfig)
@@ -117,11 +189,24 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "F
 
 @dataclass(eq=False, repr=False)
 class ForTaskConfig(betterproto2.Message):
+    """
+    Runs tasks once for each element of a collection.
+    """
+
     each: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the variable that holds the element.
+    """
 
     in_: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    An expression that gives the collection.
+    """
 
     do: "list[__v1__.WorkflowTask]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks to run.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "ForTaskConfig", ForTaskConfig)
@@ -129,11 +214,24 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "F
 
 @dataclass(eq=False, repr=False)
 class GrpcCallTaskConfig(betterproto2.Message):
+    """
+    Calls a method of a gRPC service.
+    """
+
     service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The service, with its address: `host:port/package.Service`, or a full name that the runner knows.
+    """
 
     method: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the method.
+    """
 
     request: "______google__protobuf__.Struct | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The request as proto-JSON; values may be expressions.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "GrpcCallTaskConfig", GrpcCallTaskConfig)
@@ -141,17 +239,36 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "G
 
 @dataclass(eq=False, repr=False)
 class HttpCallTaskConfig(betterproto2.Message):
+    """
+    Makes an HTTP request and takes what it gives.
+    """
+
     method: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The method, in capitals.
+    """
 
     endpoint: "HttpEndpoint | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Where to send it.
+    """
 
     headers: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Its headers; values may be expressions.
+    """
 
     body: "______google__protobuf__.Struct | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Its body, sent as JSON; values may be expressions.
+    """
 
     timeout_seconds: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    How long it may take, in seconds, up to 300; 0 or absent means 30.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "HttpCallTaskConfig", HttpCallTaskConfig)
@@ -159,7 +276,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "H
 
 @dataclass(eq=False, repr=False)
 class HttpEndpoint(betterproto2.Message):
+    """
+    Where to send a request.
+    """
+
     uri: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The URI; may be an expression or a URI template.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "HttpEndpoint", HttpEndpoint)
@@ -167,7 +291,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "H
 
 @dataclass(eq=False, repr=False)
 class ListenTaskConfig(betterproto2.Message):
+    """
+    Waits for signals.
+    """
+
     to: "ListenTo | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What to wait for.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "ListenTaskConfig", ListenTaskConfig)
@@ -175,9 +306,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "L
 
 @dataclass(eq=False, repr=False)
 class ListenTo(betterproto2.Message):
+    """
+    Signals to wait for.
+    """
+
     mode: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    `one`: the first of them is enough; `all`: each of them must come.
+    """
 
     signals: "list[SignalSpec]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The signals.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "ListenTo", ListenTo)
@@ -185,9 +326,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "L
 
 @dataclass(eq=False, repr=False)
 class RaiseTaskConfig(betterproto2.Message):
+    """
+    Fails with an error of its own.
+    """
+
     error: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Type of the error: a name or a URI.
+    """
 
     message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What went wrong, for people.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "RaiseTaskConfig", RaiseTaskConfig)
@@ -195,9 +346,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "R
 
 @dataclass(eq=False, repr=False)
 class RunTaskConfig(betterproto2.Message):
+    """
+    Runs another workflow and takes its output.
+    """
+
     workflow: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Slug of the workflow.
+    """
 
     input: "______google__protobuf__.Struct | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Its input; values may be expressions.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "RunTaskConfig", RunTaskConfig)
@@ -205,9 +366,16 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "R
 
 @dataclass(eq=False, repr=False)
 class SetTaskConfig(betterproto2.Message):
+    """
+    Sets variables.
+    """
+
     variables: "dict[str, str]" = betterproto2.field(
         1, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+    """
+    Values by name; a value may be an expression, which may give any JSON value.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "SetTaskConfig", SetTaskConfig)
@@ -215,9 +383,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "S
 
 @dataclass(eq=False, repr=False)
 class SignalSpec(betterproto2.Message):
+    """
+    A signal to wait for.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, as it is sent.
+    """
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    How it comes: as a Temporal `signal`, `query` or `update`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "SignalSpec", SignalSpec)
@@ -225,11 +403,25 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "S
 
 @dataclass(eq=False, repr=False)
 class SwitchCase(betterproto2.Message):
+    """
+    One case.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name, unique in the task.
+    """
 
     when: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    An expression; the case holds when it gives true. Empty makes it the default, which holds when no other
+    does.
+    """
 
     then: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Where to go on: name of a task in the same list, `continue`, `exit` or `end`.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "SwitchCase", SwitchCase)
@@ -237,7 +429,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "S
 
 @dataclass(eq=False, repr=False)
 class SwitchTaskConfig(betterproto2.Message):
+    """
+    Goes on at the first case that holds.
+    """
+
     cases: "list[SwitchCase]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The cases, in the order they are tried.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "SwitchTaskConfig", SwitchTaskConfig)
@@ -245,9 +444,19 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "S
 
 @dataclass(eq=False, repr=False)
 class TryTaskConfig(betterproto2.Message):
+    """
+    Runs tasks, and others when one of them fails.
+    """
+
     try_: "list[__v1__.WorkflowTask]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks to run.
+    """
 
     catch: "CatchBlock | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What to do when one of them fails; absent lets the error through.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "TryTaskConfig", TryTaskConfig)
@@ -255,7 +464,14 @@ default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "T
 
 @dataclass(eq=False, repr=False)
 class WaitTaskConfig(betterproto2.Message):
+    """
+    Waits for a while.
+    """
+
     seconds: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How long, in seconds.
+    """
 
 
 default_message_pool.register_message("ai.stigmer.agentic.workflow.v1.tasks", "WaitTaskConfig", WaitTaskConfig)

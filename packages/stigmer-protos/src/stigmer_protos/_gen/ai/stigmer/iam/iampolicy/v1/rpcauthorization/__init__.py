@@ -20,72 +20,167 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ApiResourceIamPermission(betterproto2.Enum):
+    """
+    A permission on a resource, or a role that carries permissions.
+    """
+
     unspecified = 0
+    """
+    None.
+    """
 
     create = 1
+    """
+    Create it.
+    """
 
     can_delete = 2
+    """
+    Delete it.
+    """
 
     can_view = 3
+    """
+    Read it.
+    """
 
     can_edit = 4
+    """
+    Change it.
+    """
 
     operator = 5
+    """
+    Operate the platform.
+    """
 
     platform = 6
+    """
+    Relation to the platform that a resource is on.
+    """
 
     login_to_back_office = 7
+    """
+    Enter the back office.
+    """
 
     can_grant_access = 8
+    """
+    Give others access.
+    """
 
     can_view_access = 9
+    """
+    See who has access.
+    """
 
     owner = 10
+    """
+    Own it.
+    """
 
     member = 11
+    """
+    Belong to it.
+    """
 
     identity_account = 12
+    """
+    Relation to the account that a resource belongs to.
+    """
 
     organization = 13
+    """
+    Relation to the organization that a resource belongs to.
+    """
 
     session = 14
+    """
+    Relation to the session that a resource belongs to.
+    """
 
     agent = 15
+    """
+    Relation to the agent that a resource belongs to.
+    """
 
     can_create_agent = 16
+    """
+    Create agents in the organization.
+    """
 
     can_create_workflow = 17
+    """
+    Create workflows in the organization.
+    """
 
     can_create_session = 18
+    """
+    Create sessions in the organization.
+    """
 
     can_create_execution_in = 19
+    """
+    Create executions in it.
+    """
 
     can_create_instance = 20
+    """
+    Create instances of it.
+    """
 
     can_create_skill = 21
+    """
+    Push skills to the organization.
+    """
 
     can_execute = 22
+    """
+    Run it.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class RpcAuthorizationConfig(betterproto2.Message):
+    """
+    The permission that a caller needs before the method runs, and on which resource.
+    """
+
     permission: "ApiResourceIamPermission" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: ApiResourceIamPermission(0)
     )
+    """
+    The permission needed.
+    """
 
     resource_kind: "____commons__apiresource__apiresourcekind__.ApiResourceKind" = betterproto2.field(
         2,
         betterproto2.TYPE_ENUM,
         default_factory=lambda: ____commons__apiresource__apiresourcekind__.ApiResourceKind(0),
     )
+    """
+    Kind of the resource it is needed on.
+    """
 
     resource_kind_path: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Path in the request to the name of that kind, where the request tells it.
+    """
 
     field_path: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Path in the request to the id of the resource, such as `metadata.id`.
+    """
 
     error_msg: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What a refused caller is told; empty for the general message.
+    """
 
     resource_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Id of the resource, where it is always the same one.
+    """
 
 
 default_message_pool.register_message(
