@@ -193,9 +193,7 @@ async def _close(responses: Any, context: CallContext) -> None:
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - the call has its outcome; this one has nobody else to go to
-            logger.opt(exception=error).error(
-                "{} failed while it closed, request {}", context.method, context.request_id
-            )
+            logger.opt(exception=error).error("{} failed closing, request {}", context.method, context.request_id)
 
 
 def _compose_unary(handler: Callable[..., Any], interceptors: tuple[object, ...]) -> Callable[..., Any]:

@@ -17,6 +17,10 @@ CODES: Mapping[StatusCode, grpc.StatusCode] = {
 }
 
 
+# grpc ships no types: its generic functions are looked up untyped.
+_grpc: Any = grpc
+
+
 class GenericHandler(grpc.GenericRpcHandler):
     """All methods of a server, found by path in one step."""
 
@@ -49,11 +53,11 @@ def _rpc_handler(dispatcher: Dispatcher) -> Any:
     answers = _Answers(dispatcher)
     if method.client_streaming:
         if method.server_streaming:
-            return grpc.stream_stream_rpc_method_handler(answers.stream)
-        return grpc.stream_unary_rpc_method_handler(answers.unary)
+            return _grpc.stream_stream_rpc_method_handler(answers.stream)
+        return _grpc.stream_unary_rpc_method_handler(answers.unary)
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(answers.stream)
-    return grpc.unary_unary_rpc_method_handler(answers.unary)
+        return _grpc.unary_stream_rpc_method_handler(answers.stream)
+    return _grpc.unary_unary_rpc_method_handler(answers.unary)
 
 
 class _Answers:
@@ -96,4 +100,4 @@ def unknown_method(path: str) -> Any:
     async def answer(requests: Any, call: Any) -> None:
         await call.abort(grpc.StatusCode.UNIMPLEMENTED, f"this server has no method {path}")
 
-    return grpc.stream_stream_rpc_method_handler(answer)
+    return _grpc.stream_stream_rpc_method_handler(answer)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtobufMessage
 
 from stigmer_grpc._transport import ByteStream, Pairs, Route, Trailers, Transport
@@ -263,7 +264,7 @@ class _Codec:
     """Requests to bytes and bytes to responses, of one method."""
 
     def __init__(self, descriptor: Any, limit: int) -> None:
-        self.shape = (descriptor.client_streaming, descriptor.server_streaming)
+        self.shape: tuple[bool, bool] = (descriptor.client_streaming, descriptor.server_streaming)
         path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
         self.route = Route(path=path, client_streaming=self.shape[0], server_streaming=self.shape[1])
         self._input: Any = message_factory.GetMessageClass(descriptor.input_type)
@@ -273,10 +274,9 @@ class _Codec:
     def encode(self, request: Request) -> bytes:
         if isinstance(request, bytes):
             raw = request
-        elif isinstance(request, self._input):
-            raw = request.SerializeToString()
         else:
-            raw = self._convert(request)
+            message: Any = request if isinstance(request, self._input) else self._convert(request)
+            raw = message.SerializeToString()
         if len(raw) > self._limit:
             raise ResourceExhaustedError(too_large("the request", len(raw), self._limit))
         return raw
@@ -284,28 +284,23 @@ class _Codec:
     def decode(self, raw: bytes) -> Message:
         try:
             return self._output.FromString(raw)
-        except Exception as error:
+        except DecodeError as error:
             raise InternalError(f"the response of {self.route.path} cannot be read: {error}") from None
 
-    def _convert(self, request: Any) -> bytes:
+    def _convert(self, request: Any) -> Any:
         name = self._input.DESCRIPTOR.full_name
         if isinstance(request, Mapping):
             try:
-                return json_format.ParseDict(request, self._input()).SerializeToString()
+                return json_format.ParseDict(cast("dict[str, Any]", request), self._input())
             except json_format.ParseError as error:
                 raise InvalidArgumentError(f"the mapping is no {name}: {error}") from None
         if isinstance(request, ProtobufMessage) and request.DESCRIPTOR.full_name == name:
-            return request.SerializeToString()
+            return request
         raise TypeError(f"{self.route.path} takes {name}, a mapping or bytes, not {type(request).__name__}")
 
     def wrong_shape(self, asked: str) -> BindingError:
-        shapes = {
-            (False, False): "unary",
-            (False, True): "stream",
-            (True, False): "client_stream",
-            (True, True): "bidi",
-        }
-        return BindingError(f"{self.route.path} is called with {shapes[self.shape]}, not with {asked}")
+        right = (("unary", "stream"), ("client_stream", "bidi"))[self.shape[0]][self.shape[1]]
+        return BindingError(f"{self.route.path} is called with {right}, not with {asked}")
 
 
 class _RequestSource:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from stigmer_grpc.errors import REQUEST_ID
 
@@ -169,7 +169,8 @@ def clean_metadata(metadata: MetadataInput) -> tuple[tuple[str, str | bytes], ..
     """
     if not metadata:
         return ()
-    pairs = metadata.items() if isinstance(metadata, Mapping) else metadata
+    pairs: Iterable[tuple[str, str | bytes]]
+    pairs = cast("Any", metadata).items() if isinstance(metadata, Mapping) else metadata
     return tuple((_clean_key(key), _clean_value(key, value)) for key, value in pairs)
 
 

@@ -15,7 +15,9 @@ from stigmer_grpc.errors import NotFoundError
 
 NAME = "grpc.health.v1.Health"
 _pb: Any = health_pb2
-_Status: Any = _pb.HealthCheckResponse
+_SERVING: int = _pb.HealthCheckResponse.SERVING
+_NOT_SERVING: int = _pb.HealthCheckResponse.NOT_SERVING
+_UNKNOWN: int = _pb.HealthCheckResponse.SERVICE_UNKNOWN
 _Answer: Any = _pb.HealthCheckResponse
 
 
@@ -23,19 +25,19 @@ class Health:
     """The state of a server's services, and the service that tells it."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._states: dict[str, int] = dict.fromkeys(("", *services), _Status.SERVING)
+        self._states: dict[str, int] = dict.fromkeys(("", *services), _SERVING)
         self._watchers: set[asyncio.Event] = set()
         self._closed = False
 
     def set(self, service: str, serving: bool) -> None:
         """Change the state of `service` and tell its watchers; without effect after `close`."""
         if not self._closed:
-            self._states[service] = _Status.SERVING if serving else _Status.NOT_SERVING
+            self._states[service] = _SERVING if serving else _NOT_SERVING
             self._wake()
 
     def close(self) -> None:
         """Nothing is serving from here on."""
-        self._states = dict.fromkeys(self._states, _Status.NOT_SERVING)
+        self._states = dict.fromkeys(self._states, _NOT_SERVING)
         self._closed = True
         self._wake()
 
@@ -65,7 +67,7 @@ class Health:
         try:
             while True:
                 changed.clear()
-                state = self._states.get(request.service, _Status.SERVICE_UNKNOWN)
+                state = self._states.get(request.service, _UNKNOWN)
                 if state != told:
                     yield _Answer(status=state)
                     told = state

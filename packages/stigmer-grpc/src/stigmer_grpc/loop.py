@@ -30,7 +30,7 @@ def install_uvloop() -> bool:
     with warnings.catch_warnings():
         # Loop policies are deprecated from Python 3.14 on, and there is no other way for a loop made elsewhere.
         warnings.simplefilter("ignore", DeprecationWarning)
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # pyright: ignore[reportDeprecated] - see above
     return True
 
 

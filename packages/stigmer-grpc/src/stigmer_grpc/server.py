@@ -91,8 +91,8 @@ class Server:
         """Listen, and answer calls from here on.
 
         Args:
-            addresses: "host:port", "[::1]:port", ":port" (loopback), "unix:/path". Port 0 picks a free one. None at all: a free
-                port of the loopback interface.
+            addresses: "host:port", "[::1]:port", ":port" (loopback), "unix:/path". Port 0 picks a free one. None at
+                all: a free port of the loopback interface.
             credentials: TLS for the TCP addresses. Unix sockets are guarded by the permissions of their folder.
 
         Returns:

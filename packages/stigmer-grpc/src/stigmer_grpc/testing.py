@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -31,7 +31,7 @@ async def serve(
     timeout: float | None = 30.0,  # noqa: ASYNC109 - the channel's default deadline
     metadata: MetadataInput = (),
     grace: float = 0.0,
-) -> AsyncIterator[Channel]:
+) -> AsyncGenerator[Channel]:
     """A connected channel to a server of `services`; both are closed at the end of the block.
 
     Args:
@@ -62,7 +62,7 @@ async def channel_to(
     timeout: float | None = 30.0,  # noqa: ASYNC109 - the channel's default deadline
     metadata: MetadataInput = (),
     grace: float = 0.0,
-) -> AsyncIterator[Channel]:
+) -> AsyncGenerator[Channel]:
     """A connected channel to `server`, which is started for it and stopped at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="rpc-") as folder:
         try:

@@ -68,7 +68,7 @@ class Logging:
         after = "" if sent is None else f" after {sent} messages"
         # An error that is no RpcError is logged with its traceback where it becomes INTERNAL; its text is not for here.
         why = error.message if isinstance(error, RpcError) else type(error).__name__
-        logger.log(level, "{} {} in {:.1f} ms{}: {}", context.method, code.name, took, after, why)
+        logger.log(level, "{} {} in {:.1f} ms{}: {!r}", context.method, code.name, took, after, why)
 
 
 def _code(error: BaseException, context: CallContext) -> StatusCode:

@@ -15,7 +15,7 @@ ErrorTable: TypeAlias = Mapping[type[Exception], Callable[[Any], RpcError]]
 
 
 class ErrorMapping:
-    """Turns what handlers raise into RpcErrors by `table`; what is not in it goes on, to become INTERNAL and be logged."""
+    """Turns what handlers raise into RpcErrors by `table`; what is not in it goes on and becomes INTERNAL, logged."""
 
     def __init__(self, table: ErrorTable) -> None:
         self._table = dict(table)
