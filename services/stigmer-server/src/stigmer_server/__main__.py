@@ -1,0 +1,67 @@
+"""The `stigmer-server` command: serve until told to stop.
+
+Exit codes: 0 stopped as asked, 1 a fault, 2 wrong settings or command line, 5 a port, a database or a key file that
+cannot be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from loguru import logger
+from stigmer_grpc import run
+
+from stigmer_server.app import App
+from stigmer_server.errors import SettingsError, StartupError
+from stigmer_server.logs import configure_logs
+from stigmer_server.settings import Settings, load
+
+EXIT_FAULT, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 2, 5
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the server of the command line and the environment, and end the process."""
+    code = _run(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the interpreter's own end: Temporal's library has threads that may abort the process there.
+    os._exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        settings = load(arguments)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"stigmer-server: {problem}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EXIT_USAGE
+    configure_logs(settings)
+    try:
+        run(_serve(settings))
+    except StartupError as error:
+        logger.error("{}", error)
+        return EXIT_UNAVAILABLE
+    except Exception:
+        logger.exception("the server failed")
+        return EXIT_FAULT
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with App(settings) as app:
+        await app.serve()
+        logger.info("database {}; anyone who reaches {} is let in", settings.db_path, ", ".join(app.addresses))
+        await stop.wait()
+        logger.info("stopping")
+
+
+if __name__ == "__main__":
+    main()

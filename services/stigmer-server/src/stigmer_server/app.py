@@ -1,0 +1,164 @@
+"""The server as a whole: where its parts are made and tied together, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from loguru import logger
+from stigmer_grpc import InProcessChannel, Server, default_interceptors
+from stigmer_protos import descriptors
+from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
+
+from stigmer_server.artifacts import Artifacts
+from stigmer_server.commands.update_status import fail
+from stigmer_server.controllers.faults import FAULTS
+from stigmer_server.controllers.kinds import kind_services
+from stigmer_server.controllers.resources import resource_service
+from stigmer_server.controllers.runtime import runtime_service
+from stigmer_server.engine import NoEngine, TemporalEngine
+from stigmer_server.errors import MissingError, StartupError
+from stigmer_server.kinds import Kind, Kinds, registry
+from stigmer_server.resources import Resources
+from stigmer_server.secrets import open_sealer
+from stigmer_server.settings import Settings
+from stigmer_server.streams import Streams
+
+
+class App:
+    """A Stigmer server in this process; an async context manager, usable once.
+
+    Inside it every call can be made through `channel`, and others can be let in with `serve`.
+    """
+
+    def __init__(self, settings: Settings, *, engine: bool = True) -> None:
+        """Remember the settings.
+
+        Args:
+            settings: Where everything is.
+            engine: False: nothing is run, executions stay pending, and Temporal's library is not even imported.
+        """
+        self.settings = settings
+        self._with_engine = engine
+        self._stack = AsyncExitStack()
+        self._server: Server | None = None
+        self._engine: TemporalEngine | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the database and bind the services. Raises: StartupError."""
+        async with AsyncExitStack() as stack:
+            store = await _open_store(self.settings)
+            stack.push_async_callback(store.close)
+            self._server = await self._assemble(store, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what was begun, in reverse order: calls, streams, engine, database."""
+        await self._stack.aclose()
+
+    def channel(self, *, timeout: float | None = 30.0) -> InProcessChannel:
+        """Return a channel that reaches the server without a socket. Use it on the same event loop."""
+        return self._running().channel(timeout=timeout)
+
+    async def serve(self, *addresses: str) -> tuple[str, ...]:
+        """Listen at the addresses, or at the one in the settings, and return them with their real ports.
+
+        Raises:
+            StartupError: An address is taken or cannot be used.
+        """
+        wanted = addresses or (self.settings.address,)
+        try:
+            return await self._running().start(*wanted)
+        except OSError as error:
+            msg = f"cannot listen on {', '.join(wanted)}: {error.strerror or error}"
+            raise StartupError(msg) from error
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the server listens."""
+        return self._running().addresses
+
+    @property
+    def engine_connected(self) -> bool:
+        """Whether executions are being started now."""
+        return self._engine is not None and self._engine.connected
+
+    def _running(self) -> Server:
+        if self._server is None:
+            msg = "the app is not open; use it as `async with App(settings) as app`"
+            raise RuntimeError(msg)
+        return self._server
+
+    async def _assemble(self, store: SqliteStore, stack: AsyncExitStack) -> Server:
+        settings, kinds = self.settings, registry()
+        sealer = open_sealer(
+            settings.encryption_key.get_secret_value() if settings.encryption_key else None, settings.keys_path
+        )
+        queues = {
+            "agent_execution": settings.agent_execution_queue,
+            "workflow_execution": settings.workflow_execution_queue,
+        }
+        engine = NoEngine()
+        if self._with_engine:
+            self._engine = engine = TemporalEngine(settings.temporal_address, settings.temporal_namespace, queues)
+        resources = Resources(store, kinds, sealer, engine, Artifacts(settings.storage_path))
+        stack.push_async_callback(resources.settle)
+        if self._engine is not None:
+            self._engine.start(_Executions(resources))
+            stack.push_async_callback(self._engine.close)
+        streams = Streams(store, kinds, resources.redacted)
+        streams.start()
+        stack.push_async_callback(streams.close)
+        services = [*kind_services(resources, streams), runtime_service(resources), resource_service(resources)]
+        server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors(FAULTS))
+        stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
+        stack.callback(streams.stop)
+        return server
+
+
+class _Executions:
+    """The executions as the engine needs them."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def pending(self) -> AsyncIterator[tuple[Kind, str, str]]:
+        """See Ledger."""
+        for kind in self._resources.kinds.values():
+            if kind.phases is None:
+                continue
+            where = {"phase": kind.phase_name(kind.phases.pending)}
+            cursor = ""
+            while True:
+                query = Query(kind=kind.name, where=where, newest_first=False, limit=200, cursor=cursor)
+                page = await self._resources.store.list(query)
+                for record in page.records:
+                    yield kind, record.id, record.org_id
+                cursor = page.next_cursor
+                if not cursor:
+                    break
+
+    async def fail(self, kind: Kind, id: str, reason: str) -> None:
+        """See Ledger."""
+        try:
+            await fail(self._resources, kind, id, reason)
+        except MissingError:
+            logger.debug("{} {} was deleted before it could fail", kind.title, id)
+
+
+async def _open_store(settings: Settings) -> SqliteStore:
+    try:
+        settings.db_path.parent.mkdir(parents=True, exist_ok=True)
+        return await SqliteStore.open(settings.db_path, schemas(registry()))
+    except (StoreError, OSError) as error:
+        raise StartupError(str(error)) from error
+
+
+def schemas(kinds: Kinds) -> list[KindSchema]:
+    """Return what the store must know of the kinds."""
+    return [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]

@@ -1,0 +1,117 @@
+"""Delete a resource, and what exists only because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stigmer_server.errors import RefusedError
+from stigmer_server.kinds import Kind
+from stigmer_server.kinds.port import References
+from stigmer_server.messages import Message, at_path
+from stigmer_server.resources import Resources
+from stigmer_server.unit import Saved, Unit, wire_of
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dependent:
+    kind: Kind
+    message: Message
+    owned: bool
+    """Whether it goes when it is forced; one that only names the resource stays, with the name in it."""
+
+    def __str__(self) -> str:
+        metadata = self.message.metadata
+        return f"{self.kind.title} {metadata.slug} ({metadata.id})"
+
+
+async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = False) -> bytes:
+    """Remove the resource with its history and its default instance, and return it as it was.
+
+    An execution that still runs is cancelled. Finished executions outlive what they ran: they depend on nothing.
+
+    Args:
+        force: Also remove the instances, sessions and running executions that depend on it, and let
+            those that only refer to it keep a reference to nothing.
+
+    Raises:
+        MissingError: There is no such resource.
+        RefusedError: Something depends on it; the error names what.
+    """
+
+    def work(unit: Unit) -> Saved:
+        message = unit.require(kind.name, id)
+        dependents = list(_dependents(kind, message, unit))
+        if dependents and not force:
+            raise RefusedError(_refusal(kind, message, dependents))
+        for dependent in dependents:
+            if dependent.owned:
+                unit.delete(dependent.kind, dependent.message.metadata.id)
+        if (child := _default_child(kind, message, unit)) is not None:
+            unit.delete(unit.kinds[kind.default_child], child.metadata.id)
+        return unit.delete(kind, id)
+
+    return resources.answer(await resources.transact(work))
+
+
+def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
+    """Yield what depends on the resource: innermost first, without its default instance but with what depends on that."""
+    own = message.status.default_instance_id if kind.default_child else ""
+    for child, parent in unit.kinds.children(kind):
+        where = {parent.index: message.metadata.id, **({"phase": child.unfinished} if child.phases else {})}
+        for record in unit.records(child.name, where):
+            found = child.parse(wire_of(record))
+            yield from _dependents(child, found, unit)
+            if record.id != own:
+                yield _Dependent(kind=child, message=found, owned=True)
+    for other, references in unit.kinds.referrers(kind):
+        yield from _referring(other, references, message, unit)
+
+
+def _referring(other: Kind, references: References, message: Message, unit: Unit) -> Iterator[_Dependent]:
+    """Yield the resources that name this one. No index leads to them, so all of the kind are looked through."""
+    metadata = message.metadata
+    name = metadata.slug.encode()
+    for record in unit.records(other.name):
+        wire = wire_of(record)
+        if name not in wire:
+            continue
+        found = other.parse(wire)
+        named = (reference for reference in _walk(found, references.path) if reference.slug == metadata.slug)
+        if any((reference.org or found.metadata.org) == metadata.org for reference in named):
+            yield _Dependent(kind=other, message=found, owned=False)
+
+
+def _walk(message: Message, path: str) -> Iterator[Message]:
+    """Yield the messages at a path, walking through every repeated message on the way."""
+    first, _, rest = path.partition(".")
+    value = getattr(message, first)
+    if not hasattr(value, "add"):
+        yield from _walk(value, rest)
+        return
+    for item in value:
+        if rest:
+            yield from _walk(item, rest)
+        else:
+            yield item
+
+
+def _default_child(kind: Kind, message: Message, unit: Unit) -> Message | None:
+    """Return the resource's default instance, unless it is gone or somehow another's."""
+    if not kind.default_child:
+        return None
+    child = unit.kinds[kind.default_child]
+    id = message.status.default_instance_id
+    if not unit.exists(child.name, id):
+        return None
+    found = unit.require(child.name, id)
+    return found if at_path(found, child.parents[0].path) == message.metadata.id else None
+
+
+def _refusal(kind: Kind, message: Message, dependents: list[_Dependent]) -> str:
+    shown = ", ".join(str(dependent) for dependent in dependents[:_SHOWN])
+    more = f" and {len(dependents) - _SHOWN} more" if len(dependents) > _SHOWN else ""
+    name = f"{kind.title} {message.metadata.slug} ({message.metadata.id})"
+    return f"{name} is still needed by {shown}{more}; delete those first, or force it"

@@ -1,0 +1,207 @@
+"""The services of the kinds: each method is bound to its verb by its name and the shape of its messages.
+
+A kind whose methods have the usual names needs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from stigmer_grpc import CallContext, Handler, Service, bind
+from stigmer_protos import descriptors
+
+from stigmer_server.commands.apply import apply
+from stigmer_server.commands.create import create
+from stigmer_server.commands.delete import delete
+from stigmer_server.commands.push import push
+from stigmer_server.commands.update import update
+from stigmer_server.commands.update_status import update_status
+from stigmer_server.kinds import Kind
+from stigmer_server.kinds.port import Filter
+from stigmer_server.messages import Message
+from stigmer_server.queries.get import get
+from stigmer_server.queries.get_artifact import get_artifact
+from stigmer_server.queries.get_by_reference import get_by_reference
+from stigmer_server.queries.list_ import Listed, Listing, list_
+from stigmer_server.queries.subscribe import subscribe
+from stigmer_server.resources import Resources
+from stigmer_server.streams import Streams
+
+FORCE = "x-stigmer-force"
+"""Call metadata that forces a deletion, for the requests that have no field for it."""
+NEXT_PAGE = "x-next-page-token"
+"""Trailing metadata with the cursor of the next page: the contract's lists have no field for it."""
+
+_PAGING = frozenset({"page_size", "page_token", "page_info", "tags"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verbs:
+    """What the handlers of one kind share."""
+
+    resources: Resources
+    streams: Streams
+    kind: Kind
+
+
+def kind_services(resources: Resources, streams: Streams) -> Iterator[Service]:
+    """Yield every service of every kind, bound."""
+    for kind in resources.kinds.values():
+        verbs = _Verbs(resources=resources, streams=streams, kind=kind)
+        for name in kind.described.services:
+            methods = descriptors.pool().FindServiceByName(name).methods
+            handlers = {method.name: _handler(verbs, method) for method in methods if _is_known(verbs, method)}
+            yield bind(descriptors.pool(), name, handlers)
+
+
+def _is_known(verbs: _Verbs, method: MethodDescriptor) -> bool:
+    return method.name in _HANDLERS or _entries(verbs, method.output_type) is not None
+
+
+def _handler(verbs: _Verbs, method: MethodDescriptor) -> Handler:
+    make = _HANDLERS.get(method.name)
+    return make(verbs) if make is not None else _list(verbs, method)
+
+
+def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
+    """Bind a verb that takes the resource itself."""
+
+    def make(verbs: _Verbs) -> Handler:
+        async def handle(request: Message, context: CallContext) -> bytes:
+            del context
+            return await verb(verbs.resources, verbs.kind, request)  # type: ignore[misc, no-any-return]
+
+        return handle
+
+    return make
+
+
+def _delete(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        forced = getattr(request, "force", False) or context.metadata.get(FORCE) == "true"
+        return await delete(verbs.resources, verbs.kind, _id(request), force=forced)
+
+    return handle
+
+
+def _update_status(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        del context
+        return await update_status(verbs.resources, verbs.kind, request.execution_id, request.status)
+
+    return handle
+
+
+def _get(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        del context
+        return await get(verbs.resources, verbs.kind, request.value)
+
+    return handle
+
+
+def _get_artifact(verbs: _Verbs) -> Handler:
+    answer = descriptors.message_type("ai.stigmer.agentic.skill.v1.GetArtifactResponse")
+
+    async def handle(request: Message, context: CallContext) -> Message:
+        del context
+        return answer(artifact=await get_artifact(verbs.resources, request.artifact_storage_key))
+
+    return handle
+
+
+def _subscribe(verbs: _Verbs) -> Handler:
+    def handle(request: Message, context: CallContext) -> AsyncIterator[bytes]:
+        del context
+        return subscribe(verbs.resources, verbs.streams, verbs.kind, _id(request))
+
+    return handle
+
+
+def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
+    answer = GetMessageClass(method.output_type)
+    entries = _entries(verbs, method.output_type)
+    number = entries.number if entries is not None else 0
+    in_pages = "total_pages" in method.output_type.fields_by_name
+
+    async def handle(request: Message, context: CallContext) -> bytes:
+        listed: Listed = await list_(verbs.resources, verbs.kind, _listing(verbs.kind, request))
+        if listed.next_page_token:
+            context.set_trailing_metadata({NEXT_PAGE: listed.next_page_token})
+        total = answer(total_pages=listed.total_pages) if in_pages else answer(total_count=listed.total)
+        return b"".join([total.SerializeToString(), *(_delimited(number, entry) for entry in listed.entries)])
+
+    return handle
+
+
+def _listing(kind: Kind, request: Message) -> Listing:
+    """Return what a list request asks for: each of its own fields is a filter."""
+    fields = request.DESCRIPTOR.fields_by_name
+    size, token = 0, ""
+    if "page_info" in fields:
+        size, token = request.page_info.size, str(request.page_info.num or "")
+    elif "page_size" in fields:
+        size, token = request.page_size, request.page_token
+    filters: dict[str, Filter] = {}
+    for field, value in request.ListFields():
+        if field.name not in _PAGING:
+            filters[field.name] = kind.phase_name(value) if field.enum_type is not None else value
+    tags = tuple(request.tags) if "tags" in fields else ()
+    return Listing(filters=filters, tags=tags, page_size=size, page_token=token)
+
+
+def _entries(verbs: _Verbs, answer: Descriptor) -> FieldDescriptor | None:
+    """Return the field of a list's answer that holds the resources, or None when it is no such answer."""
+    for field in answer.fields:
+        if field.is_repeated and field.message_type is not None:
+            return field if field.message_type.full_name == verbs.kind.described.message else None
+    return None
+
+
+def _delimited(number: int, content: bytes) -> bytes:
+    """Return an encoded message as the entry of a repeated field, so that no list is decoded to be encoded again."""
+    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
+
+
+def _varint(value: int) -> bytes:
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    result.append(value)
+    return bytes(result)
+
+
+def _id(request: Message) -> str:
+    """Return the id that a request carries, whatever it calls it."""
+    for name in ("value", "resource_id", "execution_id"):
+        if name in request.DESCRIPTOR.fields_by_name:
+            return getattr(request, name)
+    msg = f"{request.DESCRIPTOR.full_name} names no resource"
+    raise TypeError(msg)
+
+
+def _get_by_reference(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        del context
+        return await get_by_reference(verbs.resources, verbs.kind, request)
+
+    return handle
+
+
+_HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
+    "apply": _writes(apply),
+    "create": _writes(create),
+    "update": _writes(update),
+    "push": _writes(push),
+    "delete": _delete,
+    "updateStatus": _update_status,
+    "get": _get,
+    "getByReference": _get_by_reference,
+    "getArtifact": _get_artifact,
+    "subscribe": _subscribe,
+}
+"""The verbs by the names of their methods; a method that answers with a list needs no name here."""

@@ -1,0 +1,133 @@
+"""Workflow definitions: checked when they are stored, and their input schema when they are run.
+
+Everything about the language itself is stigmer-dsl's; this module ties it to the Workflow resource.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import stigmer_dsl
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from ruamel.yaml import YAML
+
+from stigmer_server.errors import InvalidError, RefusedError, Violation
+from stigmer_server.messages import Message, to_plain, value_to_plain
+from stigmer_server.unit import timestamp
+
+_VALID = 2
+"""serverless.ValidationState.VALID."""
+_DEFINITION = "spec.definition"
+
+
+def inspect(message: Message) -> None:
+    """Check the workflow, fill `spec.document` from its definition, and record the result in its status.
+
+    Raises:
+        InvalidError: The definition, or a task, breaks the rules of the language: every problem with its place.
+    """
+    spec = message.spec
+    if spec.definition:
+        document = _parsed(spec.definition).to_dict()["document"]
+        spec.document.Clear()
+        for name in ("dsl", "namespace", "name", "version"):
+            setattr(spec.document, name, str(document.get(name, "")))
+        spec.document.description = str(document.get("summary", document.get("description", "")) or "")
+        text = spec.definition
+        _input_validator(text)
+    else:
+        text = _as_yaml(_compiled(spec).to_dict())
+    validation = message.status.serverless_workflow_validation
+    validation.state = _VALID
+    validation.yaml = text
+    validation.validated_at.CopyFrom(timestamp())
+
+
+def check_input(workflow: Message, value: Message) -> None:
+    """Check the input of a run (a google.protobuf.Value) against the schema that the definition gives, if any.
+
+    Raises:
+        InvalidError: The input breaks the schema: every violation with its path.
+        RefusedError: The schema refers to something outside of it, which is not fetched.
+    """
+    validator = _input_validator(workflow.spec.definition) if workflow.spec.definition else None
+    if validator is None:
+        return
+    try:
+        errors = sorted(validator.iter_errors(value_to_plain(value)), key=lambda error: list(map(str, error.path)))
+    except Unresolvable as error:
+        msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error}"
+        raise RefusedError(msg) from error
+    if errors:
+        violations = [
+            Violation(field="spec.input" + _path(error.path), rule=f"input.{error.validator}", message=error.message)
+            for error in errors
+        ]
+        raise InvalidError(_summary("the input does not fit the workflow's schema", violations), violations)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return stigmer_dsl.parse(text, name=_DEFINITION)
+    except (stigmer_dsl.InvalidDocumentError, stigmer_dsl.SourceError) as error:
+        violations = [_violation(_DEFINITION, problem) for problem in error.problems]
+        raise InvalidError(_summary("the definition is not valid", violations), violations) from error
+
+
+def _compiled(spec: Message) -> Any:
+    try:
+        return stigmer_dsl.compile_tasks(to_plain(spec))
+    except stigmer_dsl.InvalidDocumentError as error:
+        violations = [_violation("spec" + _pointed(problem.pointer), problem) for problem in error.problems]
+        raise InvalidError(_summary("the tasks are not valid", violations), violations) from error
+
+
+def _violation(field: str, problem: Any) -> Violation:
+    return Violation(field=field, rule=problem.code, message=str(problem))
+
+
+@lru_cache(maxsize=256)
+def _input_validator(definition: str) -> Draft202012Validator | None:
+    """Return the validator of a definition's inline input schema, or None when it has none."""
+    schema: Any = _parsed(definition).to_dict().get("input", {}).get("schema", {}).get("document")
+    if not isinstance(schema, Mapping | bool):
+        return None
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        violation = Violation(
+            field=_DEFINITION, rule="input.schema", message=f"/input/schema/document: {error.message}"
+        )
+        raise InvalidError(_summary("the definition is not valid", [violation]), [violation]) from error
+    return Draft202012Validator(schema, registry=Registry())
+
+
+def _as_yaml(document: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    printer = YAML()
+    printer.default_flow_style = False
+    printer.width = 120
+    printer.dump(document, text)
+    return text.getvalue()
+
+
+def _pointed(pointer: str) -> str:
+    """Return a JSON pointer as a field path."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return _path(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+
+
+def _summary(opening: str, violations: Sequence[Violation]) -> str:
+    shown = "; ".join(violation.message for violation in violations[:3])
+    more = f"; and {len(violations) - 3} more" if len(violations) > 3 else ""
+    return f"{opening}: {shown}{more}"

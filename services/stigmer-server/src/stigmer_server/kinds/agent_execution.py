@@ -1,0 +1,99 @@
+"""AgentExecution: one turn of an agent in a session; made with a session, or with an agent and a session of its own."""
+
+from __future__ import annotations
+
+from stigmer_server import naming
+from stigmer_server.errors import InvalidError
+from stigmer_server.kinds import default_instance
+from stigmer_server.kinds.port import Kind, Parent, Phases
+from stigmer_server.messages import Message
+from stigmer_server.unit import Unit, assign_id
+
+_IN_PROGRESS, _COMPLETED, _FAILED, _CANCELLED, _TERMINATED = 2, 3, 4, 5, 8
+_TOOL_CALL_OPEN = frozenset({1, 2, 5})
+"""ToolCallStatus: pending, running, waiting for approval."""
+_TOOL_CALL_INTERRUPTED = 7
+_SUB_AGENT_OPEN = frozenset({1, 2})
+_SUB_AGENT_CANCELLED = 5
+_PLATFORM = 1
+_ORGANIZATION = 2
+
+
+def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
+    if stored is not None:
+        return
+    spec = message.spec
+    if not spec.session_id:
+        if not spec.agent_id:
+            problem = "say which session to continue (spec.session_id) or which agent to run (spec.agent_id)"
+            raise InvalidError.of("spec", "agent_execution.session_or_agent.required", problem)
+        spec.session_id = _open_session(message, unit)
+    elif not message.metadata.org:
+        message.metadata.org = unit.require("session", spec.session_id).metadata.org
+    message.status.phase = _PHASES.pending
+    unit.submitted.append((KIND, message.metadata.id, message.metadata.org))
+
+
+def _open_session(message: Message, unit: Unit) -> str:
+    """Create a session with the agent's default instance and return its id."""
+    agent = unit.require("agent", message.spec.agent_id)
+    agents, sessions = unit.kinds["agent"], unit.kinds["session"]
+    if default_instance.ensure(unit, agents, agent):
+        unit.replace_status(agents, agent)
+    message.metadata.org = message.metadata.org or agent.metadata.org
+    session = sessions.type()
+    session.api_version = sessions.described.api_version
+    session.kind = sessions.title
+    assign_id(sessions, session)
+    session.metadata.name = f"session-{session.metadata.id.partition('-')[2]}"
+    session.metadata.slug = naming.slugify(session.metadata.name)
+    session.metadata.org = message.metadata.org
+    # A session cannot belong to the platform; that of a platform's agent belongs to whoever runs it.
+    scope = agent.metadata.owner_scope
+    session.metadata.owner_scope = _ORGANIZATION if scope == _PLATFORM else scope
+    session.spec.agent_instance_id = agent.status.default_instance_id
+    session.spec.subject = "Auto-created session"
+    unit.insert(sessions, session)
+    return session.metadata.id
+
+
+def _merge_status(status: Message, report: Message) -> None:
+    for name in ("messages", "tool_calls", "sub_agent_executions"):
+        if values := getattr(report, name):
+            status.ClearField(name)
+            getattr(status, name).extend(values)
+    if report.todos:
+        status.ClearField("todos")
+        for key in report.todos:
+            status.todos[key].CopyFrom(report.todos[key])
+
+
+def _close(status: Message) -> None:
+    """A finished execution has no unfinished tool call and no unfinished sub-agent."""
+    calls = [*status.tool_calls, *(call for message in status.messages for call in message.tool_calls)]
+    for call in calls:
+        if call.status in _TOOL_CALL_OPEN:
+            call.status = _TOOL_CALL_INTERRUPTED
+    for agent in status.sub_agent_executions:
+        if agent.status in _SUB_AGENT_OPEN:
+            agent.status = _SUB_AGENT_CANCELLED
+
+
+_PHASES = Phases(
+    pending=1,
+    in_progress=_IN_PROGRESS,
+    failed=_FAILED,
+    terminal=frozenset({_COMPLETED, _FAILED, _CANCELLED, _TERMINATED}),
+    merge_status=_merge_status,
+    close=_close,
+)
+KIND = Kind(
+    name="agent_execution",
+    named=False,
+    parents=(Parent(kind="session", path="spec.session_id"),),
+    fixed=("spec.session_id", "spec.agent_id"),
+    secrets=("spec.runtime_env",),
+    phases=_PHASES,
+    run="stigmer/agent-execution/invoke",
+    settle=_settle,
+)

@@ -1,0 +1,9 @@
+"""ExecutionContext: the values that one execution runs with. Never updated: applying a second time is refused."""
+
+from __future__ import annotations
+
+from stigmer_server.kinds.port import Kind
+
+KIND = Kind(
+    name="execution_context", secrets=("spec.data",), indexes={"execution_id": "$.spec.executionId"}, applied_once=True
+)

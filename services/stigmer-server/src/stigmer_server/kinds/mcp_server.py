@@ -1,0 +1,7 @@
+"""McpServer: how to reach a server of tools."""
+
+from __future__ import annotations
+
+from stigmer_server.kinds.port import Kind
+
+KIND = Kind(name="mcp_server", secrets=("spec.env_spec.data",))

@@ -1,0 +1,181 @@
+"""What a kind of resource says about itself.
+
+Above stand the verbs, which know no kind by name; below stand the modules of this folder, one per kind, each of
+which says only what is different about it. Message type, id prefix and services are not said here: they are read
+from the contract's descriptors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from stigmer_protos import descriptors
+
+from stigmer_server.messages import Message
+
+if TYPE_CHECKING:
+    from stigmer_sqlite.port import Reader
+
+    from stigmer_server.unit import Unit
+
+Filter = str | int | bool | Sequence[str]
+"""What an indexed value must equal, or of which it must equal one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A resource that this kind cannot do without: checked when the child is written, and guarded against deletion."""
+
+    kind: str
+    """The parent's kind."""
+    path: str
+    """The field that holds the parent's id, such as `spec.agent_id`."""
+
+    @property
+    def index(self) -> str:
+        """The name of the index on the field, which is the field's own name."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """Resources that this kind names by reference. They are looked up when they are used, so that manifests may be
+    applied in any order, but cannot be deleted while they are named."""
+
+    kind: str
+    path: str
+    """A dotted path to a list of ApiResourceReference. A repeated message on the way is walked through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phases:
+    """How executions of a kind end."""
+
+    pending: int
+    in_progress: int
+    failed: int
+    terminal: frozenset[int]
+    merge_status: Callable[[Message, Message], None]
+    """Merges a reported status (second) into the stored one (first); phase and times are not its business."""
+    close: Callable[[Message], None] = lambda status: None
+    """Settles what is still open in the status of an execution that has just finished."""
+
+
+def _settle_nothing(message: Message, stored: Message | None, unit: Unit) -> None:
+    del message, stored, unit
+
+
+def _inspect_nothing(message: Message) -> None:
+    del message
+
+
+def _is_numbered(message: Message, version: str) -> bool:
+    return message.metadata.version.id == version
+
+
+def _same_filter(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
+    del reader
+    return {name: value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of resource; every field but the name has the value that fits most kinds."""
+
+    name: str
+    """The kind's name in the contract's enum, such as `workflow_execution`."""
+    named: bool = True
+    """Whether the slug names the resource: it is unique in its organization. Otherwise slugs may repeat."""
+    parents: tuple[Parent, ...] = ()
+    references: tuple[References, ...] = ()
+    indexes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further indexes, by name, of JSON paths; every parent's field is indexed anyway."""
+    secrets: tuple[str, ...] = ()
+    """Paths of maps whose values carry `is_secret`: sealed at rest, redacted on every read."""
+    fixed: tuple[str, ...] = ()
+    """Paths of fields that keep their first value: an update that leaves one out keeps it, a different one is refused."""
+    applied_once: bool = False
+    """Whether applying an existing resource is refused, because resources of the kind never change."""
+    run: str = ""
+    """The Temporal workflow type that runs an execution of this kind."""
+    default_child: str = ""
+    """The kind of the `<name>-default` resource that exists with each resource of this kind, if any."""
+    phases: Phases | None = None
+    """Set for executions."""
+    inspect: Callable[[Message], None] = _inspect_nothing
+    """Checks and completes a new state by itself, before any transaction and in a thread of its own. Raises: InvalidError."""
+    settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
+    """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
+    is_version: Callable[[Message, str], bool] = _is_numbered
+    """Whether a resource is the version that a reference asks for."""
+    filtered: Callable[[str, Filter, Reader], Mapping[str, Filter]] = _same_filter
+    """Turns a field of a list request into filters on indexes."""
+
+    @property
+    def inspects(self) -> bool:
+        """Whether the kind has anything to check by itself."""
+        return self.inspect is not _inspect_nothing
+
+    @cached_property
+    def described(self) -> descriptors.Kind:
+        """What the contract says of the kind."""
+        return descriptors.kind_by_enum_name(self.name)
+
+    @cached_property
+    def title(self) -> str:
+        """What a resource says in its `kind` field, and messages to people say too."""
+        return self.described.name
+
+    @cached_property
+    def type(self) -> Callable[[], Message]:
+        """The message class of the resource."""
+        return descriptors.message_type(self.described.message)
+
+    @cached_property
+    def all_indexes(self) -> Mapping[str, str]:
+        """Every index of the kind, with its JSON path."""
+        parents = {parent.index: f"$.{_camel(parent.path)}" for parent in self.parents}
+        phase = {"phase": "$.status.phase"} if self.phases else {}
+        return {**parents, **phase, **self.indexes}
+
+    def parse(self, wire: bytes) -> Message:
+        """Return the resource that the bytes encode."""
+        message = self.type()
+        message.ParseFromString(wire)
+        return message
+
+    @cached_property
+    def _phase_names(self) -> Mapping[int, str]:
+        values = self.type.DESCRIPTOR.fields_by_name["status"].message_type.fields_by_name["phase"].enum_type.values
+        return {value.number: value.name for value in values}
+
+    def phase_name(self, number: int) -> str:
+        """Return the name of a phase, as the index holds it."""
+        return self._phase_names.get(number, str(number))
+
+    @cached_property
+    def unfinished(self) -> tuple[str, ...]:
+        """Names of the phases of executions that have not ended."""
+        ended = self.phases.terminal if self.phases else frozenset[int]()
+        return tuple(name for number, name in self._phase_names.items() if number not in ended)
+
+    def run_id(self, id: str) -> str:
+        """Return the Temporal workflow id of an execution."""
+        return f"{self.run}/{id}"
+
+    def is_finished(self, message: Message) -> bool:
+        """Tell whether the resource is an execution that has ended."""
+        return self.phases is not None and message.status.phase in self.phases.terminal
+
+
+def _camel(path: str) -> str:
+    """Return a dotted path of field names as proto-JSON spells it."""
+
+    def spell(name: str) -> str:
+        first, *rest = name.split("_")
+        return first + "".join(part.title() for part in rest)
+
+    return ".".join(spell(name) for name in path.split("."))

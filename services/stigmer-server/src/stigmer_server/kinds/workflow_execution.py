@@ -1,0 +1,103 @@
+"""WorkflowExecution: one run of a workflow, through one of its instances."""
+
+from __future__ import annotations
+
+from stigmer_server import definitions, environments
+from stigmer_server.errors import InvalidError
+from stigmer_server.kinds import default_instance
+from stigmer_server.kinds.port import Kind, Parent, Phases
+from stigmer_server.messages import Message
+from stigmer_server.unit import Unit
+
+_IN_PROGRESS, _COMPLETED, _FAILED, _CANCELLED, _TERMINATED = 2, 3, 4, 5, 6
+
+
+def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
+    if stored is not None:
+        return
+    spec = message.spec
+    if not spec.workflow_instance_id:
+        spec.workflow_instance_id = _default_instance_of(message, unit)
+    instance = unit.require("workflow_instance", spec.workflow_instance_id)
+    workflow = unit.require("workflow", instance.spec.workflow_id)
+    spec.workflow_id = workflow.metadata.id
+    message.metadata.org = message.metadata.org or instance.metadata.org or workflow.metadata.org
+    environments.mark_secrets(spec.runtime_env, workflow.spec.env_spec.data)
+    environments.require_all(unit, message, workflow, instance)
+    definitions.check_input(workflow, run_input(message))
+    message.status.phase = _PHASES.pending
+    message.status.temporal_workflow_id = KIND.run_id(message.metadata.id)
+    unit.submitted.append((KIND, message.metadata.id, message.metadata.org))
+
+
+def _default_instance_of(message: Message, unit: Unit) -> str:
+    """Return the id of the named workflow's default instance, which is made when it is not there."""
+    if not message.spec.workflow_id:
+        problem = "say what to run: spec.workflow_id or spec.workflow_instance_id"
+        raise InvalidError.of("spec", "workflow_execution.workflow_or_instance.required", problem)
+    workflow = unit.require("workflow", message.spec.workflow_id)
+    workflows = unit.kinds["workflow"]
+    if default_instance.ensure(unit, workflows, workflow):
+        unit.replace_status(workflows, workflow)
+    return workflow.status.default_instance_id
+
+
+def run_input(execution: Message) -> Message:
+    """Return what the workflow gets as its input, a google.protobuf.Value.
+
+    That is `spec.input`; when it is an object or absent, `message` and `metadata` are added to it from the trigger
+    unless it has them already.
+    """
+    spec = execution.spec
+    value = type(spec.input)()
+    value.CopyFrom(spec.input)
+    if value.WhichOneof("kind") in (None, "struct_value"):
+        value.struct_value.SetInParent()
+        fields = value.struct_value.fields
+        if spec.trigger_message and "message" not in fields:
+            fields["message"].string_value = spec.trigger_message
+        if spec.trigger_metadata and "metadata" not in fields:
+            fields["metadata"].struct_value.update(dict(spec.trigger_metadata))
+    return value
+
+
+def _merge_status(status: Message, report: Message) -> None:
+    for task in report.tasks:
+        _merge_task(status, task)
+    for field, _ in report.ListFields():
+        if field.name in ("output", "output_value", "error_details"):
+            getattr(status, field.name).CopyFrom(getattr(report, field.name))
+    for name in ("temporal_workflow_id", "status_reason"):
+        if value := getattr(report, name):
+            setattr(status, name, value)
+
+
+def _merge_task(status: Message, report: Message) -> None:
+    """Update the task with the report's id, field by field, or add the report as a new task."""
+    for task in status.tasks:
+        same = task.task_id == report.task_id if report.task_id else task.task_name == report.task_name
+        if same:
+            for field, _ in report.ListFields():
+                task.ClearField(field.name)
+            task.MergeFrom(report)
+            return
+    status.tasks.add().CopyFrom(report)
+
+
+_PHASES = Phases(
+    pending=1,
+    in_progress=_IN_PROGRESS,
+    failed=_FAILED,
+    terminal=frozenset({_COMPLETED, _FAILED, _CANCELLED, _TERMINATED}),
+    merge_status=_merge_status,
+)
+KIND = Kind(
+    name="workflow_execution",
+    parents=(Parent(kind="workflow_instance", path="spec.workflow_instance_id"),),
+    fixed=("spec.workflow_instance_id", "spec.workflow_id", "spec.input"),
+    indexes={"workflow_id": "$.spec.workflowId"},
+    secrets=("spec.runtime_env",),
+    phases=_PHASES,
+    run="stigmer/workflow-execution/invoke",
+    settle=_settle,
+)

@@ -1,0 +1,168 @@
+"""Protobuf messages as the server handles them: copied, read by path, and written as JSON text.
+
+Knows descriptors and the well-known types, and nothing of any kind of resource.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+# Resources are upb messages built at run time from the descriptor set, so that a new kind needs no generated
+# class. No static type describes them; this one alias says so wherever such a message is handled.
+Message = Any
+
+_EXACT_DOUBLE = 2**53
+_WIDE = frozenset(
+    {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64},
+)
+_FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT})
+
+
+def copied(message: Message) -> Message:
+    """Return a copy of the message that shares nothing with it."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def at_path(message: Message, path: str) -> Message:
+    """Return the value at a dotted path of field names, such as `spec.env_spec.data`; unset fields read as empty."""
+    value = message
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def set_path(message: Message, path: str, value: object) -> None:
+    """Set the scalar field at a dotted path."""
+    *parents, name = path.split(".")
+    setattr(at_path(message, ".".join(parents)) if parents else message, name, value)
+
+
+def fill_struct(struct: Message, value: dict[str, Any]) -> None:
+    """Make a google.protobuf.Struct say what the mapping says."""
+    struct.Clear()
+    struct.update(value)
+
+
+def to_json(message: Message) -> str:
+    """Return the message as compact proto-JSON with camelCase names.
+
+    Differs from protobuf's own printer in two things: numbers of a Struct that are whole stay whole (3, not 3.0),
+    and it is several times faster.
+
+    Raises:
+        ValueError: A Struct holds NaN or an infinity, which JSON cannot say.
+    """
+    return json.dumps(to_plain(message), ensure_ascii=False, separators=(",", ":"))
+
+
+def to_plain(message: Message) -> Any:
+    """Return the message as plain dictionaries, lists and scalars, as `to_json` writes them."""
+    return _converter(message.DESCRIPTOR)(message)
+
+
+def value_to_plain(value: Message) -> Any:
+    """Return what a google.protobuf.Value stands for; whole numbers are integers."""
+    which = value.WhichOneof("kind")
+    match which:
+        case None | "null_value":
+            return None
+        case "number_value":
+            return _number(value.number_value)
+        case "struct_value":
+            return _struct(value.struct_value)
+        case "list_value":
+            return _list(value.list_value)
+        case _:
+            return getattr(value, which)
+
+
+def _number(value: float) -> int | float:
+    if not math.isfinite(value):
+        msg = "a number that is not finite has no JSON form"
+        raise ValueError(msg)
+    return int(value) if value.is_integer() and abs(value) <= _EXACT_DOUBLE else value
+
+
+def _struct(struct: Message) -> dict[str, Any]:
+    return {key: value_to_plain(item) for key, item in struct.fields.items()}
+
+
+def _list(values: Message) -> list[Any]:
+    return [value_to_plain(item) for item in values.values]
+
+
+def _float(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+_WELL_KNOWN: dict[str, Callable[[Message], Any]] = {
+    "google.protobuf.Struct": _struct,
+    "google.protobuf.Value": value_to_plain,
+    "google.protobuf.ListValue": _list,
+    "google.protobuf.Timestamp": lambda message: message.ToJsonString(),
+    "google.protobuf.Duration": lambda message: message.ToJsonString(),
+}
+_converters: dict[Descriptor, Callable[[Message], Any]] = {}
+
+
+def _converter(descriptor: Descriptor) -> Callable[[Message], Any]:
+    known = _converters.get(descriptor)
+    if known is None:
+        known = _WELL_KNOWN.get(descriptor.full_name) or _regular(descriptor)
+        _converters[descriptor] = known
+    return known
+
+
+def _regular(descriptor: Descriptor) -> Callable[[Message], Any]:
+    """Return the converter of an ordinary message; its fields' converters are made once, at first use."""
+    plan: dict[int, tuple[str, Callable[[Any], Any]]] = {}
+
+    def convert(message: Message) -> dict[str, Any]:
+        if not plan:
+            plan.update({field.number: (field.json_name, _field(field)) for field in descriptor.fields})
+        result: dict[str, Any] = {}
+        for field, value in message.ListFields():
+            name, item = plan[field.number]
+            result[name] = item(value)
+        return result
+
+    return convert
+
+
+def _field(field: FieldDescriptor) -> Callable[[Any], Any]:
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        item = _single(entry.fields_by_name["value"])
+        # A boolean key is the one whose text in Python is not its text in JSON.
+        return lambda values: {
+            (str(key).lower() if isinstance(key, bool) else str(key)): item(values[key]) for key in values
+        }
+    one = _single(field)
+    return (lambda values: [one(value) for value in values]) if field.is_repeated else one
+
+
+def _single(field: FieldDescriptor) -> Callable[[Any], Any]:
+    if field.message_type is not None:
+        return _converter(field.message_type)
+    if field.enum_type is not None:
+        names: dict[int, str] = {value.number: value.name for value in field.enum_type.values}
+        return lambda number: names.get(number, number)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return lambda value: base64.b64encode(value).decode()
+    if field.cpp_type in _WIDE:
+        return str
+    return _float if field.cpp_type in _FLOATS else _same
+
+
+def _same(value: Any) -> Any:
+    return value

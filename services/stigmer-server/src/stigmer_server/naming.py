@@ -1,0 +1,42 @@
+"""Ids and slugs: how resources are called.
+
+An id is `<prefix>-<26 lower-case characters of a ULID>`; a slug is lower-case ASCII letters, digits and single
+hyphens, neither first nor last.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ulid import ULID
+
+_NOT_IN_SLUG = re.compile(r"[^a-z0-9-]")
+_HYPHENS = re.compile(r"-{2,}")
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
+
+
+def new_id(prefix: str) -> str:
+    """Return a fresh id; ids made later sort later, to the millisecond."""
+    return f"{prefix}-{str(ULID()).lower()}"
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Tell whether the text is a well-formed id with this prefix."""
+    head, _, tail = text.partition("-")
+    return head == prefix and _ULID.fullmatch(tail) is not None
+
+
+def slugify(name: str) -> str:
+    """Return the slug of a name: lower case, spaces to hyphens, everything else that is not [a-z0-9-] dropped.
+
+    Hyphens are collapsed and trimmed; nothing is cut off, so different long names stay different. The result is
+    empty for a name that holds no usable character.
+    """
+    hyphenated = _NOT_IN_SLUG.sub("", name.lower().replace(" ", "-"))
+    return _HYPHENS.sub("-", hyphenated).strip("-")
+
+
+def is_slug(text: str) -> bool:
+    """Tell whether the text is a slug as `slugify` makes them."""
+    return _SLUG.fullmatch(text) is not None

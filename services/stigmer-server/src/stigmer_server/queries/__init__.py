@@ -1,0 +1,1 @@
+"""Verbs that read resources, one per module; none changes anything."""

@@ -1,0 +1,51 @@
+"""Get a resource by its slug, in its present or an earlier version."""
+
+from __future__ import annotations
+
+import re
+
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import HistoryEntry, Record
+
+from stigmer_server.errors import InvalidError, MissingError
+from stigmer_server.kinds import Kind
+from stigmer_server.messages import Message
+from stigmer_server.resources import Resources
+from stigmer_server.unit import wire_of
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CURRENT = ("", "latest")
+
+
+async def get_by_reference(resources: Resources, kind: Kind, reference: Message) -> bytes:
+    """Return the resource that the reference means; without an organization, the newest with the slug in any.
+
+    Raises:
+        InvalidError: The reference has no slug, or means another kind.
+        MissingError: There is no such resource, or no such version of it.
+    """
+    if not reference.slug:
+        raise InvalidError.of("slug", "reference.slug.required", "a reference needs a slug")
+    if reference.kind not in (0, kind.described.number):
+        raise InvalidError.of(
+            "kind", "reference.kind.mismatch", f"this service knows only {kind.described.display_name}"
+        )
+    record = await resources.store.find(kind.name, org_id=reference.org or None, slug=reference.slug)
+    if record is None:
+        raise MissingError.of(kind.title, f"{reference.org}/{reference.slug}".removeprefix("/"))
+    if reference.version in _CURRENT or kind.is_version(kind.parse(wire_of(record)), reference.version):
+        return resources.shown(kind, record)
+    return await _version(resources, kind, record, reference.version)
+
+
+async def _version(resources: Resources, kind: Kind, record: Record, version: str) -> bytes:
+    """Return an earlier state of the resource: by the hash of its content, or by its tag or version number."""
+    try:
+        entry: HistoryEntry = (
+            await resources.store.archived(kind.name, record.id, hash=version)
+            if _HASH.fullmatch(version)
+            else await resources.store.archived(kind.name, record.id, tag=version)
+        )
+    except NotFoundError as error:
+        raise MissingError.of(f"{kind.title} version", f"{record.slug}@{version}") from error
+    return resources.redacted(kind, entry.wire or b"")

@@ -1,0 +1,46 @@
+"""Get the values that an execution runs with, secrets in clear: the one query that opens them."""
+
+from __future__ import annotations
+
+from stigmer_protos import descriptors
+
+from stigmer_server import environments
+from stigmer_server.errors import MissingError, RefusedError
+from stigmer_server.kinds import Kind, Kinds
+from stigmer_server.messages import Message
+from stigmer_server.resources import Resources
+from stigmer_server.unit import Unit
+
+
+async def get_environment(resources: Resources, execution_id: str) -> Message:
+    """Return every value of the execution's environment, by name.
+
+    Raises:
+        MissingError: The execution, or what it runs, does not exist.
+        RefusedError: The execution has ended, and needs no secrets any more.
+        UnsealError: A secret cannot be opened with the keys at hand.
+    """
+    kind = _kind_of(resources.kinds, execution_id)
+
+    def work(unit: Unit) -> environments.Values:
+        execution = unit.require(kind.name, execution_id)
+        if kind.is_finished(execution):
+            msg = f"{kind.title} {execution_id} has ended; its environment is given only while it runs"
+            raise RefusedError(msg)
+        return environments.of_execution(unit, kind.name, execution)
+
+    values = await resources.transact(work)
+    answer: Message = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionEnvironment")()
+    for name, layered in values.items():
+        answer.values[name].value = layered.opened(name, resources.sealer)
+        answer.values[name].is_secret = layered.is_secret
+    return answer
+
+
+def _kind_of(kinds: Kinds, execution_id: str) -> Kind:
+    """Return the kind of execution that has such an id."""
+    prefix = execution_id.partition("-")[0]
+    for kind in kinds.values():
+        if kind.phases and kind.described.id_prefix == prefix:
+            return kind
+    raise MissingError.of("Execution", execution_id)

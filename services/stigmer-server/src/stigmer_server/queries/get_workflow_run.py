@@ -1,0 +1,44 @@
+"""Get all that a runner needs to run a workflow execution, except for the values of its environment."""
+
+from __future__ import annotations
+
+from stigmer_protos import descriptors
+
+from stigmer_server import environments
+from stigmer_server.kinds.workflow_execution import run_input
+from stigmer_server.messages import Message
+from stigmer_server.resources import Resources
+from stigmer_server.secrets import redact
+from stigmer_server.unit import Unit
+
+
+async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
+    """Return the workflow as it is now, the run's input, and the names of its variables and secrets.
+
+    Raises:
+        MissingError: The execution, its instance or its workflow does not exist.
+        RefusedError: The instance names an environment that does not exist.
+    """
+
+    def work(unit: Unit) -> Message:
+        execution = unit.require("workflow_execution", execution_id)
+        instance = unit.require("workflow_instance", execution.spec.workflow_instance_id)
+        workflow = unit.require("workflow", instance.spec.workflow_id)
+        values = environments.of_execution(unit, "workflow_execution", execution)
+        run = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
+        return _fill(run, execution, workflow, values)
+
+    run = await resources.transact(work)
+    redact(resources.kinds["workflow"], run.workflow)
+    return run
+
+
+def _fill(run: Message, execution: Message, workflow: Message, values: environments.Values) -> Message:
+    run.execution_id = execution.metadata.id
+    run.org = execution.metadata.org
+    run.workflow.CopyFrom(workflow)
+    run.workflow_instance_id = execution.spec.workflow_instance_id
+    run.input.CopyFrom(run_input(execution))
+    run.secret_names.extend(sorted(name for name, value in values.items() if value.is_secret))
+    run.variable_names.extend(sorted(name for name, value in values.items() if not value.is_secret))
+    return run

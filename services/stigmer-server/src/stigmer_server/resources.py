@@ -1,0 +1,89 @@
+"""What every verb works with: the store, the kinds, the sealer and the engine, tied together.
+
+A command runs one transaction through `transact`; what has to happen outside the database happens after its
+commit, never before, and never instead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import Record, ResourceStore, Transaction
+
+from stigmer_server.artifacts import Artifacts
+from stigmer_server.engine import Engine
+from stigmer_server.errors import MissingError
+from stigmer_server.kinds import Kind, Kinds
+from stigmer_server.secrets import Sealer, needs_redaction, redact
+from stigmer_server.unit import Saved, Unit, wire_of
+
+T = TypeVar("T")
+
+
+class Resources:
+    """The resources of one server."""
+
+    def __init__(
+        self, store: ResourceStore, kinds: Kinds, sealer: Sealer, engine: Engine, artifacts: Artifacts
+    ) -> None:
+        self.store = store
+        self.kinds = kinds
+        self.sealer = sealer
+        self.engine = engine
+        self.artifacts = artifacts
+        self._commits: set[asyncio.Task[object]] = set()
+
+    async def transact(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` in a transaction, and once it is committed hand its executions to the engine.
+
+        A caller that gives up does not interrupt it: what was begun is committed, and its effects follow.
+        """
+        task = asyncio.create_task(self._transact(work))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        return await asyncio.shield(task)
+
+    async def settle(self) -> None:
+        """Wait for the transactions that are still under way, whoever began them."""
+        while self._commits:
+            await asyncio.wait(tuple(self._commits))
+
+    async def _transact(self, work: Callable[[Unit], T]) -> T:
+        units: list[Unit] = []
+
+        def run(transaction: Transaction) -> T:
+            units[:] = [Unit(transaction, self.kinds, self.sealer)]
+            return work(units[0])
+
+        result = await self.store.transact(run)
+        for kind, id, org in units[0].submitted:
+            self.engine.submit(kind, id, org)
+        for kind, id in units[0].cancelled:
+            self.engine.cancel(kind, id)
+        return result
+
+    async def record(self, kind: Kind, id: str) -> Record:
+        """Return the stored record. Raises: MissingError."""
+        try:
+            return await self.store.get(kind.name, id)
+        except NotFoundError as error:
+            raise MissingError.of(kind.title, id) from error
+
+    def shown(self, kind: Kind, record: Record) -> bytes:
+        """Return a record as callers may see it."""
+        return self.redacted(kind, wire_of(record))
+
+    def answer(self, saved: Saved) -> bytes:
+        """Return what a command saved as callers may see it."""
+        return self.redacted(saved.kind, saved.wire)
+
+    def redacted(self, kind: Kind, wire: bytes) -> bytes:
+        """Return an encoded resource without its secrets; nothing is decoded when there are none."""
+        if not needs_redaction(kind, wire):
+            return wire
+        message = kind.parse(wire)
+        redact(kind, message)
+        return message.SerializeToString()

@@ -1,0 +1,261 @@
+"""Every setting of the server, where it comes from, and nothing else: the only reader of the environment.
+
+A value is taken from the first of: command line, environment, file, default. An empty environment variable counts
+as unset. All wrong values are reported together, and none is ever replaced by a default in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stigmer_server.errors import SettingsError
+
+CONFIG_VARIABLE = "STIGMER_SERVER_CONFIG"
+"""Names the settings file when `--config` does not."""
+
+_KEY_BYTES = 32
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+_Address = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=r"^(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}$")
+]
+
+
+def _home() -> Path:
+    """Return where the server keeps its files unless told otherwise: `~/.stigmer`, or here when there is no home."""
+    try:
+        return Path.home() / ".stigmer"
+    except RuntimeError:
+        return Path()
+
+
+def _setting(default: object, *variables: str, description: str) -> Any:
+    return Field(default=default, validation_alias=AliasChoices(*variables), description=description)
+
+
+class Settings(BaseSettings):
+    """The settings of one server. Constructor arguments are named like the fields and win over everything."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, populate_by_name=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    grpc_host: _Name = _setting("127.0.0.1", "GRPC_HOST", description="address to listen on")
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
+        8080, "GRPC_PORT", description="port to listen on; 0 picks a free one"
+    )
+    db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
+    storage_path: Path = _setting(_home() / "storage", "STORAGE_PATH", description="folder of skill artifacts")
+    encryption_key: SecretStr | None = _setting(
+        None,
+        "STIGMER_ENCRYPTION_KEY",
+        description="key that seals secrets: 32 bytes in base64 or hex; several, by comma, seal with the first and "
+        "open with any. Unset: a file `encryption.key` beside the database, made at first start",
+    )
+    log_level: Literal["trace", "debug", "info", "warning", "error"] = _setting(
+        "info", "LOG_LEVEL", description="least severe message to log"
+    )
+    env: _Name = _setting("local", "ENV", description="`local` logs for people, anything else logs JSON lines")
+    shutdown_grace_seconds: Annotated[float, Field(ge=0, le=300)] = _setting(
+        5.0, "SHUTDOWN_GRACE_SECONDS", description="how long running calls may take to finish at shutdown"
+    )
+    temporal_address: _Address = _setting(
+        "localhost:7233",
+        "TEMPORAL_HOST_PORT",
+        "TEMPORAL_SERVICE_ADDRESS",
+        description="Temporal, as host:port; need not be there when the server starts",
+    )
+    temporal_namespace: _Name = _setting("default", "TEMPORAL_NAMESPACE", description="Temporal namespace")
+    agent_execution_queue: _Name = _setting(
+        "agent_execution_runner",
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+        description="task queue on which agent runs start",
+    )
+    workflow_execution_queue: _Name = _setting(
+        "workflow_execution_runner",
+        "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE",
+        description="task queue on which workflow runs start",
+    )
+    # The four queues below belong to workers that a server of the first generation hosted itself. They are
+    # accepted and checked, so that an environment written for it keeps working, and are not used.
+    agent_execution_stigmer_queue: _Name = _setting(
+        "agent_execution_stigmer",
+        "TEMPORAL_AGENT_EXECUTION_STIGMER_TASK_QUEUE",
+        description="accepted for older set-ups, not used",
+    )
+    workflow_execution_stigmer_queue: _Name = _setting(
+        "workflow_execution_stigmer",
+        "TEMPORAL_WORKFLOW_EXECUTION_STIGMER_TASK_QUEUE",
+        description="accepted for older set-ups, not used",
+    )
+    workflow_validation_stigmer_queue: _Name = _setting(
+        "workflow_validation_stigmer",
+        "TEMPORAL_WORKFLOW_VALIDATION_STIGMER_TASK_QUEUE",
+        description="accepted for older set-ups, not used",
+    )
+    workflow_validation_queue: _Name = _setting(
+        "workflow_validation_runner",
+        "TEMPORAL_WORKFLOW_VALIDATION_RUNNER_TASK_QUEUE",
+        description="accepted for older set-ups, not used",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return (
+            value.strip().lower().replace("warn", "warning", 1).replace("warninging", "warning")
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("db_path", "storage_path", mode="after")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("encryption_key", mode="after")
+    @classmethod
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            decode_keys(value.get_secret_value())
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the settings file between the environment and the defaults."""
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    @property
+    def keys_path(self) -> Path:
+        """The file that holds the encryption key when no variable does."""
+        return self.db_path.parent / "encryption.key"
+
+    @property
+    def address(self) -> str:
+        """Where to listen, as gRPC writes it."""
+        return f"{self.grpc_host}:{self.grpc_port}"
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Values of the settings file that the environment names; its keys are field names or variable names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Look the field up by hand; unused, because the file is returned whole."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        name = os.environ.get(CONFIG_VARIABLE, "")
+        if not name:
+            return {}
+        names = {alias: alias for info in self.settings_cls.model_fields.values() for alias in variables_of(info)}
+        names |= {field: variables_of(info)[0] for field, info in self.settings_cls.model_fields.items()}
+        return {names.get(key, key): value for key, value in read_file(Path(name)).items() if value not in (None, "")}
+
+
+def read_file(path: Path) -> Mapping[str, Any]:
+    """Return the content of a settings file, TOML or YAML by its name.
+
+    Raises:
+        SettingsError: It cannot be read, is not well formed, or is not a table of settings.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+        content: Any = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe", pure=True).load(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, YAMLError) as error:
+        raise SettingsError([f"settings file {path}: {error}"]) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError([f"settings file {path}: expected a table of settings"])
+    return {str(key): value for key, value in content.items()}
+
+
+def load(arguments: Sequence[str] | None = None) -> Settings:
+    """Return the settings of the command line, the environment and the file.
+
+    Raises:
+        SettingsError: Something is wrong; it names every problem.
+        SystemExit: The command line asked for help or the version, or is not a command line.
+    """
+    given = vars(_parser().parse_args(arguments))
+    config = given.pop("config")
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = config
+    flags = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
+
+
+def variables_of(info: FieldInfo) -> tuple[str, ...]:
+    """Return the names of the environment variables that a setting is read from, best first."""
+    alias = info.validation_alias
+    return tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else ()
+
+
+def decode_keys(text: str) -> list[bytes]:
+    """Return the keys of a comma-separated list, each 32 bytes in base64 or hex. Raises: ValueError."""
+    return [_decode_key(part.strip()) for part in text.split(",") if part.strip()] or [_decode_key("")]
+
+
+def _decode_key(text: str) -> bytes:
+    for decode in (bytes.fromhex, _from_base64):
+        try:
+            key = decode(text)
+        except (ValueError, binascii.Error):
+            continue
+        if len(key) == _KEY_BYTES:
+            return key
+    msg = f"an encryption key is {_KEY_BYTES} bytes in base64 or hex (make one: openssl rand -base64 32)"
+    raise ValueError(msg)
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stigmer-server",
+        description="Serve the Stigmer API. A setting comes from the first of: flag, variable, file, default.",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"settings file, TOML or YAML, keyed by setting ({CONFIG_VARIABLE})"
+    )
+    for name, info in Settings.model_fields.items():
+        default = "" if info.default is None else f"; default {info.default}"
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            metavar="VALUE",
+            help=f"{info.description} ({', '.join(variables_of(info))}{default})".replace("%", "%%"),
+        )
+    return parser
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]) if location else "settings"
+    for field, info in Settings.model_fields.items():
+        if name == field or name in variables_of(info):
+            flag = "--" + field.replace("_", "-")
+            return f"{flag} ({', '.join(variables_of(info))}): {message}"
+    return f"{name}: {message}"

@@ -1,0 +1,179 @@
+"""One transaction, in terms of resources: what `settle` functions and commands read and write.
+
+Stands on the store's transaction and adds messages, sealing of secrets and the effects that wait for the commit.
+Runs in the store's writer and may run again from the start, so it keeps no state beyond itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from stigmer_protos import descriptors
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
+
+from stigmer_server import audit, messages, naming
+from stigmer_server.errors import InvalidError, MissingError
+from stigmer_server.kinds import Kind, Kinds
+from stigmer_server.kinds.port import Filter
+from stigmer_server.messages import Message
+from stigmer_server.secrets import Sealer, seal_message
+
+TAG_LABEL = "stigmer.tag/"
+"""Prefix of the label under which the store finds a resource by a tag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A resource as a transaction left it."""
+
+    kind: Kind
+    id: str
+    wire: bytes
+    """The stored encoding; secrets in it are sealed."""
+
+
+class Unit:
+    """The work of one transaction on resources."""
+
+    def __init__(self, transaction: Transaction, kinds: Kinds, sealer: Sealer) -> None:
+        self._transaction = transaction
+        self._sealer = sealer
+        self.kinds = kinds
+        self.now = timestamp()
+        self.submitted: list[tuple[Kind, str, str]] = []
+        """Executions (kind, id, org) that the engine should start once this is committed."""
+        self.cancelled: list[tuple[Kind, str]] = []
+        """Executions that the engine should stop once this is committed."""
+
+    @property
+    def reader(self) -> Reader:
+        """The store's own view of the transaction, for reading."""
+        return self._transaction
+
+    def find(self, kind: str, *, org: str | None, slug: str) -> Message | None:
+        """Return the resource with this slug; `org=None` looks in every organization."""
+        record = self._transaction.find(kind, org_id=org, slug=slug)
+        return None if record is None else self.kinds[kind].parse(wire_of(record))
+
+    def exists(self, kind: str, id: str) -> bool:
+        """Tell whether there is such a resource; there is none without an id."""
+        if not id:
+            return False
+        try:
+            self._transaction.get(kind, id)
+        except NotFoundError:
+            return False
+        return True
+
+    def require(self, kind: str, id: str) -> Message:
+        """Return the resource with its secrets sealed. Raises: MissingError."""
+        try:
+            record = self._transaction.get(kind, id)
+        except NotFoundError as error:
+            raise MissingError.of(self.kinds[kind].title, id) from error
+        return self.kinds[kind].parse(wire_of(record))
+
+    def require_exists(self, kind: str, id: str) -> None:
+        """Check that there is such a resource. Raises: MissingError."""
+        if not self.exists(kind, id):
+            raise MissingError.of(self.kinds[kind].title, id)
+
+    def records(
+        self, kind: str, where: Mapping[str, Filter] | None = None, *, org: str | None = None
+    ) -> Iterator[Record]:
+        """Yield every matching record, oldest first."""
+        query = Query(kind=kind, org_id=org, where=where or {}, newest_first=False, limit=200)
+        while True:
+            page = self._transaction.list(query)
+            yield from page.records
+            if not page.next_cursor:
+                return
+            query = replace(query, cursor=page.next_cursor)
+
+    def insert(self, kind: Kind, message: Message, *, archive: Archive | None = None) -> Saved:
+        """Store a new, complete resource and its first history entry: seals its secrets, begins its audit.
+
+        Raises: the store's SlugTakenError and ConflictError; InvalidError for a redacted secret.
+        """
+        message.metadata.version.Clear()
+        message.metadata.version.id = "1"
+        audit.record_creation(message, self.now)
+        seal_message(kind, message, None, self._sealer)
+        return self._save(kind, message, expected=0, archive=archive or Archive(event="created", tag="1"))
+
+    def replace(self, kind: Kind, message: Message, stored: Message, *, archive: Archive | None = None) -> Saved:
+        """Store a new spec and metadata, and keep them in the history; `stored` is what they replace."""
+        version = int(stored.metadata.version.id or "1")
+        message.metadata.version.id = str(version + 1)
+        message.metadata.version.previous_version_id = str(version)
+        audit.record_change(message, self.now)
+        tag = message.metadata.version.id
+        return self._save(kind, message, archive=archive or Archive(event="updated", tag=tag))
+
+    def seal(self, kind: Kind, message: Message, stored: Message) -> None:
+        """Seal the secrets of a new state; a redacted one keeps its stored value. Raises: InvalidError."""
+        seal_message(kind, message, stored, self._sealer)
+
+    def replace_status(self, kind: Kind, message: Message) -> Saved:
+        """Store a resource of which only the status has changed."""
+        audit.record_status_change(message, self.now)
+        return self._save(kind, message)
+
+    def delete(self, kind: Kind, id: str) -> Saved:
+        """Remove the resource and its history; an execution that still runs is cancelled after the commit."""
+        record = self._transaction.delete(kind.name, id)
+        wire = wire_of(record)
+        if kind.phases and not kind.is_finished(kind.parse(wire)):
+            self.cancelled.append((kind, id))
+        return Saved(kind=kind, id=id, wire=wire)
+
+    def _save(
+        self, kind: Kind, message: Message, *, expected: int | None = None, archive: Archive | None = None
+    ) -> Saved:
+        record = record_of(kind, message)
+        self._transaction.save(record, expected=expected, archive=archive)
+        return Saved(kind=kind, id=message.metadata.id, wire=wire_of(record))
+
+
+def record_of(kind: Kind, message: Message) -> Record:
+    """Return the message as the store keeps it. Raises: InvalidError when it cannot be said in JSON."""
+    metadata = message.metadata
+    try:
+        data = messages.to_json(message)
+    except ValueError as error:
+        raise InvalidError.of("", "json.representable", str(error)) from error
+    return Record(
+        kind=kind.name,
+        id=metadata.id,
+        org_id=metadata.org,
+        slug=metadata.slug,
+        data=data,
+        wire=message.SerializeToString(),
+        labels={**metadata.labels, **{TAG_LABEL + tag: "1" for tag in metadata.tags}},
+    )
+
+
+def wire_of(record: Record) -> bytes:
+    """Return the stored encoding, which this server always keeps."""
+    if record.wire is None:
+        msg = f"{record.kind} {record.id} was stored without its encoding"
+        raise ValueError(msg)
+    return record.wire
+
+
+def assign_id(kind: Kind, message: Message) -> None:
+    """Give a new resource its id."""
+    message.metadata.id = naming.new_id(kind.described.id_prefix)
+
+
+_timestamp: Callable[[], Message] = descriptors.message_type("google.protobuf.Timestamp")
+
+
+def timestamp() -> Message:
+    """Return the present moment."""
+    moment = _timestamp()
+    moment.FromNanoseconds(time.time_ns() // 1000 * 1000)
+    return moment
