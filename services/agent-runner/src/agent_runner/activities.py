@@ -1,0 +1,125 @@
+"""The activities of a run: thin, between Temporal and the turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from loguru import logger
+from stigmer_grpc.errors import RpcError
+from stigmer_runner.redaction import Redactor
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from agent_runner import contract
+from agent_runner.contract import FINAL_PHASES, ResolvedRun, RunEnd, RunInput, TurnResult
+from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
+from agent_runner.resources import Resources
+from agent_runner.status.builder import StatusBuilder
+from agent_runner.turn.journal import Journal
+from agent_runner.turn.turn import HandedOverError, TransientError, TurnTaker, phase_name, status_of
+
+
+class AgentActivities:
+    """What the worker does for the workflow.
+
+    Every failure that leaves an activity is a sentence of ours with the secrets taken out: Temporal keeps it.
+    """
+
+    def __init__(self, *, resources: Resources, turns: TurnTaker, journal: Journal, turn_seconds: float) -> None:
+        self._resources = resources
+        self._turns = turns
+        self._journal = journal
+        self._turn_seconds = turn_seconds
+
+    @activity.defn(name=contract.RESOLVE)
+    async def resolve(self, given: RunInput) -> ResolvedRun:
+        """Find the resources that the run is made of."""
+        try:
+            return await self._resources.resolve(given.execution_id, org=given.org, turn_seconds=self._turn_seconds)
+        except AgentRunnerError as error:
+            raise _refusal(error) from None
+        except RpcError as error:
+            raise _server_away(error) from None
+
+    @activity.defn(name=contract.TURN)
+    async def turn(self, run: ResolvedRun) -> TurnResult:
+        """Take the turn, from wherever an earlier attempt got to."""
+        attempt = activity.info().attempt
+        try:
+            async with _alive() as stop:
+                return await self._turns.take(run, attempt=attempt, stop=stop)
+        except HandedOverError:
+            raise _handed_over() from None
+        except asyncio.CancelledError:
+            # Temporal cancels activities both when a person cancels the run and when a worker's time to stop is over.
+            details = activity.cancellation_details()
+            if details is not None and details.worker_shutdown and not details.cancel_requested:
+                raise _handed_over() from None
+            raise
+        except TransientError as error:
+            raise ApplicationError(str(error), type=error.code) from None
+        except SupersededError as error:
+            raise ApplicationError(str(error), type=error.code, non_retryable=True) from None
+        except ExecutionEndedError as error:
+            raise _refusal(error) from None
+        except RpcError as error:
+            raise _server_away(error) from None
+
+    @activity.defn(name=contract.FINISH)
+    async def finish(self, end: RunEnd) -> None:
+        """Report the end of a run that could not report it itself; one that did is left alone."""
+        try:
+            execution = await self._resources.execution(end.execution_id)
+            if phase_name(execution) not in FINAL_PHASES:
+                builder = StatusBuilder(status_of(execution), Redactor(()))
+                builder.finish(end.phase, error=end.error)
+                await self._resources.report(end.execution_id, builder.status)
+        except ExecutionEndedError as error:
+            logger.info("{}", error)
+        except RpcError as error:
+            raise _server_away(error) from None
+        await self._journal.forget_effects(end.execution_id)
+
+
+@asynccontextmanager
+async def _alive() -> AsyncGenerator[asyncio.Event]:
+    """Tell Temporal by a timer that the activity lives; gives an event that is set when the worker stops."""
+    stop = asyncio.Event()
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(contract.HEARTBEAT_SECONDS)
+
+    async def watch() -> None:
+        await activity.wait_for_worker_shutdown()
+        stop.set()
+
+    tasks = (asyncio.create_task(beat()), asyncio.create_task(watch()))
+    try:
+        yield stop
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _refusal(error: AgentRunnerError) -> ApplicationError:
+    return ApplicationError(error.summary, type=error.code, non_retryable=not error.transient)
+
+
+def _handed_over() -> ApplicationError:
+    return ApplicationError(
+        "the worker stops; another goes on with this turn",
+        type="HandedOver",
+        next_retry_delay=timedelta(milliseconds=1),
+    )
+
+
+def _server_away(error: RpcError) -> ApplicationError:
+    return ApplicationError(f"stigmer-server cannot be used: {error.code.name}", type="ServerUnavailable")

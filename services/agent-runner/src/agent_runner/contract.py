@@ -1,0 +1,91 @@
+"""What travels through Temporal: ids, phases and limits, and never a prompt, a result of a tool or a secret.
+
+Imported by the workflow, so nothing here may import more than the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORKFLOW = "stigmer/agent-execution/invoke"
+RESOLVE = "stigmer/agent-execution/resolve"
+TURN = "stigmer/agent-execution/turn"
+FINISH = "stigmer/agent-execution/finish"
+
+COMPLETED = "EXECUTION_COMPLETED"
+FAILED = "EXECUTION_FAILED"
+CANCELLED = "EXECUTION_CANCELLED"
+TERMINATED = "EXECUTION_TERMINATED"
+FINAL_PHASES = (COMPLETED, FAILED, CANCELLED, TERMINATED)
+
+HEARTBEAT_TIMEOUT_SECONDS = 10.0
+"""A worker that is silent for so long has died: another takes its turn over."""
+HEARTBEAT_SECONDS = 2.5
+
+
+def workflow_id(execution_id: str) -> str:
+    """The id under which Temporal knows an execution's run."""
+    return f"{WORKFLOW}/{execution_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """The workflow's argument."""
+
+    execution_id: str
+    org: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedRun:
+    """Which resources a run is made of.
+
+    Attributes:
+        execution_id: The execution.
+        org: Its organization.
+        session_id: The session that it belongs to.
+        thread: The session's thread, under which the conversation is remembered.
+        agent_instance_id: The session's agent instance.
+        agent_id: That instance's agent.
+        turn_seconds: How long the turn may take.
+    """
+
+    execution_id: str
+    org: str
+    session_id: str
+    thread: str
+    agent_instance_id: str
+    agent_id: str
+    turn_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnResult:
+    """How a turn ended, as already reported to the server.
+
+    Attributes:
+        phase: The final phase.
+        code: The error's stable name, when it failed.
+        error: The error in a sentence, without what a provider or a tool said.
+    """
+
+    phase: str
+    code: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """What to report for a run that could not report its end itself."""
+
+    execution_id: str
+    phase: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """The workflow's result."""
+
+    execution_id: str
+    phase: str

@@ -1,0 +1,91 @@
+"""What can go wrong in a run, by who can do something about it.
+
+    AgentRunnerError
+    ├── ConfigurationError        the operator or the agent's author must change a setting
+    │   ├── ModelNotConfiguredError   a model was chosen and its key or package is missing
+    │   └── ScriptError               a script of the scripted model is not valid
+    ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
+    ├── ModelCallError            the model provider answered with an error
+    ├── TurnLimitError            the agent took more steps than a turn may have
+    ├── SupersededError           another attempt has taken this turn over; stop without a word
+    └── ExecutionEndedError       the server says that the execution is over or gone; stop without a word
+
+Every error's `str` is a sentence for a person and is safe to show once the execution's secrets are taken out of it.
+"""
+
+from __future__ import annotations
+
+
+class AgentRunnerError(Exception):
+    """The root of this service's errors.
+
+    Attributes:
+        code: Stable name, kept in Temporal's history as the failure's type.
+        transient: Whether trying again later may succeed with nothing changed.
+    """
+
+    code = "AgentRunnerError"
+    transient = False
+
+    @property
+    def summary(self) -> str:
+        """The sentence that may stand in Temporal's history: nothing in it that a provider or a tool said."""
+        return str(self)
+
+
+class ConfigurationError(AgentRunnerError):
+    """A setting is missing or wrong."""
+
+    code = "ConfigurationError"
+
+
+class ModelNotConfiguredError(ConfigurationError):
+    """A model was chosen and something that its provider needs is missing; the message names it."""
+
+    code = "ModelNotConfigured"
+
+
+class ScriptError(ConfigurationError):
+    """A script of the scripted model is missing or not valid; the message lists every problem."""
+
+    code = "InvalidScript"
+
+
+class ResourceError(AgentRunnerError):
+    """A resource that the run needs does not exist or does not fit the others."""
+
+    code = "InvalidResource"
+
+
+class ModelCallError(AgentRunnerError):
+    """The model provider answered with an error, or did not answer."""
+
+    code = "ModelCallFailed"
+
+    def __init__(self, summary: str, *, detail: str, transient: bool) -> None:
+        super().__init__(f"{summary}: {detail}" if detail else summary)
+        self._summary = summary
+        self.transient = transient
+
+    @property
+    def summary(self) -> str:
+        """What happened, without the provider's words."""
+        return self._summary
+
+
+class TurnLimitError(AgentRunnerError):
+    """The agent took more steps than one turn may have."""
+
+    code = "TurnLimitReached"
+
+
+class SupersededError(AgentRunnerError):
+    """Another attempt runs this turn now; nothing may be written any more."""
+
+    code = "Superseded"
+
+
+class ExecutionEndedError(AgentRunnerError):
+    """The execution is deleted or has reached a final phase; nothing may be reported any more."""
+
+    code = "ExecutionEnded"

@@ -1,0 +1,131 @@
+"""The server's side of a run: which resources it is made of, and where its status goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
+from stigmer_protos.descriptors import message_type
+from stigmer_runner.server import StigmerServer
+
+from agent_runner.contract import ResolvedRun
+from agent_runner.errors import ExecutionEndedError, ResourceError
+from agent_runner.turn.definition import AgentDefinition, SubAgentDefinition
+
+Message = Any
+"""A protobuf message of the contract's descriptor pool; its fields are read by name."""
+
+_AGENTIC = "ai.stigmer.agentic"
+_EXECUTION = f"{_AGENTIC}.agentexecution.v1"
+
+
+class Resources:
+    """Reads what a run needs and writes its status.
+
+    Every method raises the RpcError of a server that is away, beside what it says itself.
+    """
+
+    def __init__(self, server: StigmerServer) -> None:
+        self._server = server
+
+    async def execution(self, execution_id: str) -> Message:
+        """The execution.
+
+        Raises:
+            ExecutionEndedError: It is gone.
+        """
+        try:
+            return await self._server.call(
+                f"{_EXECUTION}.AgentExecutionQueryController", "get", {"value": execution_id}
+            )
+        except NotFoundError:
+            raise ExecutionEndedError(f"execution {execution_id} does not exist any more") from None
+
+    async def resolve(self, execution_id: str, *, org: str, turn_seconds: float) -> ResolvedRun:
+        """The chain from execution to agent.
+
+        Raises:
+            ExecutionEndedError: The execution is gone.
+            ResourceError: A link of the chain is missing.
+        """
+        execution = await self.execution(execution_id)
+        session_id = execution.spec.session_id
+        if not session_id:
+            raise ResourceError(f"execution {execution_id} names no session")
+        session = await self._get(f"{_AGENTIC}.session.v1.SessionQueryController", "session", session_id)
+        instance_id = session.spec.agent_instance_id
+        instance = await self._get(
+            f"{_AGENTIC}.agentinstance.v1.AgentInstanceQueryController", "agent instance", instance_id
+        )
+        return ResolvedRun(
+            execution_id=execution_id,
+            org=execution.metadata.org or org,
+            session_id=session_id,
+            thread=_thread(session_id, session.spec.thread_id),
+            agent_instance_id=instance_id,
+            agent_id=instance.spec.agent_id,
+            turn_seconds=turn_seconds,
+        )
+
+    async def agent(self, agent_id: str) -> AgentDefinition:
+        """The agent.
+
+        Raises:
+            ResourceError: It does not exist, or its sub-agents do not fit together.
+        """
+        agent = await self._get(f"{_AGENTIC}.agent.v1.AgentQueryController", "agent", agent_id)
+        return definition_of(agent)
+
+    async def report(self, execution_id: str, status: Message) -> None:
+        """Put an AgentExecutionStatus in place of the execution's.
+
+        Raises:
+            ExecutionEndedError: The execution is gone or over.
+        """
+        request = message_type(f"{_EXECUTION}.AgentExecutionUpdateStatusInput")(
+            execution_id=execution_id, status=status
+        )
+        try:
+            await self._server.call(f"{_EXECUTION}.AgentExecutionCommandController", "updateStatus", request)
+        except (NotFoundError, FailedPreconditionError) as error:
+            raise ExecutionEndedError(f"execution {execution_id} takes no more reports: {error}") from None
+
+    async def _get(self, service: str, what: str, resource_id: str) -> Message:
+        try:
+            return await self._server.call(service, "get", {"value": resource_id})
+        except NotFoundError:
+            raise ResourceError(f"{what} {resource_id} does not exist") from None
+
+
+def definition_of(agent: Message) -> AgentDefinition:
+    """An Agent resource in this runner's words.
+
+    Raises:
+        ResourceError: Two sub-agents have the same name.
+    """
+    spec = agent.spec
+    names = [each.name for each in spec.sub_agents]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ResourceError(f"agent {agent.metadata.slug} has several sub-agents called {', '.join(twice)}")
+    return AgentDefinition(
+        name=agent.metadata.slug or agent.metadata.name,
+        instructions=spec.instructions,
+        mcp_servers=tuple(server.name for server in spec.mcp_servers),
+        skills=tuple(reference.slug for reference in spec.skill_refs),
+        sub_agents=tuple(
+            SubAgentDefinition(
+                name=each.name,
+                description=each.description,
+                instructions=each.instructions,
+                mcp_servers=tuple(each.mcp_servers),
+                skills=tuple(reference.slug for reference in each.skill_refs),
+            )
+            for each in spec.sub_agents
+        ),
+    )
+
+
+def _thread(session_id: str, thread_id: str) -> str:
+    """The thread of a session. A thread id is free text: it must not open another session's memory."""
+    return f"thread-{session_id}/{thread_id}" if thread_id else f"thread-{session_id}"

@@ -1,0 +1,127 @@
+"""What the agent runner can be told; see `stigmer_runner.settings` for how it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from stigmer_runner.settings import RunnerSettings, setting
+
+from agent_runner.models.catalog import ModelSettings
+
+_PROVIDER = r"^[a-z0-9_]*$"
+
+
+class Settings(RunnerSettings):
+    """The agent runner: a Temporal worker that runs durable LLM agents."""
+
+    program: ClassVar[str] = "agent-runner"
+
+    task_queue: str = setting(
+        "agent_execution_runner",
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+        description="Temporal task queue to take work from",
+        min_length=1,
+    )
+    max_concurrency: int = setting(
+        10, "TEMPORAL_MAX_CONCURRENCY", description="turns in progress at once", ge=2, le=1_000
+    )
+    data_folder: Path = setting(
+        Path("~/.stigmer/agent-runner"),
+        "STIGMER_AGENT_RUNNER_DATA",
+        description="folder of checkpoints; workers of one machine share it",
+    )
+    llm_provider: str = setting(
+        "",
+        "STIGMER_LLM_PROVIDER",
+        description="anthropic, openai (and all that speak its API), ollama, google_genai or scripted; "
+        "empty takes the first one with a key, else scripted",
+        pattern=_PROVIDER,
+    )
+    llm_model: str = setting(
+        "",
+        "STIGMER_LLM_MODEL",
+        description="model of the provider, or provider:model; an execution's model_name weighs more",
+    )
+    llm_api_key: str = setting("", "STIGMER_LLM_API_KEY", description="key for the provider, whichever it is")
+    llm_base_url: str = setting("", "STIGMER_LLM_BASE_URL", description="address of the provider, whichever it is")
+    llm_max_tokens: int | None = setting(
+        None, "STIGMER_LLM_MAX_TOKENS", description="longest answer; empty leaves it to the provider", ge=1
+    )
+    llm_temperature: float | None = setting(
+        None, "STIGMER_LLM_TEMPERATURE", description="0 to 2; empty leaves it to the provider", ge=0, le=2
+    )
+    llm_timeout_seconds: float = setting(
+        600.0, "STIGMER_LLM_TIMEOUT_SECONDS", description="how long one call of a model may take", gt=0
+    )
+    anthropic_api_key: str = setting("", "ANTHROPIC_API_KEY", description="key for Anthropic")
+    anthropic_base_url: str = setting("", "ANTHROPIC_BASE_URL", description="address in place of Anthropic's")
+    openai_api_key: str = setting("", "OPENAI_API_KEY", description="key for OpenAI or what speaks its API")
+    openai_base_url: str = setting(
+        "", "OPENAI_BASE_URL", "OPENAI_API_BASE", description="address in place of OpenAI's, as http://host/v1"
+    )
+    google_api_key: str = setting("", "GOOGLE_API_KEY", "GEMINI_API_KEY", description="key for Google's models")
+    ollama_base_url: str = setting(
+        "", "OLLAMA_BASE_URL", description="address of Ollama; its own default is http://localhost:11434"
+    )
+    scripts_folder: Path | None = setting(
+        None, "STIGMER_SCRIPTS_FOLDER", description="folder of NAME.yaml for the model scripted:NAME"
+    )
+    max_steps: int = setting(
+        1000,
+        "STIGMER_AGENT_MAX_STEPS",
+        description="steps of one turn before it fails; an answer and its tools are two or more",
+        ge=2,
+    )
+    turn_seconds: float = setting(
+        86_400.0, "STIGMER_AGENT_TURN_SECONDS", description="how long a turn may take, restarts included", ge=1
+    )
+    status_seconds: float = setting(
+        0.5,
+        "STIGMER_AGENT_STATUS_SECONDS",
+        description="pause between reports of an answer that is being given",
+        ge=0.05,
+    )
+
+    @property
+    def journal(self) -> Path:
+        """Where checkpoints and effects are kept."""
+        return self.data_folder.expanduser() / "journal.db"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every secret of this process, to be taken out of what it reports."""
+        return tuple(
+            key
+            for key in (
+                self.api_key,
+                self.llm_api_key,
+                self.anthropic_api_key,
+                self.openai_api_key,
+                self.google_api_key,
+            )
+            if key
+        )
+
+    @property
+    def models(self) -> ModelSettings:
+        """What the catalog of models needs to know."""
+        environment = {
+            "ANTHROPIC_API_KEY": self.anthropic_api_key,
+            "ANTHROPIC_BASE_URL": self.anthropic_base_url,
+            "OPENAI_API_KEY": self.openai_api_key,
+            "OPENAI_BASE_URL": self.openai_base_url,
+            "GOOGLE_API_KEY": self.google_api_key,
+            "OLLAMA_BASE_URL": self.ollama_base_url,
+        }
+        return ModelSettings(
+            provider=self.llm_provider,
+            model=self.llm_model,
+            api_key=self.llm_api_key,
+            base_url=self.llm_base_url,
+            max_tokens=self.llm_max_tokens,
+            temperature=self.llm_temperature,
+            timeout=self.llm_timeout_seconds,
+            scripts=self.scripts_folder.expanduser() if self.scripts_folder else None,
+            environment={name: value for name, value in environment.items() if value},
+        )

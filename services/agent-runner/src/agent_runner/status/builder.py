@@ -1,0 +1,286 @@
+"""Events in, the contract's AgentExecutionStatus out.
+
+Keyed throughout: a message by its id, a tool call by the model's tool_call_id, a sub-agent by its task's. So an event
+that is told twice, as a resumed turn does, changes nothing. Every string that goes in has the execution's secrets
+taken out first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from stigmer_runner.redaction import Redactor
+from stigmer_runner.values import fill_struct
+
+from agent_runner.status.components import component_group, component_type
+from agent_runner.turn.events import Answered, Event, Noticed, Planned, Said, ToolFinished, ToolRequest, ToolStarted
+
+Message = Any
+"""A protobuf message of the contract's descriptor pool; its fields are read by name."""
+
+_LONGEST = 32_768
+"""Characters of one text in a status: every update sends the whole status, and a server takes 10 MiB."""
+_KEY = "message_id"
+
+_HUMAN, _AI, _SYSTEM = "MESSAGE_HUMAN", "MESSAGE_AI", "MESSAGE_SYSTEM"
+_UNFINISHED = ("TOOL_CALL_STATUS_UNSPECIFIED", "TOOL_CALL_PENDING", "TOOL_CALL_RUNNING", "TOOL_CALL_WAITING_APPROVAL")
+_TODO = {
+    "pending": "TODO_PENDING",
+    "in_progress": "TODO_IN_PROGRESS",
+    "completed": "TODO_COMPLETED",
+    "cancelled": "TODO_CANCELLED",
+}
+
+
+def now() -> str:
+    """The time as RFC 3339 in UTC, to the millisecond, with Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class StatusBuilder:
+    """The status of one execution.
+
+    Args:
+        status: An AgentExecutionStatus to go on from: the one that the server has.
+        redactor: Takes secrets out of every text.
+        clock: Gives the time as RFC 3339.
+    """
+
+    def __init__(self, status: Message, redactor: Redactor, *, clock: Callable[[], str] = now) -> None:
+        self.status = status
+        self._redactor = redactor
+        self._clock = clock
+        self._drafts: dict[str, str] = {}
+        self._messages: dict[str, Message] = {_key(message): message for message in status.messages if _key(message)}
+        # A call stands in the flat list and in the message that asked for it; both are kept the same.
+        self._calls: dict[str, list[Message]] = {}
+        for call in (*status.tool_calls, *(call for message in status.messages for call in message.tool_calls)):
+            self._calls.setdefault(call.id, []).append(call)
+
+    @property
+    def call_ids(self) -> set[str]:
+        """Every tool_call_id in the status."""
+        return set(self._calls)
+
+    def start(self) -> None:
+        """The execution is in progress; its first start is kept."""
+        self.status.phase = "EXECUTION_IN_PROGRESS"
+        self.status.started_at = self.status.started_at or self._clock()
+
+    def finish(self, phase: str, *, error: str = "") -> None:
+        """The execution is over, and with it everything in it."""
+        self._interrupt()
+        self.status.phase = phase
+        self.status.started_at = self.status.started_at or self._clock()
+        self.status.completed_at = self._clock()
+        if error:
+            self.status.error = self._clean(error)
+            self.notice(f"error:{phase}", error)
+
+    def said_by_person(self, message_id: str, text: str) -> None:
+        """The person's message, which comes first."""
+        self._message(message_id, _HUMAN).content = self._clean(text)
+
+    def notice(self, key: str, text: str) -> None:
+        """A system message; the same key replaces."""
+        self._message(f"notice:{key}", _SYSTEM).content = self._clean(text)
+
+    def keep_answers(self, message_ids: set[str]) -> None:
+        """Drop what a killed attempt told and no checkpoint holds: answers not in `message_ids`, with their calls."""
+        gone = [
+            message
+            for message in self.status.messages
+            if message.type == _number(self.status, _AI) and _key(message) not in message_ids
+        ]
+        for message in gone:
+            for call in message.tool_calls:
+                self._calls.pop(call.id, None)
+            self._messages.pop(_key(message), None)
+            self.status.messages.remove(message)
+        idle = [call for call in self.status.tool_calls if call.id not in self._calls]
+        for call in idle:
+            self.status.tool_calls.remove(call)
+        self._reindex()
+
+    def observe(self, event: Event) -> None:
+        """Take an event in."""
+        match event:
+            case Said():
+                self._said(event)
+            case Answered():
+                self._answered(event)
+            case ToolStarted():
+                self._tool_started(event)
+            case ToolFinished():
+                self._tool_finished(event)
+            case Planned():
+                self._planned(event)
+            case Noticed():
+                self.notice(event.key, event.text)
+
+    def _said(self, event: Said) -> None:
+        if event.task:  # a sub-agent's words are its own; the person gets its result
+            return
+        # The whole text is cleaned each time: a secret may arrive in two pieces.
+        self._drafts[event.draft] = self._drafts.get(event.draft, "") + event.text
+        self._message(event.draft, _AI).content = self._clean(self._drafts[event.draft])
+
+    def _answered(self, event: Answered) -> None:
+        if not event.task:
+            self._drafts.pop(event.draft, None)
+            message = self._messages.pop(event.draft, None)
+            if message is not None:
+                self._messages[event.message_id] = message
+                fill_struct(message.metadata, {_KEY: event.message_id})
+            else:
+                message = self._message(event.message_id, _AI)
+            message.content = self._clean(event.text)
+            for request in event.requests:
+                if all(call.id != request.id for call in message.tool_calls):
+                    self._add_call(message.tool_calls, request, event.task)
+        for request in event.requests:
+            if all(call.id != request.id for call in self.status.tool_calls):
+                self._add_call(self.status.tool_calls, request, event.task)
+
+    def _tool_started(self, event: ToolStarted) -> None:
+        for call in self._calls_of(event.request, event.task):
+            if not call.completed_at:
+                call.status = "TOOL_CALL_RUNNING"
+                call.started_at = call.started_at or self._clock()
+        if event.request.name == "task" and not event.task:
+            self._sub_agent_started(event.request)
+
+    def _tool_finished(self, event: ToolFinished) -> None:
+        text, at = self._clean(event.text), self._clock()
+        for call in self._calls_of(event.request, event.task):
+            if call.completed_at and call.status not in _numbers(call, _UNFINISHED):
+                continue
+            call.status = "TOOL_CALL_FAILED" if event.failed else "TOOL_CALL_COMPLETED"
+            call.result, call.error = ("", text) if event.failed else (text, "")
+            call.started_at = call.started_at or at
+            call.completed_at = at
+        if event.request.name == "task" and not event.task:
+            self._sub_agent_finished(event, text, at)
+
+    def _sub_agent_started(self, request: ToolRequest) -> None:
+        entry = self._sub_agent(request)
+        if not entry.completed_at:
+            entry.status = "SUB_AGENT_IN_PROGRESS"
+            entry.started_at = entry.started_at or self._clock()
+
+    def _sub_agent_finished(self, event: ToolFinished, text: str, at: str) -> None:
+        entry = self._sub_agent(event.request)
+        if not entry.completed_at:
+            entry.status = "SUB_AGENT_FAILED" if event.failed else "SUB_AGENT_COMPLETED"
+            entry.output, entry.error = ("", text) if event.failed else (text, "")
+            entry.started_at = entry.started_at or at
+            entry.completed_at = at
+
+    def _sub_agent(self, request: ToolRequest) -> Message:
+        for entry in self.status.sub_agent_executions:
+            if entry.id == request.id:
+                return entry
+        name, task = str(request.args.get("subagent_type", "")), str(request.args.get("description", ""))
+        return self.status.sub_agent_executions.add(
+            id=request.id, name=self._clean(name), input=self._clean(task), status="SUB_AGENT_PENDING"
+        )
+
+    def _planned(self, event: Planned) -> None:
+        before = {item.content: item.created_at for item in self.status.todos.values()}
+        kept = {key: (item.content, item.status) for key, item in self.status.todos.items()}
+        at = self._clock()
+        for key in list(self.status.todos):
+            if key not in {_todo_key(number) for number in range(1, len(event.todos) + 1)}:
+                del self.status.todos[key]
+        for number, todo in enumerate(event.todos, start=1):
+            item = self.status.todos[_todo_key(number)]
+            item.id, item.content, item.status = (
+                _todo_key(number),
+                self._clean(todo.content),
+                _TODO.get(todo.status, "TODO_PENDING"),
+            )
+            item.created_at = before.get(item.content) or at
+            if kept.get(item.id) != (item.content, item.status):
+                item.updated_at = at
+
+    def _message(self, key: str, kind: str) -> Message:
+        message = self._messages.get(key)
+        if message is None:
+            message = self.status.messages.add(type=kind, timestamp=self._clock())
+            fill_struct(message.metadata, {_KEY: key})
+            self._messages[key] = message
+        return message
+
+    def _calls_of(self, request: ToolRequest, task: str) -> list[Message]:
+        if request.id not in self._calls:
+            self._add_call(self.status.tool_calls, request, task)
+        return self._calls[request.id]
+
+    def _add_call(self, calls: Any, request: ToolRequest, task: str) -> None:
+        call = calls.add(id=request.id, name=request.name, status="TOOL_CALL_PENDING")
+        fill_struct(call.args, self._clean_args(request.args))
+        call.component_metadata.component_type = component_type(request.name)
+        call.component_metadata.component_group = component_group(task)
+        self._calls.setdefault(request.id, []).append(call)
+
+    def _interrupt(self) -> None:
+        at = self._clock()
+        for calls in self._calls.values():
+            for call in calls:
+                if call.status in _numbers(call, _UNFINISHED):
+                    call.status, call.completed_at = "TOOL_CALL_INTERRUPTED", at
+        for entry in self.status.sub_agent_executions:
+            if not entry.completed_at:
+                entry.status, entry.completed_at = "SUB_AGENT_CANCELLED", at
+
+    def _reindex(self) -> None:
+        """Take hold of the entries anew: removing one may have moved the others."""
+        self._messages = {_key(message): message for message in self.status.messages}
+        self._calls = {}
+        for call in (
+            *self.status.tool_calls,
+            *(call for message in self.status.messages for call in message.tool_calls),
+        ):
+            self._calls.setdefault(call.id, []).append(call)
+
+    def _clean(self, text: str) -> str:
+        """`text` as a status can hold it: no secrets, no half characters, not too long."""
+        text = self._redactor.text(text).encode("utf-8", "replace").decode()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters, cut here)"
+
+    def _clean_args(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        return {self._clean(str(key)): self._clean_value(value) for key, value in args.items()}
+
+    def _clean_value(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._clean(value)
+            case dict():
+                return self._clean_args(value)  # pyright: ignore[reportUnknownArgumentType] - JSON
+            case list() | tuple():
+                return [self._clean_value(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+            case None | bool() | int() | float():
+                return self._redactor.value(value)
+            case _:
+                return self._clean(str(value))
+
+
+def _key(message: Message) -> str:
+    return message.metadata.fields[_KEY].string_value if _KEY in message.metadata.fields else ""
+
+
+def _todo_key(number: int) -> str:
+    """Positions as ids that sort as the plan is ordered: a map has no order of its own."""
+    return f"{number:03d}"
+
+
+def _number(status: Message, name: str) -> int:
+    field = status.DESCRIPTOR.fields_by_name["messages"].message_type.fields_by_name["type"]
+    return field.enum_type.values_by_name[name].number
+
+
+def _numbers(call: Message, names: tuple[str, ...]) -> tuple[int, ...]:
+    values = call.DESCRIPTOR.fields_by_name["status"].enum_type.values_by_name
+    return tuple(values[name].number for name in names)

@@ -1,0 +1,85 @@
+"""What the checkpoint holds of one execution's turn: where to go on, and what to tell of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+
+from agent_runner.turn.events import Answered, Event, Planned, Todo, ToolFinished
+from agent_runner.turn.middleware import read_todos, tool_request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """The messages of a thread since one execution's message.
+
+    Attributes:
+        messages: Those messages, without the person's own; empty when the execution has not begun.
+        begun: Whether the person's message is in the thread.
+        waiting: Whether the graph has steps left to run.
+        todos: The plan.
+        earlier_calls: The tool_call_ids of the thread's earlier executions.
+    """
+
+    messages: tuple[AnyMessage, ...]
+    begun: bool
+    waiting: bool
+    todos: tuple[Todo, ...]
+    earlier_calls: frozenset[str]
+
+    @property
+    def answers(self) -> set[str]:
+        """The ids of the model's answers."""
+        return {message.id for message in self.messages if isinstance(message, AIMessage) and message.id}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the turn is over: the agent has nothing left to do."""
+        return self.begun and not self.waiting
+
+    def events(self) -> Iterator[Event]:
+        """What has happened so far, for a status that may have missed some of it."""
+        requests = {
+            call["id"]: tool_request(call)
+            for message in self.messages
+            if isinstance(message, AIMessage)
+            for call in message.tool_calls
+        }
+        for message in self.messages:
+            if isinstance(message, AIMessage) and message.id:
+                yield Answered(
+                    draft=message.id,
+                    message_id=message.id,
+                    text=message.text,
+                    requests=tuple(tool_request(call) for call in message.tool_calls),
+                )
+            elif isinstance(message, ToolMessage) and (request := requests.get(message.tool_call_id)) is not None:
+                yield ToolFinished(request=request, text=message.text, failed=message.status == "error")
+        if self.begun and self.todos and any(request.name == "write_todos" for request in requests.values()):
+            yield Planned(todos=self.todos)
+
+
+def read_conversation(values: Mapping[str, Any], *, waiting: bool, message_id: str) -> Conversation:
+    """The conversation of the execution whose message has the id `message_id`, from a graph's state."""
+    messages: list[AnyMessage] = list(values.get("messages", ()))
+    start = next(
+        (
+            index
+            for index, message in enumerate(messages)
+            if isinstance(message, HumanMessage) and message.id == message_id
+        ),
+        None,
+    )
+    earlier = messages if start is None else messages[:start]
+    return Conversation(
+        messages=() if start is None else tuple(messages[start + 1 :]),
+        begun=start is not None,
+        waiting=waiting,
+        todos=read_todos(values.get("todos") or ()),
+        earlier_calls=frozenset(
+            call["id"] or "" for message in earlier if isinstance(message, AIMessage) for call in message.tool_calls
+        ),
+    )

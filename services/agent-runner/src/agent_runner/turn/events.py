@@ -1,0 +1,85 @@
+"""What happens in a turn, as typed values: the only thing that the agent loop tells the status.
+
+An event's `task` is the tool_call_id of the `task` call that the sub-agent works for, and empty for the main agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Some text of an answer that the model is still giving; `draft` names that answer until it is finished."""
+
+    draft: str
+    text: str
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """A tool call as the model asked for it."""
+
+    id: str
+    name: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The model finished an answer, which replaces what was said under `draft`."""
+
+    draft: str
+    message_id: str
+    text: str
+    requests: tuple[ToolRequest, ...] = ()
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """A tool runs."""
+
+    request: ToolRequest
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFinished:
+    """A tool gave a result, or failed with one."""
+
+    request: ToolRequest
+    text: str
+    failed: bool = False
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """One line of the plan."""
+
+    content: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The agent wrote its plan anew."""
+
+    todos: tuple[Todo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """Something the person should know; a notice with the same key replaces the one before."""
+
+    key: str
+    text: str
+
+
+Event = Said | Answered | ToolStarted | ToolFinished | Planned | Noticed
+Observer = Callable[[Event], None]
+"""Takes events in the order in which they happened; must return at once and never raise."""

@@ -1,0 +1,42 @@
+"""What an exception out of the agent loop means: who can do something about it, and whether waiting may help."""
+
+from __future__ import annotations
+
+from langgraph.errors import GraphRecursionError
+
+from agent_runner.errors import AgentRunnerError, ModelCallError, TurnLimitError
+
+_TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+_CONNECTION = frozenset({"APIConnectionError", "TransportError", "ConnectError", "ConnectionError", "TimeoutError"})
+"""Names, because every provider's package has its own classes and importing all of them costs seconds."""
+
+
+def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
+    """The error in this runner's words, or None when it is not known, which is a fault of the runner."""
+    if isinstance(error, AgentRunnerError):
+        return error
+    if isinstance(error, GraphRecursionError):
+        return TurnLimitError("the agent took more steps than one turn may have (STIGMER_AGENT_MAX_STEPS)")
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return ModelCallError(
+            f"the model {model} answered with status {status}", detail=_line(error), transient=status in _TRANSIENT
+        )
+    if any(kind.__name__ in _CONNECTION for each in _chain(error) for kind in type(each).__mro__):
+        return ModelCallError(f"the model {model} could not be reached", detail=_line(error), transient=True)
+    if type(error).__name__ == "ContextOverflowError":
+        return ModelCallError(
+            f"the conversation is longer than the model {model} can take", detail=_line(error), transient=False
+        )
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while (cause := found[-1].__cause__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:1000]

@@ -1,0 +1,260 @@
+"""What a runner remembers between steps: checkpoints, who runs which thread, and which effects have happened.
+
+One SQLite file in the runner's data folder, which workers of one machine may share. LangGraph's saver owns its two
+tables; the two others are here. A cluster will have the same over PostgreSQL, so no other module knows SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from agent_runner.errors import SupersededError
+from agent_runner.turn.effects import EffectKey, Recorded
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS turn_leases (
+    thread TEXT PRIMARY KEY, execution TEXT NOT NULL, attempt INTEGER NOT NULL, token TEXT NOT NULL,
+    expires_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS effects (
+    thread TEXT NOT NULL, scope TEXT NOT NULL, call_id TEXT NOT NULL, execution TEXT NOT NULL, name TEXT NOT NULL,
+    arguments TEXT NOT NULL, result_type TEXT NOT NULL DEFAULT '', result BLOB, PRIMARY KEY (thread, scope, call_id)
+);
+"""
+_BUSY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One attempt at one turn.
+
+    Attributes:
+        thread: The session's thread.
+        execution: The execution whose message is answered.
+        attempt: Number of the attempt, rising.
+    """
+
+    thread: str
+    execution: str
+    attempt: int
+
+
+class Journal:
+    """The runner's memory.
+
+    Args:
+        path: The SQLite file; its folder must exist.
+        connection: An open connection to it, for leases and effects.
+        lease_seconds: How long a thread stays taken by a turn that no longer says that it lives.
+        clock: Seconds since the epoch; leases are compared across processes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: aiosqlite.Connection,
+        *,
+        lease_seconds: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, *, lease_seconds: float = 30.0) -> AsyncGenerator[Journal]:
+        """Open the file, making it and its folder (0700: prompts are in it) where they are missing."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None) as connection:
+            await connection.executescript(_SCHEMA)
+            yield cls(path, connection, lease_seconds=lease_seconds)
+
+    @asynccontextmanager
+    async def hold(self, turn: Turn, *, poll: float = 0.25) -> AsyncGenerator[Lease]:
+        """Take the thread for this turn, waiting while another execution's turn has it.
+
+        A later attempt of the same execution takes the thread from an earlier one at once: from then on, the earlier
+        one can write nothing. The caller must `renew` more often than every `lease_seconds`.
+
+        Raises:
+            SupersededError: A later attempt of this turn has the thread already.
+        """
+        lease = Lease(self, turn, uuid.uuid4().hex)
+        while not await self._take(lease):  # noqa: ASYNC110 - the holder may be another process
+            await asyncio.sleep(poll)
+        try:
+            yield lease
+        finally:
+            await asyncio.shield(
+                self._write("DELETE FROM turn_leases WHERE thread = ? AND token = ?", turn.thread, lease.token)
+            )
+
+    @asynccontextmanager
+    async def checkpoints(self, lease: Lease) -> AsyncGenerator[AsyncSqliteSaver]:
+        """LangGraph's saver for the turn that has the lease; it refuses to write once another attempt has it."""
+        async with aiosqlite.connect(self._path, timeout=_BUSY_SECONDS) as connection:
+            yield FencedSaver(connection, lease)
+
+    async def forget_effects(self, execution: str) -> None:
+        """Drop the effects of an execution that is over: nothing will ask for them again."""
+        await self._write("DELETE FROM effects WHERE execution = ?", execution)
+
+    async def begin(
+        self, lease: Lease, key: EffectKey, *, execution: str, name: str, arguments: str
+    ) -> Recorded | None:
+        """See `EffectLedger.begin`."""
+        async with self._lock:
+            await lease.check()
+            cursor = await self._connection.execute(
+                "INSERT INTO effects (thread, scope, call_id, execution, name, arguments) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (key.thread, key.scope, key.call_id, execution, name, arguments),
+            )
+            if cursor.rowcount:
+                return None
+            row = await self._row(
+                "SELECT arguments, result, result_type FROM effects WHERE thread = ? AND scope = ? AND call_id = ?",
+                *_columns(key),
+            )
+            assert row is not None  # noqa: S101 - the insert met it
+            return Recorded(arguments=row[0], result=row[1], result_type=row[2])
+
+    async def finish(self, key: EffectKey, *, result_type: str, result: bytes) -> None:
+        """See `EffectLedger.finish`."""
+        await self._write(
+            "UPDATE effects SET result_type = ?, result = ? WHERE thread = ? AND scope = ? AND call_id = ?",
+            result_type,
+            result,
+            *_columns(key),
+        )
+
+    async def renew(self, lease: Lease) -> None:
+        """Say that the turn lives.
+
+        Raises:
+            SupersededError: Another attempt has the thread.
+        """
+        if not await self._write(
+            "UPDATE turn_leases SET expires_at = ? WHERE thread = ? AND token = ?",
+            self._clock() + self._lease_seconds,
+            lease.turn.thread,
+            lease.token,
+        ):
+            raise SupersededError(_SUPERSEDED)
+
+    async def check(self, lease: Lease) -> None:
+        """Make sure that the lease still holds.
+
+        Raises:
+            SupersededError: Another attempt has the thread.
+        """
+        if (
+            await self._row("SELECT 1 FROM turn_leases WHERE thread = ? AND token = ?", lease.turn.thread, lease.token)
+            is None
+        ):
+            raise SupersededError(_SUPERSEDED)
+
+    async def _take(self, lease: Lease) -> bool:
+        turn, now = lease.turn, self._clock()
+        taken = await self._write(
+            """INSERT INTO turn_leases (thread, execution, attempt, token, expires_at) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (thread) DO UPDATE SET execution = excluded.execution, attempt = excluded.attempt,
+                token = excluded.token, expires_at = excluded.expires_at
+            WHERE (turn_leases.execution = excluded.execution AND turn_leases.attempt <= excluded.attempt)
+                OR turn_leases.expires_at < ?""",
+            turn.thread,
+            turn.execution,
+            turn.attempt,
+            lease.token,
+            now + self._lease_seconds,
+            now,
+        )  # fmt: skip - the values in the order of the columns
+        if taken:
+            return True
+        holder = await self._row("SELECT execution, attempt FROM turn_leases WHERE thread = ?", turn.thread)
+        if holder is not None and holder[0] == turn.execution and holder[1] > turn.attempt:
+            raise SupersededError(_SUPERSEDED)
+        return False
+
+    async def _write(self, sql: str, *values: Any) -> int:
+        async with self._lock:
+            cursor = await self._connection.execute(sql, values)
+            return cursor.rowcount
+
+    async def _row(self, sql: str, *values: Any) -> Any:
+        async with self._connection.execute(sql, values) as cursor:
+            return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A thread, taken for a turn; also the turn's record of effects."""
+
+    journal: Journal
+    turn: Turn
+    token: str
+
+    async def renew(self) -> None:
+        """See `Journal.renew`."""
+        await self.journal.renew(self)
+
+    async def check(self) -> None:
+        """See `Journal.check`."""
+        await self.journal.check(self)
+
+    async def begin(self, key: EffectKey, *, execution: str, name: str, arguments: str) -> Recorded | None:
+        """See `EffectLedger.begin`."""
+        return await self.journal.begin(self, key, execution=execution, name=name, arguments=arguments)
+
+    async def finish(self, key: EffectKey, *, result_type: str, result: bytes) -> None:
+        """See `EffectLedger.finish`."""
+        await self.journal.finish(key, result_type=result_type, result=result)
+
+
+class FencedSaver(AsyncSqliteSaver):
+    """LangGraph's saver, which writes only while its turn has the lease."""
+
+    def __init__(self, connection: aiosqlite.Connection, lease: Lease) -> None:
+        super().__init__(connection)
+        self._lease = lease
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint."""
+        await self._lease.check()
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save what one step wrote."""
+        await self._lease.check()
+        await super().aput_writes(config, writes, task_id, task_path)
+
+
+_SUPERSEDED = "another attempt runs this turn now"
+
+
+def _columns(key: EffectKey) -> tuple[str, str, str]:
+    return key.thread, key.scope, key.call_id

@@ -1,0 +1,190 @@
+"""What the runner adds around every model call and every tool call of an agent.
+
+LangGraph's middleware is the one place that sees a tool call with its id, before and after, in main and sub-agents
+alike; so events are told from here, and effects are recorded here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.config import get_config
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command
+from loguru import logger
+
+from agent_runner.errors import AgentRunnerError
+from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
+from agent_runner.turn.events import Answered, Noticed, Observer, Planned, Todo, ToolFinished, ToolRequest, ToolStarted
+
+ToolResult = ToolMessage | Command[Any]
+
+_TASK = "task"
+_serde = JsonPlusSerializer()
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnContext:
+    """What all agents of one turn share.
+
+    Attributes:
+        execution: The execution's id.
+        thread: The session's thread.
+        ledger: The record of effects.
+        observe: Where events go.
+        effects: What tools do when run twice, beyond the built-in ones.
+        call_ids: Every tool_call_id that was seen; some providers give the same one twice.
+        tasks: The step of the graph that runs a `task` call → that call's id.
+    """
+
+    execution: str
+    thread: str
+    ledger: EffectLedger
+    observe: Observer
+    effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
+    call_ids: set[str] = field(default_factory=set[str])
+    tasks: dict[str, str] = field(default_factory=dict[str, str])
+
+    def effect(self, tool: str) -> Effect:
+        """What running `tool` twice would do."""
+        return self.effects.get(tool) or BUILT_IN.get(tool, Effect.ONCE)
+
+    def task_of(self, scope: str) -> str:
+        """The `task` call on whose behalf the step `scope` runs; empty in the main agent."""
+        outer, inner, _ = scope.partition("|")
+        return self.tasks.get(outer, "") if inner else ""
+
+
+class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Tells events, makes tool_call_ids unique, records effects and turns a tool's exception into a result."""
+
+    def __init__(self, context: TurnContext) -> None:
+        super().__init__()
+        self._context = context
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Call the model and tell what it answered."""
+        response = await handler(request)
+        scope = _scope()
+        for message in response.result:
+            if isinstance(message, AIMessage):
+                self._make_ids_unique(message)
+                self._context.observe(
+                    Answered(
+                        draft=scope,
+                        message_id=message.id or scope,
+                        text=message.text,
+                        requests=tuple(tool_request(call) for call in message.tool_calls),
+                        task=self._context.task_of(scope),
+                    )
+                )
+        return response
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]]
+    ) -> ToolResult:
+        """Run the tool at most once, and tell its start and its end."""
+        scope, wanted = _scope(), tool_request(request.tool_call)
+        task = self._context.task_of(scope)
+        if wanted.name == _TASK:
+            self._context.tasks[scope] = wanted.id
+        self._context.observe(ToolStarted(request=wanted, task=task))
+        result = await self._run(request, handler, wanted, scope)
+        text, failed = _outcome(result)
+        self._context.observe(ToolFinished(request=wanted, text=text, failed=failed, task=task))
+        if not task and (todos := _todos(result)) is not None:
+            self._context.observe(Planned(todos=todos))
+        return result
+
+    async def _run(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolResult]],
+        wanted: ToolRequest,
+        scope: str,
+    ) -> ToolResult:
+        effect = self._context.effect(wanted.name)
+        if effect is Effect.PURE:
+            return await self._call(request, handler, wanted)
+        key = EffectKey(thread=self._context.thread, scope=scope, call_id=wanted.id)
+        arguments = arguments_hash(wanted.args)
+        before = await self._context.ledger.begin(
+            key, execution=self._context.execution, name=wanted.name, arguments=arguments
+        )
+        if before is not None and (known := self._known(before, wanted, arguments, effect)) is not None:
+            return known
+        result = await self._call(request, handler, wanted)
+        result_type, data = _serde.dumps_typed(result)
+        await self._context.ledger.finish(key, result_type=result_type, result=data)
+        return result
+
+    def _known(self, before: Recorded, wanted: ToolRequest, arguments: str, effect: Effect) -> ToolResult | None:
+        """What to answer for a call that was begun before, or None to run it."""
+        if before.result is not None and before.arguments == arguments:
+            return _serde.loads_typed((before.result_type, before.result))
+        if before.result is None and effect is Effect.REPEATABLE:
+            return None
+        text = (
+            f"The worker stopped while {wanted.name!r} was running. Whether it took effect is not known, "
+            "and it was not run again. Find out what happened before trying it once more."
+        )
+        self._context.observe(Noticed(key=f"unknown-outcome:{wanted.id}", text=text))
+        return ToolMessage(content=text, name=wanted.name, tool_call_id=wanted.id, status="error")
+
+    async def _call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]], wanted: ToolRequest
+    ) -> ToolResult:
+        try:
+            return await handler(request)
+        except (GraphBubbleUp, AgentRunnerError):
+            raise
+        except Exception as error:
+            if wanted.name == _TASK:  # a model's error inside a sub-agent is the turn's: it may be tried again
+                raise
+            logger.warning("tool {} failed: {}", wanted.name, type(error).__name__)
+            return ToolMessage(content=f"Error: {error}", name=wanted.name, tool_call_id=wanted.id, status="error")
+
+    def _make_ids_unique(self, message: AIMessage) -> None:
+        for call in message.tool_calls:
+            if not call["id"] or call["id"] in self._context.call_ids:
+                call["id"] = f"call_{uuid.uuid4().hex}"
+            self._context.call_ids.add(call["id"])
+
+
+def tool_request(call: Any) -> ToolRequest:
+    """A tool call of LangChain as a value of ours."""
+    return ToolRequest(id=call["id"] or "", name=call["name"], args=call["args"])
+
+
+def _scope() -> str:
+    return str(get_config().get("configurable", {}).get("checkpoint_ns", ""))
+
+
+def _update(result: ToolResult) -> dict[str, Any]:
+    update: Any = None if isinstance(result, ToolMessage) else result.update
+    return cast("dict[str, Any]", update) if isinstance(update, dict) else {}
+
+
+def _outcome(result: ToolResult) -> tuple[str, bool]:
+    """A tool's result as text, and whether the tool failed."""
+    found: list[Any] = [result] if isinstance(result, ToolMessage) else list(_update(result).get("messages", ()))
+    messages = [message for message in found if isinstance(message, ToolMessage)]
+    return "\n".join(message.text for message in messages), any(message.status == "error" for message in messages)
+
+
+def _todos(result: ToolResult) -> tuple[Todo, ...] | None:
+    items = _update(result).get("todos")
+    return None if items is None else read_todos(items)
+
+
+def read_todos(items: Iterable[Mapping[str, Any]]) -> tuple[Todo, ...]:
+    """The plan as LangChain's middleware keeps it."""
+    return tuple(Todo(content=str(item["content"]), status=str(item["status"])) for item in items)

@@ -1,0 +1,292 @@
+"""Takes a turn: everything between a person's message and the agent's answer, from wherever an earlier attempt got to.
+
+Knows nothing of Temporal: who calls it says when to stop, and decides whether to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from loguru import logger
+from stigmer_grpc.errors import RpcError
+from stigmer_protos.descriptors import message_type
+from stigmer_runner.redaction import Redactor
+from stigmer_runner.server import Environments
+
+from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, ResolvedRun, TurnResult
+from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
+from agent_runner.models.catalog import ModelCatalog, ModelChoice
+from agent_runner.resources import Message, Resources
+from agent_runner.status.builder import StatusBuilder
+from agent_runner.status.reporter import StatusReporter
+from agent_runner.turn.agent import Graph, build_agent
+from agent_runner.turn.conversation import Conversation, read_conversation
+from agent_runner.turn.definition import AgentDefinition
+from agent_runner.turn.events import Said
+from agent_runner.turn.failures import classify
+from agent_runner.turn.journal import Journal, Lease, Turn
+from agent_runner.turn.middleware import TurnContext
+
+_RENEW_SECONDS = 5.0
+_SUMMARIES = "summarization"
+
+
+class HandedOverError(Exception):
+    """The turn stopped between two steps because its worker stops; another goes on with it."""
+
+
+class TransientError(Exception):
+    """The turn may succeed when it is tried again; `str` is safe for Temporal's history."""
+
+    def __init__(self, error: AgentRunnerError) -> None:
+        super().__init__(error.summary)
+        self.code = error.code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnLimits:
+    """What bounds a turn.
+
+    Attributes:
+        steps: Steps of the graph.
+        status_seconds: Pause between reports of an answer that is being given.
+        attempts: Attempts after which a failing model fails the run.
+    """
+
+    steps: int = 1000
+    status_seconds: float = 0.5
+    attempts: int = 6
+
+
+class TurnTaker:
+    """Takes turns.
+
+    Args:
+        resources: The server.
+        environments: Executions' variables and secrets.
+        journal: The runner's memory.
+        models: The models.
+        keys: Secrets of this process.
+        limits: What bounds each turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        resources: Resources,
+        environments: Environments,
+        journal: Journal,
+        models: ModelCatalog,
+        keys: tuple[str, ...],
+        limits: TurnLimits,
+    ) -> None:
+        self._resources = resources
+        self._environments = environments
+        self._journal = journal
+        self._models = models
+        self._keys = keys
+        self._limits = limits
+
+    async def take(self, run: ResolvedRun, *, attempt: int, stop: asyncio.Event) -> TurnResult:
+        """Take the turn of `run`, or what an earlier attempt left of it, and report its end.
+
+        Args:
+            run: The execution and its chain.
+            attempt: Number of this attempt, rising.
+            stop: Set when the worker stops.
+
+        Raises:
+            HandedOverError: `stop` was set, and the turn is not over.
+            TransientError: Trying again may help.
+            SupersededError: A later attempt has the turn.
+            RpcError: The server is away.
+        """
+        execution = await self._resources.execution(run.execution_id)
+        phase = phase_name(execution)
+        if phase in FINAL_PHASES:
+            return TurnResult(phase=phase)
+        environment = await self._environments.get(run.execution_id)
+        variables = {**environment.variables, **environment.secrets}
+        redactor = Redactor([*environment.secrets.values(), *self._keys])
+        builder = StatusBuilder(status_of(execution.status), redactor)
+        reporter = StatusReporter(
+            builder,
+            lambda status: self._resources.report(run.execution_id, status),
+            seconds=self._limits.status_seconds,
+        )
+        builder.said_by_person(run.execution_id, execution.spec.message)
+        taken = _Taken(run=run, message=execution.spec.message, builder=builder, reporter=reporter, stop=stop)
+        try:
+            definition = await self._resources.agent(run.agent_id)
+            choice = self._models.choose(execution.spec.execution_config.model_name, environment=variables)
+            async with self._journal.hold(
+                Turn(thread=run.thread, execution=run.execution_id, attempt=attempt)
+            ) as lease:
+                await self._hold(taken, lease, definition, choice)
+                builder.finish(COMPLETED)
+                await reporter.flush()
+            result = TurnResult(phase=COMPLETED)
+        except ExecutionEndedError as error:
+            logger.info("{}: {}", run.execution_id, error)
+            return TurnResult(phase=await self._phase(run.execution_id))
+        except (HandedOverError, SupersededError, RpcError):
+            raise
+        except asyncio.CancelledError:
+            await _quietly(reporter.flush())
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run's end must be told
+            result = await self._failed(taken, error, redactor, attempt)
+        await self._journal.forget_effects(run.execution_id)
+        self._environments.forget(run.execution_id)
+        return result
+
+    async def _hold(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> None:
+        """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
+        taken.tell_beginning(definition, choice)
+        work = asyncio.create_task(self._run(taken, lease, definition, choice))
+        watchers = [asyncio.create_task(taken.reporter.run()), asyncio.create_task(_renew(lease))]
+        try:
+            await asyncio.wait((work, *watchers), return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, *watchers):
+                if task.done():
+                    await task
+                    break
+        finally:
+            for task in (work, *watchers):
+                task.cancel()
+            await asyncio.gather(work, *watchers, return_exceptions=True)
+
+    async def _run(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> None:
+        run = taken.run
+        context = TurnContext(
+            execution=run.execution_id, thread=run.thread, ledger=lease, observe=taken.reporter.observe
+        )
+        config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
+        async with self._journal.checkpoints(lease) as saver:
+            graph = build_agent(definition, models=self._models, choice=choice, context=context, checkpointer=saver)
+            state = await graph.aget_state(config)
+            conversation = read_conversation(state.values, waiting=bool(state.next), message_id=run.execution_id)
+            taken.tell_so_far(conversation, context)
+            if conversation.finished:
+                return
+            given = None if conversation.begun else {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
+            await _follow(graph, given, config, taken)
+
+    async def _failed(self, taken: _Taken, error: Exception, redactor: Redactor, attempt: int) -> TurnResult:
+        known = classify(error, model=taken.model)
+        if known is None:
+            logger.error("{}: {}", taken.run.execution_id, redactor.text("".join(traceback.format_exception(error))))
+            known = AgentRunnerError(f"the run failed inside the runner ({type(error).__name__}); its log tells more")
+        logger.warning("{}: attempt {}: {}", taken.run.execution_id, attempt, redactor.text(str(known)))
+        if known.transient and attempt < self._limits.attempts:
+            taken.builder.notice("retry", f"{known}. Trying again (attempt {attempt} of {self._limits.attempts}).")
+            await _quietly(taken.reporter.flush())
+            raise TransientError(known) from None
+        taken.builder.finish(FAILED, error=str(known))
+        try:
+            await taken.reporter.flush()
+        except ExecutionEndedError:
+            return TurnResult(phase=await self._phase(taken.run.execution_id))
+        return TurnResult(phase=FAILED, code=known.code, error=redactor.text(known.summary))
+
+    async def _phase(self, execution_id: str) -> str:
+        """The phase of an execution that is over; one that is deleted counts as cancelled."""
+        try:
+            phase = phase_name(await self._resources.execution(execution_id))
+        except ExecutionEndedError:
+            return "EXECUTION_CANCELLED"
+        return phase if phase in FINAL_PHASES else FAILED
+
+
+@dataclass(slots=True, kw_only=True)
+class _Taken:
+    """A turn that is being taken."""
+
+    run: ResolvedRun
+    message: str
+    builder: StatusBuilder
+    reporter: StatusReporter
+    stop: asyncio.Event
+    model: str = ""
+
+    def tell_beginning(self, definition: AgentDefinition, choice: ModelChoice) -> None:
+        """Report that the turn is in progress, and what the person should know of it."""
+        self.model = str(choice)
+        self.builder.start()
+        if choice.fallback:
+            logger.warning("{}: no model is configured: the scripted model answers", self.run.execution_id)
+            self.builder.notice(
+                "scripted",
+                "No model is configured for this runner, so the built-in scripted model answers. No AI is involved.",
+            )
+        for number, sentence in enumerate(definition.unavailable()):
+            logger.warning("{}: {}", self.run.execution_id, sentence)
+            self.builder.notice(f"unavailable:{number}", sentence)
+        self.reporter.soon()
+
+    def tell_so_far(self, conversation: Conversation, context: TurnContext) -> None:
+        """Bring the status to what the checkpoint holds."""
+        self.builder.keep_answers(conversation.answers)
+        for event in conversation.events():
+            self.builder.observe(event)
+        context.call_ids |= self.builder.call_ids | conversation.earlier_calls
+        self.reporter.soon()
+
+
+async def _follow(graph: Graph, given: Any, config: Any, taken: _Taken) -> None:
+    """Run the graph to its end, telling the text of its answers.
+
+    Raises:
+        HandedOverError: The worker stops; the last finished step is kept.
+    """
+    stream: AsyncGenerator[tuple[tuple[str, ...], str, Any]] = graph.astream(
+        given, config, stream_mode=["messages", "updates"], subgraphs=True, durability="sync"
+    )
+    async with aclosing(stream) as parts:
+        async for namespace, mode, data in parts:
+            if mode == "messages":
+                _tell_text(data, taken.reporter)
+            elif not namespace and taken.stop.is_set():
+                raise HandedOverError
+
+
+def _tell_text(data: tuple[Any, dict[str, Any]], reporter: StatusReporter) -> None:
+    message, metadata = data
+    if not isinstance(message, AIMessageChunk) or not message.text or metadata.get("lc_source") == _SUMMARIES:
+        return
+    scope = str(metadata.get("langgraph_checkpoint_ns", ""))
+    reporter.observe(Said(draft=scope, text=message.text, task=scope if "|" in scope else ""))
+
+
+async def _renew(lease: Lease) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        await lease.renew()
+
+
+async def _quietly(report: Coroutine[Any, Any, None]) -> None:
+    """Make a report that may fail: another one will follow."""
+    with contextlib.suppress(RpcError, ExecutionEndedError):
+        await asyncio.shield(report)
+
+
+def status_of(status: Message) -> Message:
+    """The status, without what belongs to the server."""
+    copied = message_type("ai.stigmer.agentic.agentexecution.v1.AgentExecutionStatus")()
+    copied.CopyFrom(status)
+    copied.ClearField("audit")
+    copied.ClearField("callback_token")
+    return copied
+
+
+def phase_name(execution: Message) -> str:
+    """The name of an execution's phase."""
+    status = execution.status
+    return str(status.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_number[status.phase].name)

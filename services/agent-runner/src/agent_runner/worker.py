@@ -1,0 +1,53 @@
+"""The one place where the runner's parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from stigmer_runner.server import Environments, StigmerServer, server_channel
+from stigmer_runner.worker import run_worker
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from agent_runner.activities import AgentActivities
+from agent_runner.contract import HEARTBEAT_SECONDS
+from agent_runner.models.catalog import ModelCatalog
+from agent_runner.resources import Resources
+from agent_runner.settings import Settings
+from agent_runner.turn.journal import Journal
+from agent_runner.turn.turn import TurnLimits, TurnTaker
+from agent_runner.workflow import AgentExecutionWorkflow
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set."""
+    async with server_channel(settings) as channel, Journal.open(settings.journal) as journal:
+        server = StigmerServer(channel)
+        resources = Resources(server)
+        turns = TurnTaker(
+            resources=resources,
+            environments=Environments(server),
+            journal=journal,
+            models=ModelCatalog(settings.models),
+            keys=settings.keys,
+            limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
+        )
+        activities = AgentActivities(
+            resources=resources, turns=turns, journal=journal, turn_seconds=settings.turn_seconds
+        )
+
+        def make_worker(client: Client) -> Worker:
+            return Worker(
+                client,
+                task_queue=settings.task_queue,
+                workflows=[AgentExecutionWorkflow],
+                activities=[activities.resolve, activities.turn, activities.finish],
+                max_concurrent_activities=settings.max_concurrency,
+                sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
+                graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+                max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
+                default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
+            )
+
+        await run_worker(settings, make_worker, stop=stop)

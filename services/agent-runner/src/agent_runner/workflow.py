@@ -1,0 +1,95 @@
+"""The run of one execution, as Temporal remembers it: resolve, take a turn, and make sure that its end is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NoReturn
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+
+with workflow.unsafe.imports_passed_through():
+    from agent_runner import contract
+    from agent_runner.contract import ResolvedRun, RunEnd, RunInput, RunResult, TurnResult
+
+_PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
+"""For calls of the server, which may be away: tried until the activity's time is over."""
+_TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=50)
+_SERVER_AWAY = timedelta(days=1)
+_CALL = timedelta(seconds=60)
+
+
+@workflow.defn(name=contract.WORKFLOW)
+class AgentExecutionWorkflow:
+    """Runs one execution of an agent."""
+
+    @workflow.run
+    async def run(self, given: RunInput) -> RunResult:
+        """Run the execution to its end; fails and is cancelled as the execution is."""
+        try:
+            result = await self._turn(await self._resolve(given))
+        except Exception as error:
+            if is_cancelled_exception(error):
+                await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.CANCELLED))
+                raise
+            if not isinstance(error, ActivityError):
+                raise
+            await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.FAILED, error=_sentence(error)))
+            _fail(error)
+        if result.phase == contract.FAILED:
+            raise ApplicationError(
+                result.error or "the agent's run failed", type=result.code or None, non_retryable=True
+            )
+        return RunResult(execution_id=given.execution_id, phase=result.phase)
+
+    async def _resolve(self, given: RunInput) -> ResolvedRun:
+        return await workflow.execute_activity(
+            contract.RESOLVE,
+            given,
+            result_type=ResolvedRun,
+            start_to_close_timeout=_CALL,
+            schedule_to_close_timeout=_SERVER_AWAY,
+            retry_policy=_PATIENT,
+        )
+
+    async def _turn(self, run: ResolvedRun) -> TurnResult:
+        return await workflow.execute_activity(
+            contract.TURN,
+            run,
+            result_type=TurnResult,
+            schedule_to_close_timeout=timedelta(seconds=run.turn_seconds),
+            heartbeat_timeout=timedelta(seconds=contract.HEARTBEAT_TIMEOUT_SECONDS),
+            retry_policy=_TURN,
+            # The turn stops its calls and tells what it got; only then is the end reported.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+
+    async def _finish(self, end: RunEnd) -> None:
+        await workflow.execute_activity(
+            contract.FINISH,
+            end,
+            start_to_close_timeout=_CALL,
+            schedule_to_close_timeout=_SERVER_AWAY,
+            retry_policy=_PATIENT,
+        )
+
+
+def _sentence(error: ActivityError) -> str:
+    """Why an activity failed, for a person."""
+    match error.cause:
+        case ActivityTimeoutError(type=TimeoutType.HEARTBEAT):
+            return "The worker that ran this turn stopped answering, and so did every other that took it over."
+        case ActivityTimeoutError():
+            return "The turn took longer than it may."
+        case ApplicationError() as cause:
+            return cause.message
+        case cause:
+            return str(cause or error)
+
+
+def _fail(error: ActivityError) -> NoReturn:
+    cause = error.cause
+    kind = cause.type if isinstance(cause, ApplicationError) else type(cause).__name__
+    raise ApplicationError(_sentence(error), type=kind, non_retryable=True) from error
