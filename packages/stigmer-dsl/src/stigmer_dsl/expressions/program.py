@@ -1,0 +1,242 @@
+"""One expression, ready to be evaluated.
+
+Owns running jq: in this process where the work is bounded by the size of the data, else in the guarded one. Values go
+in and out as JSON text, so that whole numbers of any size pass through unchanged.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import jq
+
+from stigmer_dsl.errors import ExpressionError, SecretAccessError
+from stigmer_dsl.expressions import guard
+from stigmer_dsl.expressions.analysis import Analysis, RefusedError, analyse, unknown_variables
+from stigmer_dsl.secrets import PLACEHOLDER, Secrets
+
+ARGUMENTS = frozenset({"context", "input", "output", "task", "workflow", "runtime", "authorization"})
+"""The variables that every expression may use, besides `$secrets`; null where they have no value."""
+
+_WRAPPED = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
+_LONG_NUMBER = re.compile(r"(?<![\d.eE+])-?\d{16,}(?![\d.eE])")
+_EXACT = 2**53
+_SHOWN = 200
+
+
+def is_expression(value: object) -> bool:
+    """Whether a value is a text of the form `${ … }`."""
+    return isinstance(value, str) and _WRAPPED.fullmatch(value) is not None
+
+
+def bare_text(text: str) -> str:
+    """The expression in a text: what `${ … }` holds, or the text itself."""
+    found = _WRAPPED.fullmatch(text)
+    return (found[1] if found else text).strip()
+
+
+class Expression:
+    """A jq expression that was read and may be evaluated any number of times, on any thread."""
+
+    __slots__ = ("_inline", "_program", "analysis", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        """The expression without `${ }`."""
+        # Inside a text of the expression, a placeholder is an interpolation of the secret.
+        code = PLACEHOLDER.sub(r'\\($secrets["\1"])', text)
+        self.analysis: Analysis = analyse(code)
+        names = ["__input", *sorted(self.analysis.variables)]
+        if self.analysis.secrets:
+            names.append("secrets")
+        self._program = f". as [{','.join('$' + name for name in names)}]|$__input|(\n{code}\n)|tojson"
+        self._inline: Any = None
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables it takes from outside, `$secrets` left out."""
+        return frozenset(self.analysis.variables)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets it names."""
+        return frozenset(self.analysis.secrets)
+
+    def check(self) -> str | None:
+        """What jq says is wrong with the expression; None if it compiles."""
+        if self.analysis.path is not None:
+            return None
+        if self.analysis.bounded:
+            try:
+                self._compile()
+            except ValueError as error:
+                return _reason(error)
+            return None
+        try:
+            kind, text = guard.evaluate(self._program, "")
+        except guard.GuardError as error:
+            return f"it cannot be compiled: {error}"
+        return _reason(text) if kind == b"e" else None
+
+    def evaluate(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None = None) -> Any:  # noqa: A002 - jq's word
+        """The first result on an input; null if there is none.
+
+        The result may share parts with the input; neither is changed.
+
+        Raises:
+            ExpressionError: It failed, or passed the limits of the guard.
+            SecretAccessError: It names a secret that `secrets` does not.
+        """
+        path = self.analysis.path
+        if path is not None:
+            root = self.analysis.root
+            return self._follow(path, self._variable(root, variables) if root else input)
+        document = self._document(input, variables, secrets)
+        try:
+            if self.analysis.fits(len(document)):
+                text = self._compile().input_text(document).first()
+            else:
+                text = self._guarded(document)
+        except StopIteration:
+            return None
+        except ValueError as error:
+            raise ExpressionError(self.text, _reason(error), on=shorten(input)) from None
+        return self._decode(text, document, input)
+
+    def _compile(self) -> Any:
+        if self._inline is None:
+            self._inline = cast("Any", jq).compile(self._program)
+        return self._inline
+
+    def _guarded(self, document: str) -> str:
+        try:
+            kind, text = guard.evaluate(self._program, document)
+        except guard.GuardError as error:
+            raise ValueError(str(error)) from None
+        if kind == b"e":
+            raise ValueError(text)
+        if kind == b"n":
+            raise StopIteration
+        return text
+
+    def _variable(self, name: str, variables: Mapping[str, Any]) -> Any:
+        if name in variables:
+            return variables[name]
+        if name in ARGUMENTS:
+            return None
+        advice = unknown_variables(self.analysis, ARGUMENTS | variables.keys())
+        raise ExpressionError(self.text, f"${name} is not defined ({advice[0][1]})")
+
+    def _document(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None) -> str:  # noqa: A002 - jq's word
+        parts: list[Any] = [input]
+        for name, keys in sorted(self.analysis.variables.items()):
+            value = self._variable(name, variables)
+            if keys is not None and isinstance(value, dict):
+                content = cast("dict[str, Any]", value)
+                value = {key: content[key] for key in keys if key in content}
+            parts.append(value)
+        if self.analysis.secrets:
+            parts.append(self._markers(secrets))
+        try:
+            return json.dumps(parts, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ExpressionError(self.text, f"the data is no JSON: {error}") from None
+
+    def _markers(self, secrets: Secrets | None) -> dict[str, Any]:
+        declared = secrets.names if secrets is not None else frozenset[str]()
+        missing = self.analysis.secrets.keys() - declared
+        if secrets is None or missing:
+            raise SecretAccessError(sorted(missing))
+        return {
+            name: {part: secrets.marker(name, part) for part in parts} if parts else secrets.marker(name)
+            for name, parts in self.analysis.secrets.items()
+        }
+
+    def _follow(self, path: tuple[str | int, ...], value: Any) -> Any:
+        """What jq does for a path, without the way through text."""
+        at: Any = value
+        for part in path:
+            if at is None:
+                return None
+            if isinstance(at, dict) and isinstance(part, str):
+                at = cast("dict[str, Any]", at).get(part)
+            elif isinstance(at, (list, tuple)) and isinstance(part, int):
+                items = cast("list[Any]", at)
+                at = items[part] if part < len(items) else None
+            else:
+                raise ExpressionError(
+                    self.text, f"Cannot index {_kind(cast('object', at))} with {json.dumps(part)}", on=shorten(value)
+                )
+        return at
+
+    def _decode(self, text: str, document: str, input: Any) -> Any:  # noqa: A002 - jq's word
+        """The result's value; a whole number that jq calculated beyond what it counts exactly is refused."""
+        if _LONG_NUMBER.search(text) is None:
+            return json.loads(text)
+
+        def exact(digits: str) -> int:
+            number = int(digits)
+            known = rf"(?<!\d){digits.lstrip('-')}(?!\d)"
+            if abs(number) > _EXACT and not re.search(known, document) and not re.search(known, self.text):
+                raise ExpressionError(
+                    self.text,
+                    f"the result has the number {digits}, which jq cannot calculate exactly (beyond 2^53)",
+                    on=shorten(input),
+                )
+            return number
+
+        return json.loads(text, parse_int=exact)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "object" if isinstance(value, dict) else "array"
+
+
+def _reason(error: object) -> str:
+    """jq's message without the program that this module put around the expression."""
+    lines = str(error).splitlines() or ["it failed without a message"]
+    first = lines[0].removeprefix("jq: error: ")
+
+    def place(found: re.Match[str]) -> str:
+        line, column = int(found[1]) - 1, found[2]
+        return f" at column {column}" if line == 1 else f" at line {line}, column {column}"
+
+    return re.sub(r" at <top-level>, line (\d+), column (\d+):?", place, first)
+
+
+def shorten(value: object) -> str:
+    """A value as JSON text, cut to a length that fits a message."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+@lru_cache(maxsize=2048)
+def _expression(text: str) -> Expression:
+    return Expression(text)
+
+
+def compile_expression(text: str) -> Expression:
+    """Read an expression, with or without `${ }`. The same text gives the same object, as long as it is in use.
+
+    Raises:
+        ExpressionError: It is no jq, or uses what expressions may not (see `FORBIDDEN`).
+    """
+    bare = bare_text(text)
+    try:
+        return _expression(bare)
+    except RefusedError as error:
+        raise ExpressionError(bare, str(error)) from None
