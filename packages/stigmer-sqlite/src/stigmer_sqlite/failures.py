@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from stigmer_sqlite.allowance import OverdueError
 from stigmer_sqlite.errors import StoreUnavailableError
 
 
@@ -17,6 +18,8 @@ def is_code(error: Exception, code: int) -> bool:
 
 def unavailable(error: Exception, doing: str) -> StoreUnavailableError:
     """Return the port's error for a failure of the storage, naming SQLite's reason."""
+    if is_code(error, sqlite3.SQLITE_INTERRUPT):
+        raise OverdueError from error
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StoreUnavailableError(f"{doing} failed: {error} ({name})")
 

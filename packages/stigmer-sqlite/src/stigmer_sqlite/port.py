@@ -28,7 +28,7 @@ class KindSchema:
     An empty slug is no slug: it may repeat anywhere, and `find` never finds it.
     """
     indexes: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Index name to the JSON path of a scalar, such as `{"workflow_id": "$.spec.workflowId"}`; true is 1, false is 0."""
+    """Index name to the JSON path of a scalar, such as `{"workflow_id": "$.spec.workflowId"}`; true is 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ class ResourceStore(Protocol):
 
     Every write is atomic; what was acknowledged survives a killed process and a power cut. Readers see whole
     commits only, and a caller sees its own writes. All methods may be called at once from many tasks.
-    Methods raise UnknownKindError for a kind that was not declared when the store was opened, ClosedError after
+    Methods raise UnknownKindError for a kind that was not declared, ClosedError after
     `close`, and StoreUnavailableError (disk full, read-only, corrupt) with the cause; nothing of a failed write is kept.
     """
 

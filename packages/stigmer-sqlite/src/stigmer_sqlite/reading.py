@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from stigmer_sqlite.allowance import Allowance
 from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.failures import translated, unavailable
@@ -45,9 +46,10 @@ _NO_LABELS = "{}"
 class SqliteReader:
     """Reads from one connection."""
 
-    def __init__(self, connection: sqlite3.Connection, kinds: Kinds) -> None:
+    def __init__(self, connection: sqlite3.Connection, kinds: Kinds, allowance: Allowance | None = None) -> None:
         self._connection = connection
         self._kinds = kinds
+        self._allowance = allowance or Allowance()
 
     def get(self, kind: str, id: str) -> Record:
         """As `Reader.get`."""
@@ -73,9 +75,9 @@ class SqliteReader:
         listing = plan(kind, query, accepted)
         if listing is None:
             return Page(records=(), total=0 if query.count else None)
-        with translated("list"), self._snapshot():
+        with translated("list"), self._allowance.reading(), self._snapshot():
             choice = listing.choose(self._connection)
-            rows: list[Row] = self._connection.execute(*page_sql(choice, query, after, COLUMNS)).fetchall()
+            rows = self._all(*page_sql(choice, query, after, COLUMNS))
             total = self._connection.execute(*count_sql(choice)).fetchone()[0] if query.count else None
         more = len(rows) > query.limit
         del rows[query.limit :]
@@ -87,8 +89,8 @@ class SqliteReader:
         _ = self._kinds[kind]
         if flaw(id):
             return ()
-        with translated("history"):
-            return tuple(map(entry_of, self._connection.execute(HISTORY.format(filters=""), (id, kind))))
+        with translated("history"), self._allowance.reading():
+            return tuple(map(entry_of, self._all(HISTORY.format(filters=""), (id, kind))))
 
     def archived(self, kind: str, id: str, *, version: int | None, tag: str, hash: str) -> HistoryEntry:
         """As `ResourceStore.archived`."""
@@ -107,6 +109,13 @@ class SqliteReader:
         """Return the changes after a sequence, oldest first."""
         with translated("reading changes"):
             return [change_of(row) for row in self._connection.execute(CHANGES, (after, limit))]
+
+    def _all(self, sql: str, values: Sequence[str | int]) -> list[Row]:
+        rows: list[Row] = []
+        for row in self._connection.execute(sql, values):
+            rows.append(row)
+            self._allowance.check()
+        return rows
 
     def _one(self, sql: str, values: tuple[str | int, ...]) -> Row | None:
         try:

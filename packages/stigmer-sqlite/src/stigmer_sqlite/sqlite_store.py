@@ -1,7 +1,8 @@
 """`ResourceStore` on SQLite, in a file or in memory.
 
-One thread writes (writer.py), a few read (readers.py), and the shortest reads run right on the event loop's thread:
-with a log beside the file readers never wait, and handing a read of ten microseconds to a thread costs fifty.
+Short work runs on the event loop's thread (allowance.py tells why): a read takes ten microseconds there, and with a log
+beside the file it never waits for the writer. What takes longer is moved to the reading threads (readers.py) or the
+writing thread (writer.py). A database in memory has one connection and no threads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from stigmer_sqlite.allowance import Allowance, OverdueError
 from stigmer_sqlite.connections import open_reader, open_writer, use_wal
 from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
 from stigmer_sqlite.failures import translated
@@ -31,6 +33,8 @@ from stigmer_sqlite.writer import Writer
 T = TypeVar("T")
 
 MEMORY = ":memory:"
+# How long a list or history may hold up the event loop before it moves to a reading thread.
+_NEAR_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -50,12 +54,17 @@ class SqliteStore:
     def __init__(self, opened: _Opened, kinds: Kinds) -> None:
         self._kinds = kinds
         self._ownership = opened.ownership
-        self._near_connection = opened.near
-        self._near = SqliteReader(opened.near, kinds) if opened.near else None
+        self._near_connection = opened.near or opened.writer
+        self._allowance = Allowance()
+        self._near = SqliteReader(self._near_connection, kinds, self._allowance)
         self._readers = opened.readers
         self._writer_connection = opened.writer
         self._feed = Feed(head=opened.sequence, read=self._read_changes)
-        self._writer = Writer(opened.writer, kinds, sequence=opened.sequence, publish=self._feed.publish)
+        self._writer = Writer(
+            opened.writer, kinds, sequence=opened.sequence, publish=self._feed.publish, inline=opened.near is None
+        )
+        if opened.near is not None:
+            self._allowance.watch(opened.near)
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -92,14 +101,12 @@ class SqliteStore:
 
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""
-        if self._near is None or self._closing is not None:
-            return await self._read(lambda reader: reader.get(kind, id))
+        self._check_open()
         return self._near.get(kind, id)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""
-        if self._near is None or self._closing is not None:
-            return await self._read(lambda reader: reader.find(kind, org_id=org_id, slug=slug))
+        self._check_open()
         return self._near.find(kind, org_id=org_id, slug=slug)
 
     async def list(self, query: Query) -> Page:
@@ -165,7 +172,14 @@ class SqliteStore:
 
     async def _read(self, work: Callable[[SqliteReader], T]) -> T:
         self._check_open()
-        return await (self._writer.read(work) if self._readers is None else self._readers.read(work))
+        if self._readers is None:
+            return work(self._near)
+        try:
+            self._allowance.renew()
+            with self._allowance.granted(_NEAR_SECONDS):
+                return work(self._near)
+        except OverdueError:
+            return await self._readers.read(work)
 
     async def _read_changes(self, after: int, limit: int) -> Sequence[Change]:
         return await self._read(lambda reader: reader.changes(after, limit))
@@ -175,8 +189,7 @@ class SqliteStore:
         self._feed.close()
         if self._readers is not None:
             await self._readers.close()
-        if self._near_connection is not None:
-            self._near_connection.close()
+        self._near_connection.close()
         # The last connection to close folds the log into the file, which takes as long as the disk does.
         await asyncio.to_thread(self._writer_connection.close)
         if self._ownership is not None:

@@ -1,45 +1,51 @@
-"""The one thread that writes, and its group commit.
+"""Group commit: whoever wants to write while a commit is on its way to the disk shares the next one.
 
-    submit → queue → [ job job job ] → COMMIT → deliver (event loop): changes to the feed, results to the waiting
+    write → waiting → [ job job job ] → COMMIT (thread) → deliver: changes to the feed, results to the waiting
 
-Jobs that arrive while a commit is on its way to the disk wait for the next one and share it, so the cost of making
-writes durable is divided among everyone who waits. Each job runs in a savepoint of its own: its failure is its own.
-A failed commit fails the whole group, and nothing of the group is kept.
+The jobs of a group run on the event loop's thread, each in a savepoint of its own: its failure is its own. The commit,
+which waits for the disk, runs on the one thread that is for that; so does a job that turns out to take long, by itself.
+Only one of the two threads uses the connection at a time. A failed commit fails the whole group, and nothing of the
+group is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, TypeVar
 
 from loguru import logger
 
+from stigmer_sqlite.allowance import Allowance, OverdueError
+from stigmer_sqlite.connections import BUSY_TIMEOUT
 from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
-from stigmer_sqlite.failures import unavailable
+from stigmer_sqlite.failures import is_code, unavailable
+from stigmer_sqlite.helper import Helper
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.port import Change
-from stigmer_sqlite.reading import SqliteReader
 from stigmer_sqlite.work import finished
 from stigmer_sqlite.writing import Journal, SqliteTransaction
 
 T = TypeVar("T")
 
-# Bounds how long the first of a group waits for the last.
+# Bounds how long the first of a group waits for the last, and how long the event loop is held up.
 _GROUP = 256
+_GROUP_SECONDS = 0.004
+_JOB_SECONDS = 0.004
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     """Work waiting for its turn, then its outcome."""
 
+    work: Callable[[SqliteTransaction], object]
     future: asyncio.Future[Any]
-    write: Callable[[SqliteTransaction], object] | None = None
-    read: Callable[[SqliteReader], object] | None = None
+    long: bool = False
     result: object = None
     error: BaseException | None = None
 
@@ -49,7 +55,7 @@ class _GroupFailedError(Exception):
 
 
 class Writer:
-    """Runs jobs on the writing connection, one group after another."""
+    """Runs jobs on the writing connection, one group after another. To be used on the event loop's thread."""
 
     def __init__(
         self,
@@ -58,94 +64,103 @@ class Writer:
         *,
         sequence: int,
         publish: Callable[[Sequence[Change]], None],
+        inline: bool,
     ) -> None:
+        """Take over the connection; `inline`: everything runs on the event loop's thread, for a database in memory."""
         self._connection = connection
         self._kinds = kinds
+        # Waiting for somebody outside, such as a backup, is for the thread.
+        connection.execute("PRAGMA busy_timeout = 0")
         self._journal = Journal(sequence)
+        self._allowance = Allowance()
+        self._allowance.watch(connection)
         self._publish = publish
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: deque[_Job] = deque()
         self._closing = False
-        self._finished: asyncio.Future[None] = self._loop.create_future()
-        # A daemon: a program that ends without closing its store must end all the same; commits are atomic anyway.
-        self._thread = threading.Thread(target=self._run, name="stigmer-sqlite-writer", daemon=True)
-        self._thread.start()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._helper = None if inline else Helper("stigmer-sqlite-writer")
 
     async def write(self, work: Callable[[SqliteTransaction], T]) -> T:
         """Run the work in a transaction and return its result once that is durable."""
-        return await self._submit(_Job(self._loop.create_future(), write=work))
-
-    async def read(self, work: Callable[[SqliteReader], T]) -> T:
-        """Run the work between groups: for a database in memory, which has no other connection."""
-        return await self._submit(_Job(self._loop.create_future(), read=work))
-
-    async def close(self) -> None:
-        """Finish the waiting jobs and end the thread; the connection stays open. Again waits for the first close."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
-        await asyncio.shield(self._finished)
-
-    async def _submit(self, job: _Job) -> Any:
         if self._closing:
             raise ClosedError("the store is closed")
-        self._queue.put(job)
+        job = _Job(work, self._loop.create_future())
+        self._waiting.append(job)
+        if self._idle.is_set():
+            # Not at once: whoever else becomes ready in this round of the event loop joins the group.
+            self._idle.clear()
+            self._loop.call_soon(self._begin)
         return await job.future
 
-    def _run(self) -> None:
-        closing = False
-        while not closing:
-            jobs, closing = self._take()
-            reads = [job for job in jobs if job.read is not None]
-            changes = self._commit([job for job in jobs if job.write is not None])
-            for job in reads:
-                self._read(job)
-            self._to_loop(self._deliver, jobs, changes)
-        self._to_loop(self._finish)
+    async def close(self) -> None:
+        """Finish the waiting jobs and end the thread; the connection stays open. Again is harmless."""
+        self._closing = True
+        await self._idle.wait()
+        if self._helper is not None:
+            self._helper.end()
+            self._helper = None
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        """Wait for a job and take those that have gathered meanwhile; True when none will come after."""
+    def _begin(self) -> None:
+        """Run the next group, or rest."""
+        if not self._waiting:
+            self._idle.set()
+        elif self._waiting[0].long:
+            job = self._waiting.popleft()
+            self._elsewhere(lambda: self._run_long(job), [job])
+        else:
+            jobs, to_commit = self._run_group()
+            if to_commit:
+                self._elsewhere(lambda: self._commit(jobs), jobs)
+            else:
+                self._deliver(jobs, [])
+                self._loop.call_soon(self._begin)
+
+    def _run_group(self) -> tuple[list[_Job], bool]:
+        """Run jobs until the group is full; True: the database transaction is open and waits for its commit."""
         jobs: list[_Job] = []
         try:
-            while len(jobs) < _GROUP:
-                job = self._queue.get(block=not jobs)
-                if job is None:
-                    return jobs, True
+            self._connection.execute("BEGIN IMMEDIATE")
+            until = perf_counter() + _GROUP_SECONDS
+            while self._waiting and not self._waiting[0].long and len(jobs) < _GROUP and perf_counter() < until:
+                job = self._waiting.popleft()
                 # Nobody waits for a cancelled job that has not begun, so it never happens.
-                if not job.future.cancelled():
-                    jobs.append(job)
-        except Empty:
-            pass  # everything that has gathered is taken
+                if job.future.cancelled():
+                    continue
+                jobs.append(job)
+                with self._allowance.granted(_JOB_SECONDS if self._helper else math.inf):
+                    self._run_job(job)
+                if job.long:
+                    self._waiting.appendleft(jobs.pop())
+            if self._journal.write(self._connection):
+                return jobs, True
+            self._connection.execute("ROLLBACK")
+        except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
+            if not jobs and is_code(error, sqlite3.SQLITE_BUSY):
+                self._waiting[0].long = True  # somebody outside writes: waiting is for the thread
+            else:
+                self._roll_back(jobs, error)
         return jobs, False
-
-    def _commit(self, jobs: list[_Job]) -> list[Change]:
-        if not jobs:
-            return []
-        connection, journal = self._connection, self._journal
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                self._run_job(job)
-            journal.write(connection)
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 # whatever it is, it must reach those who wait and not end the thread
-            self._roll_back(jobs, error)
-        return journal.committed()
 
     def _run_job(self, job: _Job) -> None:
         connection, journal = self._connection, self._journal
         mark = journal.mark()
         connection.execute("SAVEPOINT job")
-        transaction = SqliteTransaction(connection, self._kinds, journal)
+        transaction = SqliteTransaction(connection, self._kinds, journal, self._allowance)
+        job.long = False
+        self._allowance.renew()
         try:
-            assert job.write is not None  # noqa: S101 # only writes are committed
-            job.result = finished(job.write(transaction))
+            job.result = finished(job.work(transaction))
+        except OverdueError:
+            job.long = True
         except BaseException as error:  # noqa: BLE001 # the caller's exception belongs to the caller, whatever it is
             job.error = error
         transaction.end()
+        job.long = job.long or self._allowance.spent
         if journal.failed or not connection.in_transaction:
             raise _GroupFailedError from job.error
-        if job.error is not None:
+        if job.long or job.error is not None:
             connection.execute("ROLLBACK TO job")
             journal.rewind(mark)
         connection.execute("RELEASE job")
@@ -162,20 +177,7 @@ class Writer:
         for job in jobs:
             job.error = _as_unavailable(cause)
 
-    def _read(self, job: _Job) -> None:
-        try:
-            assert job.read is not None  # noqa: S101 # told apart in _run
-            job.result = job.read(SqliteReader(self._connection, self._kinds))
-        except BaseException as error:  # noqa: BLE001 # the caller's exception belongs to the caller, whatever it is
-            job.error = error
-
-    def _to_loop(self, callback: Callable[..., None], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            logger.warning("the event loop ended before its store was closed")
-
-    def _deliver(self, jobs: list[_Job], changes: list[Change]) -> None:
+    def _deliver(self, jobs: list[_Job], changes: Sequence[Change]) -> None:
         self._publish(changes)
         for job in jobs:
             if job.future.done():
@@ -187,9 +189,35 @@ class Writer:
             else:
                 job.future.set_exception(job.error)
 
-    def _finish(self) -> None:
-        if not self._finished.done():
-            self._finished.set_result(None)
+    def _elsewhere(self, task: Callable[[], None], jobs: list[_Job]) -> None:
+        def then() -> None:
+            self._deliver(jobs, self._journal.committed())
+            self._begin()
+
+        if self._helper is None:
+            task()
+            self._loop.call_soon(then)
+        else:
+            self._helper.run(task, then)
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
+            self._roll_back(jobs, error)
+
+    def _run_long(self, job: _Job) -> None:
+        connection = self._connection
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+            connection.execute("BEGIN IMMEDIATE")
+            self._run_job(job)
+            self._journal.write(connection)
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
+            self._roll_back([job], error)
+        finally:
+            connection.execute("PRAGMA busy_timeout = 0")
 
 
 def _as_unavailable(cause: BaseException | None) -> StoreUnavailableError:

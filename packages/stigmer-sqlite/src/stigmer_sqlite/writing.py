@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 
+from stigmer_sqlite.allowance import Allowance
 from stigmer_sqlite.errors import (
     ClosedError,
     ConflictError,
@@ -54,6 +55,10 @@ _ADD_LABEL = "INSERT INTO resource_labels (kind, key, value, position, id) VALUE
 _REMOVE_LABEL = "DELETE FROM resource_labels WHERE kind = ? AND key = ? AND value = ? AND position = ?"
 
 
+# Characters of a document that are written on the event loop's thread at most: a millisecond or so.
+_LONG = 256 * 1024
+
+
 class Journal:
     """The changes of the database transaction under way, numbered; written to the feed just before its commit."""
 
@@ -61,6 +66,8 @@ class Journal:
         self.clock = Clock()
         self.failed = False
         """Whether the storage failed a statement: the whole database transaction must go then."""
+        self.dirty = False
+        """Whether there is anything to commit besides changes of records."""
         self._committed = sequence
         self._pending: list[Change] = []
 
@@ -91,33 +98,37 @@ class Journal:
         """Forget the changes noted since the mark."""
         del self._pending[mark:]
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Add the changes to the feed."""
+    def write(self, connection: sqlite3.Connection) -> bool:
+        """Add the changes to the feed; return whether there is anything to commit."""
         connection.executemany(
             _CHANGE,
             ((c.sequence, c.operation.value, c.kind, c.id, c.org_id, c.slug, c.version) for c in self._pending),
         )
+        return self.dirty or bool(self._pending)
 
     def committed(self) -> list[Change]:
         """Return the changes, now durable, and begin anew after them."""
         changes, self._pending = self._pending, []
         self._committed += len(changes)
+        self.dirty = False
         return changes
 
     def abandon(self) -> None:
         """Forget everything since the last commit."""
         self._pending = []
         self.failed = False
+        self.dirty = False
 
 
 class SqliteTransaction:
     """What one piece of work sees and does; of use only while the work runs."""
 
-    def __init__(self, connection: sqlite3.Connection, kinds: Kinds, journal: Journal) -> None:
+    def __init__(self, connection: sqlite3.Connection, kinds: Kinds, journal: Journal, allowance: Allowance) -> None:
         self._connection = connection
         self._kinds = kinds
         self._journal = journal
-        self._reader = SqliteReader(connection, kinds)
+        self._allowance = allowance
+        self._reader = SqliteReader(connection, kinds, allowance)
         self._over = False
 
     def end(self) -> None:
@@ -143,6 +154,7 @@ class SqliteTransaction:
         """As `Transaction.save`."""
         self._check()
         named = self._kinds[record.kind].named
+        self._allowance.check(size=len(record.data) + len(record.wire or b""), limit=_LONG)
         check_record(record, archive)
         with self._storing():
             row: Row | None = self._connection.execute(_PRESENT, (record.id,)).fetchone()
@@ -179,6 +191,7 @@ class SqliteTransaction:
         """As `Transaction.delete_kind`."""
         self._check()
         _ = self._kinds[kind]
+        self._allowance.check(size=1)
         with self._storing():
             rows = self._connection.execute(
                 "SELECT id, org_id, slug, version FROM resources WHERE kind = ? ORDER BY position", (kind,)
@@ -193,7 +206,9 @@ class SqliteTransaction:
     def compact(self, *, keep: int) -> int:
         """As `ResourceStore.compact`; changes of the transaction under way are not counted."""
         self._check()
+        self._allowance.check(size=1)
         newest = self._journal.next_sequence - 1
+        self._journal.dirty = True
         with self._storing():
             return self._connection.execute("DELETE FROM changes WHERE sequence <= ?", (newest - keep,)).rowcount
 
@@ -242,6 +257,7 @@ class SqliteTransaction:
     def _check(self) -> None:
         if self._over:
             raise ClosedError("the transaction is over")
+        self._allowance.check()
 
     @contextmanager
     def _storing(self, record: Record | None = None) -> Generator[None]:
