@@ -46,7 +46,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except StartupError as error:
         logger.error("{}", error)
         return EXIT_UNAVAILABLE
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process
         logger.exception("the server failed")
         return EXIT_FAULT
     return 0

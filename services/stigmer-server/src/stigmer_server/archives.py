@@ -20,7 +20,11 @@ _SMALL_BYTES = 64 * 2**10
 
 
 def read_skill(content: bytes) -> str:
-    """Return the text of the archive's SKILL.md. Raises: InvalidError: The archive breaks a rule; nothing is unpacked."""
+    """Return the text of the archive's SKILL.md; nothing is unpacked.
+
+    Raises:
+        InvalidError: The archive breaks a rule.
+    """
     if len(content) > MAX_ARCHIVE_BYTES:
         raise _invalid("size", f"is larger than {MAX_ARCHIVE_BYTES} bytes")
     try:

@@ -96,7 +96,7 @@ def _violation(field: str, problem: Any) -> Violation:
 def _input_validator(definition: str) -> Draft202012Validator | None:
     """Return the validator of a definition's inline input schema, or None when it has none."""
     schema: Any = _parsed(definition).to_dict().get("input", {}).get("schema", {}).get("document")
-    if not isinstance(schema, Mapping | bool):
+    if not isinstance(schema, dict | bool):
         return None
     try:
         Draft202012Validator.check_schema(schema)
@@ -110,7 +110,7 @@ def _input_validator(definition: str) -> Draft202012Validator | None:
 
 def _as_yaml(document: Mapping[str, Any]) -> str:
     text = io.StringIO()
-    printer = YAML()
+    printer: Any = YAML()
     printer.default_flow_style = False
     printer.width = 120
     printer.dump(document, text)

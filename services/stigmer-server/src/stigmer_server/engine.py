@@ -133,7 +133,7 @@ class TemporalEngine:
                 self._connected.clear()
                 level = "WARNING" if delay == _FIRST_DELAY else "DEBUG"
                 logger.log(level, "Temporal at {} is away, executions wait: {}", self._address, group.exceptions[0])
-            except* Exception:
+            except* Exception:  # noqa: BLE001 - a fault in one round must not end the engine
                 self._connected.clear()
                 logger.exception("the engine stumbled, and goes on")
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not cryptography

@@ -59,7 +59,7 @@ def require_all(unit: Unit, execution: Message, workflow: Message, instance: Mes
         RefusedError: The instance names an environment that does not exist.
     """
     given = _layered(unit, workflow, instance, instance.spec.env_refs, execution)
-    declared = workflow.spec.env_spec.data if workflow.spec.HasField("env_spec") else {}
+    declared = declared_by(workflow)
     violations = [
         Violation(
             field=f"spec.runtime_env[{name}]",
@@ -74,6 +74,11 @@ def require_all(unit: Unit, execution: Message, workflow: Message, instance: Mes
         raise InvalidError(f"the workflow needs values for: {names}", violations)
 
 
+def declared_by(owner: Message) -> Mapping[str, Message]:
+    """Return the variables that an agent or a workflow declares, by name."""
+    return owner.spec.env_spec.data if owner.spec.HasField("env_spec") else {}
+
+
 def mark_secrets(values: Mapping[str, Message], declared: Mapping[str, Message]) -> None:
     """Make every given value secret that its declaration calls secret."""
     for name in values:
@@ -84,7 +89,7 @@ def mark_secrets(values: Mapping[str, Message], declared: Mapping[str, Message])
 def _layered(
     unit: Unit, owner: Message, instance: Message, references: Iterator[Message], execution: Message
 ) -> Values:
-    declared = owner.spec.env_spec.data if owner.spec.HasField("env_spec") else {}
+    declared = declared_by(owner)
     result = {name: layer for name, layer in _values(owner, declared) if layer.value}
     secret = {name for name in declared if declared[name].is_secret}
     layers = [_environment(unit, reference, instance) for reference in references]
@@ -103,11 +108,12 @@ def _values(resource: Message, data: Mapping[str, Message]) -> Iterator[tuple[st
 
 
 def _environment(unit: Unit, reference: Message, instance: Message) -> Message:
-    """Find an environment that an instance names; without an organization, it is the instance's or the platform's own."""
+    """Find an environment that an instance names; one without an organization is the instance's or the platform's."""
     organizations = (reference.org,) if reference.org else (instance.metadata.org, "")
     for org in organizations:
         if (found := unit.find("environment", org=org, slug=reference.slug)) is not None:
             return found
     where = f"{organizations[0]}/{reference.slug}" if organizations[0] else reference.slug
-    msg = f"environment {where} does not exist, but {instance.kind} {instance.metadata.slug} ({instance.metadata.id}) names it"
+    named_by = f"{instance.kind} {instance.metadata.slug} ({instance.metadata.id})"
+    msg = f"environment {where} does not exist, but {named_by} names it"
     raise RefusedError(msg)

@@ -103,10 +103,9 @@ def seal_message(kind: Kind, message: Message, stored: Message | None, sealer: S
     """
     id = message.metadata.id
     for path in kind.secrets:
-        before = at_path(stored, path) if stored is not None and _has(stored, path) else {}
+        before = dict(_entries(stored, path)) if stored is not None else {}
         for name, entry in _entries(message, path):
-            old = before[name] if name in before else None
-            entry.value = _sealed(entry, old, f"{path}[{name}]", (sealer, id, name))
+            entry.value = _sealed(entry, before.get(name), f"{path}[{name}]", (sealer, id, name))
 
 
 def _sealed(entry: Message, old: Message | None, field: str, place: tuple[Sealer, str, str]) -> str:

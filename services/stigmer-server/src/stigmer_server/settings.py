@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -179,14 +179,15 @@ def read_file(path: Path) -> Mapping[str, Any]:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8")
-        content: Any = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe", pure=True).load(text)
+        yaml: Any = YAML(typ="safe", pure=True)
+        content: Any = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, YAMLError) as error:
         raise SettingsError([f"settings file {path}: {error}"]) from error
     if content is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, Mapping):
         raise SettingsError([f"settings file {path}: expected a table of settings"])
-    return {str(key): value for key, value in content.items()}
+    return cast("Mapping[str, Any]", content)
 
 
 def load(arguments: Sequence[str] | None = None) -> Settings:

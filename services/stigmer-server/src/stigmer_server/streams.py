@@ -7,7 +7,7 @@ wakes the followers, each of which keeps nothing but that state: a follower that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -116,7 +116,7 @@ class Streams:
         self._pump.add_done_callback(_report)
 
     @contextmanager
-    def follow(self, kind: Kind, id: str) -> Iterator[Follower]:
+    def follow(self, kind: Kind, id: str) -> Generator[Follower]:
         """Register a reader of an execution; states are told to it from here on."""
         key = (kind.name, id)
         topic = self._topics.get(key)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from stigmer_server.errors import RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import References
-from stigmer_server.messages import Message, at_path
+from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit, wire_of
 
@@ -19,8 +19,10 @@ _SHOWN = 5
 class _Dependent:
     kind: Kind
     message: Message
-    owned: bool
-    """Whether it goes when it is forced; one that only names the resource stays, with the name in it."""
+    owned: bool = True
+    """Whether it goes with the resource; one that only names the resource stays, with the name in it."""
+    blocking: bool = True
+    """Whether the resource can only be deleted by force as long as this is there."""
 
     def __str__(self) -> str:
         metadata = self.message.metadata
@@ -28,7 +30,9 @@ class _Dependent:
 
 
 async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = False) -> bytes:
-    """Remove the resource with its history and its default instance, and return it as it was.
+    """Remove the resource with its history and what was made only for it, and return it as it was.
+
+    That is its default instance, and the sessions that were opened for single executions.
 
     An execution that still runs is cancelled. Finished executions outlive what they ran: they depend on nothing.
 
@@ -44,28 +48,26 @@ async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = Fal
     def work(unit: Unit) -> Saved:
         message = unit.require(kind.name, id)
         dependents = list(_dependents(kind, message, unit))
-        if dependents and not force:
-            raise RefusedError(_refusal(kind, message, dependents))
+        blocking = [dependent for dependent in dependents if dependent.blocking]
+        if blocking and not force:
+            raise RefusedError(_refusal(kind, message, blocking))
         for dependent in dependents:
             if dependent.owned:
                 unit.delete(dependent.kind, dependent.message.metadata.id)
-        if (child := _default_child(kind, message, unit)) is not None:
-            unit.delete(unit.kinds[kind.default_child], child.metadata.id)
         return unit.delete(kind, id)
 
     return resources.answer(await resources.transact(work))
 
 
 def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
-    """Yield what depends on the resource: innermost first, without its default instance but with what depends on that."""
+    """Yield what depends on the resource, at any distance, innermost first."""
     own = message.status.default_instance_id if kind.default_child else ""
     for child, parent in unit.kinds.children(kind):
         where = {parent.index: message.metadata.id, **({"phase": child.unfinished} if child.phases else {})}
         for record in unit.records(child.name, where):
             found = child.parse(wire_of(record))
             yield from _dependents(child, found, unit)
-            if record.id != own:
-                yield _Dependent(kind=child, message=found, owned=True)
+            yield _Dependent(kind=child, message=found, blocking=record.id != own and not child.incidental(found))
     for other, references in unit.kinds.referrers(kind):
         yield from _referring(other, references, message, unit)
 
@@ -96,18 +98,6 @@ def _walk(message: Message, path: str) -> Iterator[Message]:
             yield from _walk(item, rest)
         else:
             yield item
-
-
-def _default_child(kind: Kind, message: Message, unit: Unit) -> Message | None:
-    """Return the resource's default instance, unless it is gone or somehow another's."""
-    if not kind.default_child:
-        return None
-    child = unit.kinds[kind.default_child]
-    id = message.status.default_instance_id
-    if not unit.exists(child.name, id):
-        return None
-    found = unit.require(child.name, id)
-    return found if at_path(found, child.parents[0].path) == message.metadata.id else None
 
 
 def _refusal(kind: Kind, message: Message, dependents: list[_Dependent]) -> str:

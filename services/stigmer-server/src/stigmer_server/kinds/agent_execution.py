@@ -6,6 +6,7 @@ from stigmer_server import naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Kind, Parent, Phases
+from stigmer_server.kinds.session import AUTO_CREATED
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit, assign_id
 
@@ -53,6 +54,7 @@ def _open_session(message: Message, unit: Unit) -> str:
     session.metadata.owner_scope = _ORGANIZATION if scope == _PLATFORM else scope
     session.spec.agent_instance_id = agent.status.default_instance_id
     session.spec.subject = "Auto-created session"
+    session.metadata.labels[AUTO_CREATED] = "true"
     unit.insert(sessions, session)
     return session.metadata.id
 

@@ -29,7 +29,8 @@ def ensure(unit: Unit, kind: Kind, owner: Message) -> bool:
     elif at_path(found, child.parents[0].path) == owner.metadata.id:
         owner.status.default_instance_id = found.metadata.id
     else:
-        msg = f"{child.title} with slug {_slug(owner)!r} already exists (id: {found.metadata.id}); it cannot be the default instance of {owner.metadata.slug!r}"
+        taken = f"{child.title} with slug {_slug(owner)!r} already exists (id: {found.metadata.id})"
+        msg = f"{taken}, so it cannot become the default instance of {owner.metadata.slug!r}"
         raise TakenError(msg)
     return True
 

@@ -96,17 +96,19 @@ class Kind:
     secrets: tuple[str, ...] = ()
     """Paths of maps whose values carry `is_secret`: sealed at rest, redacted on every read."""
     fixed: tuple[str, ...] = ()
-    """Paths of fields that keep their first value: an update that leaves one out keeps it, a different one is refused."""
+    """Paths of fields that keep their first value: an update may leave one out, and must not change it."""
     applied_once: bool = False
     """Whether applying an existing resource is refused, because resources of the kind never change."""
     run: str = ""
     """The Temporal workflow type that runs an execution of this kind."""
+    incidental: Callable[[Message], bool] = lambda message: False
+    """Whether a resource exists only for its parent's sake, so that it does not stand in the way of its deletion."""
     default_child: str = ""
     """The kind of the `<name>-default` resource that exists with each resource of this kind, if any."""
     phases: Phases | None = None
     """Set for executions."""
     inspect: Callable[[Message], None] = _inspect_nothing
-    """Checks and completes a new state by itself, before any transaction and in a thread of its own. Raises: InvalidError."""
+    """Checks and completes a new state by itself, before any transaction, in a thread. Raises: InvalidError."""
     settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
     """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
     is_version: Callable[[Message, str], bool] = _is_numbered
@@ -130,7 +132,7 @@ class Kind:
         return self.described.name
 
     @cached_property
-    def type(self) -> Callable[[], Message]:
+    def type(self) -> Message:
         """The message class of the resource."""
         return descriptors.message_type(self.described.message)
 

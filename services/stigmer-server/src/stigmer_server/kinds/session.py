@@ -7,6 +7,14 @@ from collections.abc import Mapping
 from stigmer_sqlite.port import Query, Reader
 
 from stigmer_server.kinds.port import Filter, Kind, Parent
+from stigmer_server.messages import Message
+
+AUTO_CREATED = "stigmer.ai/auto-created"
+"""Label of a session that was made for an execution, and not asked for by anybody."""
+
+
+def _is_incidental(message: Message) -> bool:
+    return message.metadata.labels.get(AUTO_CREATED) == "true"
 
 
 def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
@@ -21,4 +29,5 @@ KIND = Kind(
     name="session",
     parents=(Parent(kind="agent_instance", path="spec.agent_instance_id"),),
     filtered=_filtered,
+    incidental=_is_incidental,
 )

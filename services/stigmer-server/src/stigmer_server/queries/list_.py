@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stigmer_sqlite.port import Page, Query, Reader, Transaction
+from stigmer_sqlite.port import Page, Query, Transaction
 
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
@@ -94,10 +94,9 @@ async def _query(resources: Resources, kind: Kind, listing: Listing, size: int) 
 async def _filtered(resources: Resources, kind: Kind, name: str, value: Filter) -> Mapping[str, Filter]:
     if name in kind.all_indexes:
         return {name: value}
-    look_up: Callable[[Reader], Mapping[str, Filter]] = lambda reader: kind.filtered(name, value, reader)
 
     def work(transaction: Transaction) -> Mapping[str, Filter]:
-        return look_up(transaction)
+        return kind.filtered(name, value, transaction)
 
     return await resources.store.transact(work)
 

@@ -1,0 +1,84 @@
+"""A server for tests, real in every part, and a client that calls it by kind and verb."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from stigmer_grpc import Channel, ResponseStream, Stub, connect
+from stigmer_protos import descriptors
+
+from stigmer_server.app import App
+from stigmer_server.messages import Message
+from stigmer_server.settings import Settings
+
+Transport = Literal["in-process", "tcp"]
+
+
+class Api:
+    """Calls to a server: `await api("agent", "get", {"value": id})`."""
+
+    def __init__(self, channel: Channel, app: App | None = None) -> None:
+        self.channel = channel
+        self._app = app
+
+    @property
+    def app(self) -> App:
+        """The server, where it runs in this process."""
+        if self._app is None:
+            msg = "this client knows only the server's address"
+            raise RuntimeError(msg)
+        return self._app
+
+    async def __call__(self, kind: str, verb: str, request: Any, **options: Any) -> Message:
+        """Call a method of the kind's services and return its answer. Raises: RpcError."""
+        return await self._stub(kind, verb).unary(verb, request, **options)
+
+    def stream(self, kind: str, verb: str, request: Any, **options: Any) -> ResponseStream:
+        """Call a method that answers with a stream."""
+        return self._stub(kind, verb).stream(verb, request, **options)
+
+    async def runtime(self, verb: str, execution_id: str) -> Message:
+        """Call the service of the runners. Raises: RpcError."""
+        stub = self.channel.service("ai.stigmer.runtime.v1.ExecutionRuntimeController")
+        return await stub.unary(verb, {"executionId": execution_id})
+
+    async def list_all(self, request: Mapping[str, Any]) -> Message:
+        """Call the list of resources of any kind. Raises: RpcError."""
+        return await self.channel.service("ai.stigmer.resources.v1.ResourceController").unary("list", request)
+
+    def _stub(self, kind: str, verb: str) -> Stub:
+        for name in descriptors.kind_by_enum_name(kind).services:
+            if verb in descriptors.pool().FindServiceByName(name).methods_by_name:
+                return self.channel.service(name)
+        msg = f"{kind} has no method {verb}"
+        raise LookupError(msg)
+
+
+@asynccontextmanager
+async def serve(
+    folder: Path, *, transport: Transport = "in-process", engine: bool = False, **settings: Any
+) -> AsyncGenerator[Api]:
+    """Open a server on the files of a folder for the length of a block, and yield a client of it."""
+    places = {"db_path": folder / "stigmer.db", "storage_path": folder / "storage"}
+    async with App(Settings(**{**places, **settings}), engine=engine) as app:
+        if transport == "in-process":
+            yield Api(app.channel(), app)
+            return
+        (address,) = await app.serve("127.0.0.1:0")
+        async with connect(address, pool=descriptors.pool()) as channel:
+            yield Api(channel, app)
+
+
+def manifest(kind: str, name: str, spec: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
+    """Return a resource as proto-JSON, in organization `local` unless told otherwise."""
+    described = descriptors.kind_by_enum_name(kind)
+    scope = {} if kind in ("agent_execution", "execution_context") else {"ownerScope": "organization"}
+    return {
+        "apiVersion": described.api_version,
+        "kind": described.name,
+        "metadata": {"name": name, "org": "local", **scope, **metadata},
+        "spec": spec,
+    }
