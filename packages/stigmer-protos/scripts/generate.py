@@ -140,10 +140,13 @@ def _message_types(compiled: FileDescriptorSet, sources: list[str]) -> Iterator[
         parameter=PLUGIN_OPTIONS,
         proto_file=[file for file in compiled.file if file.name in wanted],
     )
-    environment = {**os.environ, "PATH": os.pathsep.join((str(SCRIPTS), os.environ.get("PATH", "")))}  # it calls ruff
-    done = subprocess.run(
-        [PLUGIN], input=request.SerializeToString(), capture_output=True, cwd=PACKAGE, env=environment, check=False
-    )
+    environment = {**os.environ, "PATH": os.pathsep.join((str(SCRIPTS), os.environ.get("PATH", "")))}
+    with tempfile.TemporaryDirectory() as scratch:
+        # The plugin formats its output with ruff, which takes its settings from where it runs.
+        (Path(scratch) / "ruff.toml").write_text("line-length = 120\n", encoding="utf-8")
+        done = subprocess.run(
+            [PLUGIN], input=request.SerializeToString(), capture_output=True, cwd=scratch, env=environment, check=False
+        )
     response = CodeGeneratorResponse.FromString(done.stdout)
     if done.returncode or response.error:
         sys.exit(f"the betterproto2 plugin failed: {response.error}\n{done.stderr.decode()}")
