@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ class Supervised:
 @asynccontextmanager
 async def supervise(
     folder: Path, code: str, *, policy: RestartPolicy | None = None, stop_seconds: float = 10.0
-) -> AsyncIterator[Supervised]:
+) -> AsyncGenerator[Supervised]:
     guard = await Guard.start()
     supervised = Supervised(folder, guard, code, policy or RestartPolicy(first_delay=0.01), stop_seconds)
     supervised.child.start()

@@ -1,4 +1,4 @@
-"""The places and addresses a command works with: the only module that reads the environment."""
+"""The places and addresses a command works with, as the environment variables give them."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -34,6 +35,8 @@ async def is_serving(address: str, *, service: str = "") -> bool:
     request = b"\x0a" + bytes([len(name)]) + name if name else b""
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            return await channel.unary_unary(_HEALTH)(request, timeout=_TIMEOUT_SECONDS) == _SERVING
+            check: Any = channel.unary_unary(_HEALTH)
+            answer: bytes = await check(request, timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError:
             return False
+    return answer == _SERVING

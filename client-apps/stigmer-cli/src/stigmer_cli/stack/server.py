@@ -13,7 +13,7 @@ from stigmer_cli.environment import Home
 from stigmer_cli.stack.logs import RotatingLog
 
 if TYPE_CHECKING:
-    from stigmer_grpc import InProcessChannel
+    from stigmer_grpc.channel import Channel
     from stigmer_server.app import App
 
 NOT_ENTERED = "used before it was entered"
@@ -56,7 +56,7 @@ class EmbeddedServer:
         """Listen on host:port as well as inside the process."""
         await self._entered.serve(address)
 
-    def channel(self) -> InProcessChannel:
+    def channel(self) -> Channel:
         """Return a channel that needs no socket."""
         return self._entered.channel()
 

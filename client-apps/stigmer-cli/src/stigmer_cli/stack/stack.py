@@ -22,7 +22,7 @@ from stigmer_cli.stack.server import NOT_ENTERED, PREFERRED_PORT, EmbeddedServer
 from stigmer_cli.stack.state import ComponentState, ComponentStatus, StackStatus, write_status
 
 if TYPE_CHECKING:
-    from stigmer_grpc import InProcessChannel
+    from stigmer_grpc.channel import Channel
 
 SERVER = "stigmer-server"
 TEMPORAL = "temporal"
@@ -95,7 +95,7 @@ class Stack:
             components=(self._server_status(), self._temporal_status(), *(runner.status for runner in self._runners)),
         )
 
-    def channel(self) -> InProcessChannel:
+    def channel(self) -> Channel:
         """Return a channel to the server that needs no socket."""
         if self._server is None:
             raise RuntimeError(NOT_ENTERED)

@@ -62,6 +62,11 @@ class StackStatus:
     guard_pid: int
     components: tuple[ComponentStatus, ...]
 
+    @property
+    def serving(self) -> bool:
+        """Whether the API answers, though runs may have to wait for the rest."""
+        return any(item.pid == self.pid and item.state is ComponentState.RUNNING for item in self.components)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         content = asdict(self)

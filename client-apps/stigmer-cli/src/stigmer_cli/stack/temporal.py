@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -76,7 +77,7 @@ async def has_pollers(address: str, *, namespace: str, queue: str, since: dateti
         namespace=namespace, task_queue=TaskQueue(name=queue), task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
     )
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        describe = channel.unary_unary(
+        describe: Any = channel.unary_unary(
             f"/{_FRONTEND}/DescribeTaskQueue", response_deserializer=DescribeTaskQueueResponse.FromString
         )
         try:

@@ -1,0 +1,1 @@
+"""The commands, one module each. Their modules import lightly; what a command needs is imported when it runs."""

@@ -1,0 +1,166 @@
+"""`stigmer run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stigmer_cli import console
+from stigmer_cli.console import OutputFormat
+from stigmer_cli.options import Debug, Org, Output, Server, session
+
+if TYPE_CHECKING:
+    from stigmer_cli.manifests import Manifest
+    from stigmer_cli.options import Session
+    from stigmer_cli.resources import Message, Resources
+    from stigmer_cli.runs.execution import Execution
+    from stigmer_cli.runs.place import Place
+    from stigmer_cli.runs.start import Request
+
+
+def run(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="FILE|REF", help="A file, a folder, - or a stored workflow.")],
+    input_: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="What the workflow gets as its input.")
+    ] = None,
+    message: Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="The input's `message`.")] = "",
+    env: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the run.")] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret of the run; asked for when no value is here."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which workflow, where there are several.")] = "",
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it on the running stack, and return.")] = False,
+    org: Org = "",
+    output: Output = None,
+    debug: Debug = False,
+    server: Server = "",
+) -> None:
+    """Run a workflow, show its tasks as they happen, and print its output.
+
+    Without a running stack, one is started for the length of this command.
+    Exit code 0: completed; 1: failed; 2: something given is wrong, and nothing was stored.
+    """
+    made = session(context, output=output, debug=debug, server=server)
+    from stigmer_cli import runtime
+    from stigmer_cli.runs.inputs import read_environment, read_input
+    from stigmer_cli.runs.outcome import tell
+    from stigmer_cli.runs.start import Request, pick_workflow
+
+    manifests = _manifests(what, org)
+    request = Request(input=read_input(input_), message=message, environment=read_environment(env or [], secret or []))
+    chosen = pick_workflow(manifests, name) if manifests else None
+    if chosen is not None:
+        request.check(chosen)
+    started = _Run(made, manifests, chosen, what, org, request, detach=detach)
+    try:
+        execution = runtime.run(started.main())
+    except runtime.InterruptedByUserError:
+        started.tell_interrupted()
+        raise
+    if execution is None:
+        started.tell_detached()
+        return
+    raise typer.Exit(tell(execution, made.output))
+
+
+def _manifests(what: str, org: str) -> list[Manifest]:
+    """Return what the argument declares; nothing when it is no file but a reference."""
+    if what != "-" and not Path(what).exists() and not what.endswith((".yaml", ".yml", ".json")):
+        return []
+    from stigmer_cli.commands.validate import invalid
+    from stigmer_cli.manifests import load, read_files
+
+    manifests, problems = load(read_files([what]), org=org)
+    if problems:
+        raise invalid(list(problems))
+    return manifests
+
+
+class _Run:
+    """One run of this command."""
+
+    def __init__(
+        self, made: Session, manifests: list[Manifest], chosen: Manifest | None, what: str, org: str, request: Request,
+        *, detach: bool,
+    ) -> None:  # fmt: skip
+        self._session = made
+        self._manifests = manifests
+        self._chosen = chosen
+        self._what = what
+        self._org = org
+        self._request = request
+        self._detach = detach
+        self._owned = False
+        self.identifier = ""
+
+    async def main(self) -> Execution | None:
+        """Start the run and follow it; None when it was only to be started."""
+        from stigmer_cli.runs.follow import ConnectionLostError, follow_again
+        from stigmer_cli.runs.place import open_place
+        from stigmer_cli.runs.view import RunView
+
+        command = "stigmer run"
+        with RunView(enabled=self._session.output is OutputFormat.TABLE or console.sys.stderr.isatty()) as view:
+            try:
+                async with open_place(self._session, command=command, own=not self._detach) as place:
+                    self._owned = place.stack is not None
+                    return await place.do(self._there(place, view))
+            except ConnectionLostError:
+                if self._owned:
+                    raise
+            return await follow_again(self._session, self.identifier, view.update, command=command, own=True)
+
+    async def _there(self, place: Place, view: Any) -> Execution | None:
+        from stigmer_cli.runs.follow import follow
+        from stigmer_cli.runs.start import create
+
+        if place.stack is not None:
+            console.note("no stack runs here, so this command brings its own (`stigmer up --detach` keeps one)")
+        workflow = await self._workflow(place.resources)
+        created = await create(place.resources, workflow, self._request)
+        self.identifier = created.metadata.id
+        if self._detach:
+            return None
+        console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
+        return await follow(place.resources, self.identifier, view.update)
+
+    async def _workflow(self, resources: Resources) -> Message:
+        """Return the stored workflow to run, after storing what the file declares."""
+        from stigmer_protos import descriptors
+
+        from stigmer_cli import references
+        from stigmer_cli.applying import apply_all
+        from stigmer_cli.runs.start import require_workflow
+
+        if self._chosen is None:
+            kind = descriptors.kind_by_name("Workflow")
+            named = references.parse(self._what, kind=None if "/" in self._what else kind, org=self._org)
+            require_workflow(named.kind.name)
+            return await resources.get(named)
+        for outcome in await apply_all(resources, self._manifests):
+            if outcome.manifest is self._chosen:
+                return outcome.resource
+        raise AssertionError(self._chosen)
+
+    def tell_interrupted(self) -> None:
+        """Say what became of the run when the user left it."""
+        if not self.identifier:
+            console.note("interrupted before anything was started")
+        elif self._owned:
+            console.note(f"interrupted; {self.identifier} waits where it was")
+            console.note(f"  go on with `stigmer up --detach`, then `stigmer watch {self.identifier}`")
+        else:
+            console.note(f"interrupted; {self.identifier} goes on")
+            console.note(f"  watch it with `stigmer watch {self.identifier}`")
+
+    def tell_detached(self) -> None:
+        """Print the run's id."""
+        if self._session.output in {OutputFormat.JSON, OutputFormat.YAML}:
+            console.result(console.structured({"id": self.identifier, "phase": "PENDING"}, self._session.output))
+        else:
+            console.result(self.identifier)
+        console.note(f"watch it with `stigmer watch {self.identifier}`")

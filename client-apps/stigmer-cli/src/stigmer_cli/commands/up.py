@@ -1,0 +1,70 @@
+"""`stigmer up`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stigmer_cli import console
+from stigmer_cli.console import OutputFormat
+from stigmer_cli.options import Debug, Output, session
+
+if TYPE_CHECKING:
+    from stigmer_cli.options import Session
+    from stigmer_cli.stack.state import StackStatus
+
+
+def up(
+    context: typer.Context,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything serves, and leave it running.")
+    ] = False,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Start the local stack: Temporal, the server and the runners. Ctrl-C ends it."""
+    made = session(context, output=output, debug=debug)
+    from stigmer_cli import runtime
+
+    if detach:
+        console.result(_told(runtime.run(_detached(made)), made.output))
+        return
+    try:
+        runtime.run(_foreground(made))
+    except runtime.InterruptedByUserError:
+        console.note("stopped")
+
+
+async def _foreground(made: Session) -> None:
+    from stigmer_cli.stack.stack import Stack
+
+    console.note("starting Temporal, the server and the runners …")
+    async with Stack(made.environment, command="stigmer up") as stack:
+        await stack.ready()
+        console.result(_told(stack.status, made.output))
+        console.note("Ctrl-C ends it; `stigmer run FILE` in another terminal uses it")
+        try:
+            await stack.broken()
+        finally:
+            console.note("stopping …")
+
+
+async def _detached(made: Session) -> StackStatus:
+    from stigmer_cli.stack.detached import start_detached
+
+    status, was_running = await start_detached(made.environment)
+    if was_running:
+        console.note(f"the stack runs already, process {status.pid}, since {status.started_at}")
+    return status
+
+
+def _told(status: StackStatus, output: OutputFormat) -> str:
+    if output in {OutputFormat.JSON, OutputFormat.YAML}:
+        return console.structured(status.to_dict(), output)
+    if output is OutputFormat.NAME:
+        return status.server
+    lines = [f"server         {status.server}", f"Temporal       {status.temporal}"]
+    if status.temporal_page:
+        lines.append(f"Temporal page  {status.temporal_page}")
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""Which server a command talks to: the one it is told, the stack that runs, or one inside this very process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from stigmer_cli.environment import Environment
+from stigmer_cli.errors import UnavailableError
+from stigmer_cli.stack.lock import Holder, StackLock, find_holder
+from stigmer_cli.stack.logs import now_stamp
+from stigmer_cli.stack.state import StackStatus, read_status
+
+if TYPE_CHECKING:
+    from stigmer_grpc.channel import Channel
+
+CONNECT_SECONDS = 5.0
+_PATIENCE_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+
+@asynccontextmanager
+async def connect(environment: Environment, *, server: str = "", command: str = "stigmer") -> AsyncGenerator[Channel]:
+    """Open a channel to the server for resources.
+
+    Without an address, and with no stack running, the server is opened inside this process on the home's database;
+    it stores and lists as always, and starts no run.
+
+    Raises:
+        UnavailableError: No server answers, or the database is taken by something that does not serve.
+    """
+    address = server or environment.server_address
+    if address:
+        async with dial(address) as channel:
+            yield channel
+        return
+    lock = StackLock(environment.home.lock)
+    status = await _stack_or_lock(environment, lock, command)
+    if status is not None:
+        async with dial(status.server) as channel:
+            yield channel
+        return
+    try:
+        from stigmer_cli.stack.server import EmbeddedServer
+
+        async with EmbeddedServer(environment.home) as embedded:
+            yield embedded.channel()
+    finally:
+        lock.release()
+
+
+@asynccontextmanager
+async def dial(address: str) -> AsyncGenerator[Channel]:
+    """Open a channel to host:port and wait until it answers.
+
+    Raises:
+        UnavailableError: It does not.
+    """
+    from stigmer_grpc.client import connect as open_channel
+    from stigmer_grpc.errors import UnavailableError as NoAnswerError
+    from stigmer_protos import descriptors
+
+    async with open_channel(address, pool=descriptors.pool()) as channel:
+        try:
+            await channel.ready(CONNECT_SECONDS)
+        except NoAnswerError:
+            msg = f"no server answers at {address}"
+            raise UnavailableError(msg, hint="`stigmer status` shows what runs here, `stigmer up` starts it") from None
+        yield channel
+
+
+def running_stack(environment: Environment) -> StackStatus | None:
+    """Return the stack that runs in this home and serves, None when none does (yet)."""
+    holder = find_holder(environment.home.lock)
+    status = read_status(environment.home.state)
+    if holder is None or status is None or status.pid != holder.pid or not status.serving:
+        return None
+    return status
+
+
+async def _stack_or_lock(environment: Environment, lock: StackLock, command: str) -> StackStatus | None:
+    """Return the stack that serves this home, or None after the lock was taken because there is none."""
+    environment.home.create()
+    holder = Holder(pid=os.getpid(), command=command, started_at=now_stamp())
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if status := running_stack(environment):
+            return status
+        if lock.acquire(holder):
+            return None
+        # Someone has the lock and does not serve: a stack that is starting, or another command that is soon done.
+        await asyncio.sleep(_POLL_SECONDS)
+    owner = find_holder(environment.home.lock)
+    msg = (
+        f"the database in {environment.home.root} is held by `{owner.command}`, process {owner.pid}"
+        if owner
+        else (f"the database in {environment.home.root} is held by another process")
+    )
+    raise UnavailableError(msg, hint="wait for it, or end it with `stigmer down`")

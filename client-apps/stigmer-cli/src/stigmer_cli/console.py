@@ -1,0 +1,91 @@
+"""What the person at the prompt reads: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from enum import Enum, StrEnum
+from typing import Any, TextIO
+
+
+class OutputFormat(StrEnum):
+    """How a result is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class Style(Enum):
+    """How text stands out on a terminal."""
+
+    BOLD = "1"
+    DIM = "2"
+    RED = "31"
+    GREEN = "32"
+    YELLOW = "33"
+    CYAN = "36"
+
+
+_MARKS = {"note": Style.CYAN, "warning": Style.YELLOW, "error": Style.RED}
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Whether colour may be written there: a terminal, and nobody asked for none (NO_COLOR, TERM=dumb)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, style: Style | None, stream: TextIO) -> str:
+    """Return the text as it is to be written to the stream."""
+    return f"\x1b[{style.value}m{text}\x1b[0m" if style is not None and is_styled(stream) else text
+
+
+def note(text: str, *, style: Style | None = None) -> None:
+    """Tell how things go, on standard error."""
+    sys.stderr.write(styled(text, style, sys.stderr) + "\n")
+    sys.stderr.flush()
+
+
+def complain(text: str, *, hint: str = "") -> None:
+    """Tell what is wrong, and what to do next, on standard error."""
+    sys.stderr.write(f"{styled('error:', Style.RED, sys.stderr)} {text}\n")
+    if hint:
+        sys.stderr.write(f"  {hint}\n")
+    sys.stderr.flush()
+
+
+def result(text: str) -> None:
+    """Write a result to standard output."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows under headings, columns aligned; headings stand out on a terminal."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in [headings, *lines]) for column in range(len(headings))]
+
+    def aligned(line: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+    return "\n".join([styled(aligned(headings), Style.BOLD, sys.stdout), *map(aligned, lines)])
+
+
+def to_json(value: Any) -> str:
+    """Return a value as JSON for people and programs."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def to_yaml(value: Any) -> str:
+    """Return a value as YAML, texts of several lines as blocks."""
+    from stigmer_cli.yaml_text import dump
+
+    return dump(value)
+
+
+def structured(value: Any, output: OutputFormat) -> str:
+    """Return a value in the structured format that was asked for, JSON unless YAML was."""
+    return to_yaml(value) if output is OutputFormat.YAML else to_json(value)

@@ -1,0 +1,1 @@
+"""Runs of workflows: how they start, how they are followed, and how they are shown."""

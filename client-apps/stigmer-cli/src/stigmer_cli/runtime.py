@@ -1,0 +1,124 @@
+"""How a command runs: its event loop, its signals, and how its errors become words and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from stigmer_cli import console
+from stigmer_cli.errors import INTERRUPTED, CliError, InvalidInputError
+
+T = TypeVar("T")
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptedByUserError(Exception):
+    """A signal ended the command; everything it held has been let go."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end. The first SIGINT, SIGTERM or SIGHUP cancels it; it then has time to clean up.
+
+    Raises:
+        InterruptedByUserError: A signal ended it.
+    """
+    import asyncio
+
+    async def with_signals() -> T:
+        task = asyncio.ensure_future(main)
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            if stopped:
+                console.note("still cleaning up, please wait")
+            else:
+                stopped = True
+                task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in _ENDING:
+            loop.add_signal_handler(number, stop)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if stopped:
+                raise InterruptedByUserError from None
+            raise
+
+    return asyncio.run(with_signals())
+
+
+_debug = False
+
+
+def begin(*, debug: bool) -> None:
+    """Settle how much the command tells of itself."""
+    global _debug
+    _debug = debug
+    if "loguru" in sys.modules or debug:
+        from loguru import logger
+
+        logger.remove()
+        if debug:
+            logger.add(sys.stderr, level="DEBUG")
+
+
+def report(error: BaseException) -> int:
+    """Tell what went wrong and what to do next; return the exit code."""
+    error = _innermost(error)
+    if _debug:
+        import traceback
+
+        console.note("".join(traceback.format_exception(error)))
+    match error:
+        case InterruptedByUserError() | KeyboardInterrupt():
+            return INTERRUPTED
+        case CliError():
+            for problem in error.problems if isinstance(error, InvalidInputError) else ():
+                console.note(str(problem))
+            console.complain(str(error), hint=error.hint)
+            return error.exit_code
+        case _:
+            return _report_foreign(error)
+
+
+def _report_foreign(error: BaseException) -> int:
+    """Tell of an error of the server or of a library."""
+    from stigmer_grpc.errors import InvalidArgumentError, RpcError
+
+    if not isinstance(error, RpcError):
+        console.complain(
+            f"unexpected {type(error).__name__}: {error}", hint="again with --debug shows where it comes from"
+        )
+        return 1
+    if isinstance(error, InvalidArgumentError):
+        for violation in error.violations:
+            console.note(f"{violation.field}: {violation.message}")
+    code, hint = _ANSWERS.get(error.code.name, (1, "`stigmer logs stigmer-server` may say more"))
+    console.complain(error.message or error.code.name.lower().replace("_", " "), hint=hint)
+    return code
+
+
+_ANSWERS: dict[str, tuple[int, str]] = {
+    "INVALID_ARGUMENT": (2, "correct what is said above and try again"),
+    "OUT_OF_RANGE": (2, ""),
+    "NOT_FOUND": (3, "`stigmer get KIND` lists what there is"),
+    "ALREADY_EXISTS": (4, "choose another name, or change it with `stigmer apply`"),
+    "FAILED_PRECONDITION": (4, ""),
+    "ABORTED": (4, "someone else changed it at the same time: try again"),
+    "UNAVAILABLE": (5, "`stigmer status` shows what runs, `stigmer up` starts it"),
+    "DEADLINE_EXCEEDED": (5, "`stigmer status` shows what runs"),
+}
+"""Status code to exit code and next step."""
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error that matters of a group of them."""
+    while isinstance(error, BaseExceptionGroup):
+        grouped: Any = error.exceptions
+        error = next((item for item in grouped if isinstance(item, CliError)), grouped[0])
+    return error
