@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stigmer_server.testing import Api, Transport, manifest, serve
+
+from stigmer_server.testing import Api, TemporalServer, Transport, manifest, serve
 
 Make = Callable[..., Awaitable[Any]]
 
@@ -94,3 +95,12 @@ def make(specs: dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]) -> Make:
         return await api(kind, "create", manifest(kind, name, content, **metadata))
 
     return create
+
+
+@pytest.fixture(scope="session")
+def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
+    """A real Temporal for the whole run; every pytest-xdist worker has its own."""
+    server = TemporalServer(tmp_path_factory.mktemp("temporal"))
+    server.start()
+    yield server
+    server.stop()

