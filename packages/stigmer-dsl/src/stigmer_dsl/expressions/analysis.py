@@ -97,7 +97,7 @@ def analyse(text: str) -> Analysis:
     try:
         tokens = split(text)
     except LexError as error:
-        raise RefusedError("expression.syntax", f"{error} (character {error.offset + 1})") from None
+        raise RefusedError("expression.syntax", f"{error} at column {error.offset + 1}") from None
     if not tokens:
         raise RefusedError("expression.syntax", "the expression is empty")
     calls = _calls(tokens)
@@ -218,12 +218,12 @@ def _secrets(
             message = "$secrets must be followed by the name of a secret"
             raise RefusedError("expression.secret-use", message, 'such as $secrets.TOKEN or $secrets["my-token"]')
         part, after = _key(tokens, after)
-        parts = frozenset() if part is None else frozenset({part})
+        parts = frozenset[str]() if part is None else frozenset[str]((part,))
         if name in found and bool(found[name]) != bool(parts):
             raise RefusedError(
                 "expression.secret-use", f"secret {name!r} is used both as a whole and by its properties"
             )
-        found[name] = found.get(name, frozenset()) | parts
+        found[name] = parts | found.get(name, parts)
         _refuse_comparison(tokens, index, after)
     if found:
         _refuse_encoding(tokens, calls)

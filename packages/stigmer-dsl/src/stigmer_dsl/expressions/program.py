@@ -40,7 +40,7 @@ def bare_text(text: str) -> str:
 class Expression:
     """A jq expression that was read and may be evaluated any number of times, on any thread."""
 
-    __slots__ = ("_inline", "_program", "analysis", "text")
+    __slots__ = ("_inline", "analysis", "program", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -51,7 +51,7 @@ class Expression:
         names = ["__input", *sorted(self.analysis.variables)]
         if self.analysis.secrets:
             names.append("secrets")
-        self._program = f". as [{','.join('$' + name for name in names)}]|$__input|(\n{code}\n)|tojson"
+        self.program = f". as [{','.join('$' + name for name in names)}]|$__input|(\n{code}\n)|tojson"
         self._inline: Any = None
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Expression:
                 return _reason(error)
             return None
         try:
-            kind, text = guard.evaluate(self._program, "")
+            kind, text = guard.evaluate(self.program, "")
         except guard.GuardError as error:
             return f"it cannot be compiled: {error}"
         return _reason(text) if kind == b"e" else None
@@ -110,12 +110,12 @@ class Expression:
 
     def _compile(self) -> Any:
         if self._inline is None:
-            self._inline = cast("Any", jq).compile(self._program)
+            self._inline = cast("Any", jq).compile(self.program)
         return self._inline
 
     def _guarded(self, document: str) -> str:
         try:
-            kind, text = guard.evaluate(self._program, document)
+            kind, text = guard.evaluate(self.program, document)
         except guard.GuardError as error:
             raise ValueError(str(error)) from None
         if kind == b"e":

@@ -1,0 +1,39 @@
+"""A whole examination of a document: structure and meaning in one pass."""
+
+from typing import Any, cast
+
+from stigmer_dsl.model import Workflow
+from stigmer_dsl.validation.findings import Finding
+from stigmer_dsl.validation.meaning import MeaningCheck
+from stigmer_dsl.validation.structure import examine_structure
+
+
+def examine(value: Any, *, secrets: frozenset[str] = frozenset()) -> tuple[Workflow | None, list[Finding]]:
+    """The workflow of a document and everything that is wrong with it; the workflow counts only if nothing is."""
+    structure = examine_structure(value)
+    findings = structure.findings
+    version = _version(value)
+    if version is not None and not version.startswith("1.0.") and _is_semantic(version):
+        findings.append(
+            Finding(
+                code="dsl.version",
+                pointer="/document/dsl",
+                message=f"version {version} of the language is not supported",
+                hint="this library knows 1.0",
+            )
+        )
+    if structure.workflow is not None:
+        if not structure.workflow.do and not findings:
+            findings.append(Finding(code="dsl.value", pointer="/do", message="a workflow needs at least one task"))
+        MeaningCheck(structure.workflow, findings.append, secrets=secrets, broken=structure.broken).run()
+    return structure.workflow, findings
+
+
+def _version(value: Any) -> str | None:
+    header: Any = cast("dict[str, Any]", value).get("document") if isinstance(value, dict) else None
+    version: Any = cast("dict[str, Any]", header).get("dsl") if isinstance(header, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def _is_semantic(version: str) -> bool:
+    return version.count(".") >= 2 and version[:1].isdecimal()
