@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from stigmer_cli import console
@@ -118,7 +118,7 @@ _ANSWERS: dict[str, tuple[int, str]] = {
 
 def _innermost(error: BaseException) -> BaseException:
     """Return the error that matters of a group of them."""
-    while isinstance(error, BaseExceptionGroup):
-        grouped: Any = error.exceptions
-        error = next((item for item in grouped if isinstance(item, CliError)), grouped[0])
-    return error
+    members: Sequence[BaseException] = getattr(error, "exceptions", ())
+    if not members:
+        return error
+    return _innermost(next((item for item in members if isinstance(item, CliError)), members[0]))

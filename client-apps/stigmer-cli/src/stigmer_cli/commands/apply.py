@@ -35,7 +35,7 @@ def apply(
 
     manifests, problems = load(read_files(files), org=org)
     if problems:
-        raise invalid(list(problems))
+        raise invalid(problems)
     outcomes = runtime.run(_apply(made, manifests, dry_run=dry_run))
     console.result(_told(outcomes, made.output, dry_run=dry_run))
     if dry_run:

@@ -13,6 +13,7 @@ from stigmer_cli.options import Debug, Org, Output, Server, session
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
     from stigmer_cli.references import Reference
+    from stigmer_cli.resources import Message
 
 
 def delete(
@@ -53,7 +54,7 @@ def _references(words: list[str], org: str) -> list[Reference]:
     return [references.parse(name, kind=kind, org=org) for name in names]
 
 
-async def _delete(made: Session, references: list[Reference], *, force: bool) -> list[object]:
+async def _delete(made: Session, references: list[Reference], *, force: bool) -> list[Message]:
     from stigmer_cli.connection import connect
     from stigmer_cli.resources import Resources
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ from stigmer_cli.options import Debug, session
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stigmer_cli.stack.logs import Follower
 
 _SPAN = re.compile(r"(\d+)(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -52,12 +55,11 @@ def logs(
         runtime.run(_follow(followers, folder, labelled=not component))
 
 
-async def _follow(followers: dict[str, object], folder: Path, *, labelled: bool) -> None:
+async def _follow(followed: dict[str, Follower], folder: Path, *, labelled: bool) -> None:
     import asyncio
 
     from stigmer_cli.stack.logs import Follower, components
 
-    followed: dict[str, Follower] = {name: item for name, item in followers.items() if isinstance(item, Follower)}
     while True:
         for name in components(folder) if labelled else []:
             followed.setdefault(name, Follower(folder / f"{name}.log"))
@@ -68,7 +70,7 @@ async def _follow(followers: dict[str, object], folder: Path, *, labelled: bool)
 
 
 def _show(name: str, line: str, *, labelled: bool) -> None:
-    label = console.styled(f"{name:<16}", Style.CYAN, console.sys.stdout) if labelled else ""
+    label = console.styled(f"{name:<16}", Style.CYAN, sys.stdout) if labelled else ""
     console.result(f"{label}{line}")
 
 

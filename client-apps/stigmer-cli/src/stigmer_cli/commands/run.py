@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,7 @@ def _manifests(what: str, org: str) -> list[Manifest]:
 
     manifests, problems = load(read_files([what]), org=org)
     if problems:
-        raise invalid(list(problems))
+        raise invalid(problems)
     return manifests
 
 
@@ -104,7 +105,7 @@ class _Run:
         from stigmer_cli.runs.view import RunView
 
         command = "stigmer run"
-        with RunView(enabled=self._session.output is OutputFormat.TABLE or console.sys.stderr.isatty()) as view:
+        with RunView(enabled=self._session.output is OutputFormat.TABLE or sys.stderr.isatty()) as view:
             try:
                 async with open_place(self._session, command=command, own=not self._detach) as place:
                     self._owned = place.stack is not None

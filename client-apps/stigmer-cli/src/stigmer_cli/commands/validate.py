@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -48,10 +50,10 @@ def validate(
     elif made.output is OutputFormat.TABLE:
         for manifest in manifests:
             told = f"{manifest.source}:{manifest.position.line}: {manifest.kind.name} {manifest.name} is valid"
-            console.result(console.styled(told, Style.GREEN, console.sys.stdout))
+            console.result(console.styled(told, Style.GREEN, sys.stdout))
 
 
-def invalid(problems: list[object]) -> InvalidInputError:
+def invalid(problems: Sequence[object]) -> InvalidInputError:
     """Return the error that tells all the problems."""
     count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
     return InvalidInputError(f"{count} found, nothing was stored", problems=problems, hint="correct them and try again")

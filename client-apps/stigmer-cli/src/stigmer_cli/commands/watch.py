@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,7 +52,7 @@ async def _watch(made: Session, identifier: str) -> Execution:
     from stigmer_cli.runs.follow import follow_again
     from stigmer_cli.runs.view import RunView
 
-    with RunView(enabled=made.output is OutputFormat.TABLE or console.sys.stderr.isatty()) as view:
+    with RunView(enabled=made.output is OutputFormat.TABLE or sys.stderr.isatty()) as view:
         kind = descriptors.kind_by_enum_name("workflow_execution")
         async with connect(made.environment, server=made.server, command="stigmer watch") as channel:
             execution = read_execution(await Resources(channel).get(Reference(kind=kind, id=identifier)))

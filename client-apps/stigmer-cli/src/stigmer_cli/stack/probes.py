@@ -33,10 +33,10 @@ async def is_serving(address: str, *, service: str = "") -> bool:
     writer.close()
     name = service.encode()
     request = b"\x0a" + bytes([len(name)]) + name if name else b""
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as opened:
+        channel: Any = opened
         try:
-            check: Any = channel.unary_unary(_HEALTH)
-            answer: bytes = await check(request, timeout=_TIMEOUT_SECONDS)
+            answer: bytes = await channel.unary_unary(_HEALTH)(request, timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError:
             return False
     return answer == _SERVING

@@ -76,8 +76,9 @@ async def has_pollers(address: str, *, namespace: str, queue: str, since: dateti
     request = DescribeTaskQueueRequest(
         namespace=namespace, task_queue=TaskQueue(name=queue), task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
     )
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        describe: Any = channel.unary_unary(
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as opened:
+        channel: Any = opened
+        describe = channel.unary_unary(
             f"/{_FRONTEND}/DescribeTaskQueue", response_deserializer=DescribeTaskQueueResponse.FromString
         )
         try:
