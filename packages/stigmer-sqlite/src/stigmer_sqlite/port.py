@@ -188,8 +188,8 @@ class ResourceStore(Protocol):
 
     Every write is atomic; what was acknowledged survives a killed process and a power cut. Readers see whole
     commits only, and a caller sees its own writes. All methods may be called at once from many tasks.
-    Methods raise UnknownKindError for a kind that was not declared, ClosedError after
-    `close`, and StoreUnavailableError (disk full, read-only, corrupt) with the cause; nothing of a failed write is kept.
+    Methods raise UnknownKindError for a kind that was not declared, ClosedError after `close`, and
+    StoreUnavailableError (disk full, read-only, corrupt) with the cause; nothing of a failed write is kept.
     """
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
