@@ -42,7 +42,7 @@ def lint(session: nox.Session) -> None:
     """Ruff over our code, buf over the contract, generated code against its sources, uv.lock against the members."""
     session.run(sys.executable, "-m", "ruff", "check", ".")
     session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
-    session.run("buf", "lint", str(PROTOS / "proto"))
+    session.run(sys.executable, str(PROTOS / "scripts" / "lint.py"))
     session.run(sys.executable, str(PROTOS / "scripts" / "generate.py"), "--check")
     session.run("uv", "lock", "--check")
 
