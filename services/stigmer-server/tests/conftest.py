@@ -10,10 +10,12 @@ from stigmer_server.testing import Api, TemporalServer, Transport, manifest, ser
 
 Make = Callable[..., Awaitable[Any]]
 
-DOCUMENT = {"dsl": "1.0.0", "namespace": "tests", "name": "flow", "version": "0.1.0"}
-TASKS = [
-    {"name": "greet", "kind": "WORKFLOW_TASK_KIND_SET", "taskConfig": {"variables": {"greeting": "hello"}}},
-]
+DEFINITION = """
+document: {dsl: 1.0.0, namespace: tests, name: flow, version: 0.1.0}
+do:
+  - greet:
+      set: {greeting: hello}
+"""
 
 
 @pytest.fixture(params=["in-process", "tcp"])
@@ -47,7 +49,7 @@ def specs() -> dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]:
         return {"agentId": (await make_parent(api, "agent")).metadata.id, "message": "Hello"}
 
     async def workflow(api: Api) -> dict[str, Any]:
-        return {"document": DOCUMENT, "tasks": TASKS}
+        return {"definition": DEFINITION}
 
     async def workflow_instance(api: Api) -> dict[str, Any]:
         return {"workflowId": (await make_parent(api, "workflow")).metadata.id}

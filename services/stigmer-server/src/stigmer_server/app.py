@@ -27,6 +27,9 @@ from stigmer_server.settings import Settings
 from stigmer_server.streams import Streams
 
 
+_NOT_OPEN = "the app is not open; use it as `async with App(settings) as app`"
+
+
 class App:
     """A Stigmer server in this process; an async context manager, usable once.
 
@@ -45,6 +48,7 @@ class App:
         self._stack = AsyncExitStack()
         self._server: Server | None = None
         self._engine: TemporalEngine | None = None
+        self._resources: Resources | None = None
 
     async def __aenter__(self) -> Self:
         """Open the database and bind the services. Raises: StartupError."""
@@ -84,14 +88,20 @@ class App:
         return self._running().addresses
 
     @property
+    def resources(self) -> Resources:
+        """What the verbs work with, for those who embed the server."""
+        if self._resources is None:
+            raise RuntimeError(_NOT_OPEN)
+        return self._resources
+
+    @property
     def engine_connected(self) -> bool:
         """Whether executions are being started now."""
         return self._engine is not None and self._engine.connected
 
     def _running(self) -> Server:
         if self._server is None:
-            msg = "the app is not open; use it as `async with App(settings) as app`"
-            raise RuntimeError(msg)
+            raise RuntimeError(_NOT_OPEN)
         return self._server
 
     async def _assemble(self, store: SqliteStore, stack: AsyncExitStack) -> Server:
@@ -107,6 +117,7 @@ class App:
         if self._with_engine:
             self._engine = engine = TemporalEngine(settings.temporal_address, settings.temporal_namespace, queues)
         resources = Resources(store, kinds, sealer, engine, Artifacts(settings.storage_path))
+        self._resources = resources
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
             self._engine.start(_Executions(resources))

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import stigmer_dsl
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from ruamel.yaml import YAML
+from stigmer_dsl.errors import DocumentError
+from stigmer_dsl.parse import parse
 
+from stigmer_server.environments import declared_by
 from stigmer_server.errors import InvalidError, RefusedError, Violation
 from stigmer_server.messages import Message, to_plain, value_to_plain
 from stigmer_server.unit import timestamp
@@ -34,13 +36,13 @@ def inspect(message: Message) -> None:
     """
     spec = message.spec
     if spec.definition:
-        document = _parsed(spec.definition).to_dict()["document"]
+        document = _parsed(spec.definition, _secrets(message)).to_dict()["document"]
         spec.document.Clear()
         for name in ("dsl", "namespace", "name", "version"):
             setattr(spec.document, name, str(document.get(name, "")))
         spec.document.description = str(document.get("summary", document.get("description", "")) or "")
         text = spec.definition
-        _input_validator(text)
+        _input_validator(text, _secrets(message))
     else:
         text = _as_yaml(_compiled(spec).to_dict())
     validation = message.status.serverless_workflow_validation
@@ -56,7 +58,8 @@ def check_input(workflow: Message, value: Message) -> None:
         InvalidError: The input breaks the schema: every violation with its path.
         RefusedError: The schema refers to something outside of it, which is not fetched.
     """
-    validator = _input_validator(workflow.spec.definition) if workflow.spec.definition else None
+    definition = workflow.spec.definition
+    validator = _input_validator(definition, _secrets(workflow)) if definition else None
     if validator is None:
         return
     try:
@@ -72,18 +75,26 @@ def check_input(workflow: Message, value: Message) -> None:
         raise InvalidError(_summary("the input does not fit the workflow's schema", violations), violations)
 
 
-def _parsed(text: str) -> Any:
+def _secrets(workflow: Message) -> frozenset[str]:
+    """Return the names that the workflow's own environment declares as secret; its expressions may use them."""
+    declared = declared_by(workflow)
+    return frozenset(name for name in declared if declared[name].is_secret)
+
+
+def _parsed(text: str, secrets: frozenset[str]) -> Any:
     try:
-        return stigmer_dsl.parse(text, name=_DEFINITION)
-    except (stigmer_dsl.InvalidDocumentError, stigmer_dsl.SourceError) as error:
+        return parse(text, name=_DEFINITION, secrets=secrets)
+    except DocumentError as error:
         violations = [_violation(_DEFINITION, problem) for problem in error.problems]
         raise InvalidError(_summary("the definition is not valid", violations), violations) from error
 
 
 def _compiled(spec: Message) -> Any:
+    from stigmer_dsl import compile_tasks
+
     try:
-        return stigmer_dsl.compile_tasks(to_plain(spec))
-    except stigmer_dsl.InvalidDocumentError as error:
+        return compile_tasks(to_plain(spec))
+    except DocumentError as error:
         violations = [_violation("spec" + _pointed(problem.pointer), problem) for problem in error.problems]
         raise InvalidError(_summary("the tasks are not valid", violations), violations) from error
 
@@ -93,9 +104,9 @@ def _violation(field: str, problem: Any) -> Violation:
 
 
 @lru_cache(maxsize=256)
-def _input_validator(definition: str) -> Draft202012Validator | None:
+def _input_validator(definition: str, secrets: frozenset[str]) -> Draft202012Validator | None:
     """Return the validator of a definition's inline input schema, or None when it has none."""
-    schema: Any = _parsed(definition).to_dict().get("input", {}).get("schema", {}).get("document")
+    schema: Any = _parsed(definition, secrets).to_dict().get("input", {}).get("schema", {}).get("document")
     if not isinstance(schema, dict | bool):
         return None
     try:

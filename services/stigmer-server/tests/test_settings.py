@@ -1,0 +1,147 @@
+"""Settings: where they come from, which one wins, and how wrong ones are told."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+from stigmer_server.errors import SettingsError
+from stigmer_server.settings import Settings, load, variables_of
+
+VARIABLES = sorted(name for info in Settings.model_fields.values() for name in variables_of(info))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, "STIGMER_SERVER_CONFIG"):
+        # Set and removed, so that what a test itself leaves behind is undone as well.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_defaults() -> None:
+    settings = load([])
+    assert settings.address == "127.0.0.1:8080"
+    assert settings.db_path == Path.home() / ".stigmer" / "stigmer.db"
+    assert settings.storage_path == Path.home() / ".stigmer" / "storage"
+    assert (settings.log_level, settings.env) == ("info", "local")
+    assert (settings.temporal_address, settings.temporal_namespace) == ("localhost:7233", "default")
+    assert settings.agent_execution_queue == "agent_execution_runner"
+    assert settings.workflow_execution_queue == "workflow_execution_runner"
+
+
+def test_every_variable_of_older_set_ups_is_read() -> None:
+    assert {
+        "GRPC_PORT",
+        "DB_PATH",
+        "STORAGE_PATH",
+        "LOG_LEVEL",
+        "ENV",
+        "TEMPORAL_HOST_PORT",
+        "TEMPORAL_NAMESPACE",
+        "TEMPORAL_SERVICE_ADDRESS",
+        "TEMPORAL_AGENT_EXECUTION_STIGMER_TASK_QUEUE",
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+        "TEMPORAL_WORKFLOW_EXECUTION_STIGMER_TASK_QUEUE",
+        "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE",
+        "TEMPORAL_WORKFLOW_VALIDATION_STIGMER_TASK_QUEUE",
+        "TEMPORAL_WORKFLOW_VALIDATION_RUNNER_TASK_QUEUE",
+        "STIGMER_ENCRYPTION_KEY",
+    } <= set(VARIABLES)
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".yaml"])
+def test_flag_wins_over_environment_over_file_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"server{suffix}"
+    lines = {"grpc_port": "1001", "LOG_LEVEL": '"debug"', "temporal_namespace": '"filed"'}
+    sign = " = " if suffix == ".toml" else ": "
+    path.write_text("".join(f"{name}{sign}{value}\n" for name, value in lines.items()))
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "environment")
+    settings = load(["--config", str(path), "--temporal-namespace", "flag"])
+    assert (settings.grpc_port, settings.log_level, settings.temporal_namespace) == (1001, "error", "flag")
+    assert settings.env == "local"
+
+
+def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text("grpc_port = 1002\n")
+    monkeypatch.setenv("STIGMER_SERVER_CONFIG", str(path))
+    assert load([]).grpc_port == 1002
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", "temporal:7000")
+    assert load([]).grpc_port == 8080
+    assert load([]).temporal_address == "temporal:7000"
+    monkeypatch.setenv("TEMPORAL_HOST_PORT", "better:7001")
+    assert load([]).temporal_address == "better:7001"
+
+
+def test_wrong_values_are_reported_together_and_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_PORT", "seven")
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    monkeypatch.setenv("TEMPORAL_HOST_PORT", "nowhere")
+    monkeypatch.setenv("STIGMER_ENCRYPTION_KEY", "short-and-secret")
+    with pytest.raises(SettingsError) as caught:
+        load(["--shutdown-grace-seconds", "-1"])
+    told = "\n".join(caught.value.problems)
+    for name in ("GRPC_PORT", "LOG_LEVEL", "TEMPORAL_HOST_PORT", "STIGMER_ENCRYPTION_KEY", "--shutdown-grace-seconds"):
+        assert name in told
+    assert "short-and-secret" not in told
+
+
+@pytest.mark.parametrize("value", ["-1", "65536", "1.5"])
+def test_a_port_is_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GRPC_PORT", value)
+    with pytest.raises(SettingsError):
+        load([])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.toml", "grpc_port = "),
+        ("a.yaml", "grpc_port: [1"),
+        ("a.yaml", "- 1"),
+        ("a.toml", "unknown_setting = 1"),
+        ("missing.toml", None),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error(tmp_path: Path, name: str, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SettingsError):
+        load(["--config", str(tmp_path / name)])
+
+
+def test_constructor_arguments_are_named_like_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_PORT", "1")
+    settings = Settings(grpc_port=2, db_path=tmp_path / "a.db")
+    assert (settings.grpc_port, settings.db_path) == (2, tmp_path / "a.db")
+
+
+def test_keys_are_taken_in_hex_and_base64() -> None:
+    key = os.urandom(32)
+    for text in (key.hex(), base64.b64encode(key).decode(), f"{key.hex()}, {base64.urlsafe_b64encode(key).decode()}"):
+        settings = Settings.model_validate({"STIGMER_ENCRYPTION_KEY": text})
+        assert settings.encryption_key is not None
+        assert key.hex() not in repr(settings)
+
+
+def test_help_tells_every_setting_its_default_and_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        load(["--help"])
+    assert caught.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name, info in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in told
+        for variable in variables_of(info):
+            assert variable in told
+    assert "8080" in told
