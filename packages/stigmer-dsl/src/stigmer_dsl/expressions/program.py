@@ -24,6 +24,7 @@ _WRAPPED = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
 _LONG_NUMBER = re.compile(r"(?<![\d.eE+])-?\d{16,}(?![\d.eE])")
 _EXACT = 2**53
 _SHOWN = 200
+_PLACE = re.compile(r" at <top-level>, line (\d+), column (\d+):?")
 
 
 def is_expression(value: object) -> bool:
@@ -40,13 +41,13 @@ def bare_text(text: str) -> str:
 class Expression:
     """A jq expression that was read and may be evaluated any number of times, on any thread."""
 
-    __slots__ = ("_inline", "analysis", "program", "text")
+    __slots__ = ("_code", "_inline", "analysis", "program", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         """The expression without `${ }`."""
         # Inside a text of the expression, a placeholder is an interpolation of the secret.
-        code = PLACEHOLDER.sub(r'\\($secrets["\1"])', text)
+        code = self._code = PLACEHOLDER.sub(r'\\($secrets["\1"])', text)
         self.analysis: Analysis = analyse(code)
         names = ["__input", *sorted(self.analysis.variables)]
         if self.analysis.secrets:
@@ -75,13 +76,13 @@ class Expression:
             try:
                 self._compile()
             except ValueError as error:
-                return _reason(error)
+                return _reason(error, self._code)
             return None
         try:
             kind, text = guard.evaluate(self.program, "")
         except guard.GuardError as error:
             return f"it cannot be compiled: {error}"
-        return _reason(text) if kind == b"e" else None
+        return _reason(text, self._code) if kind == b"e" else None
 
     def evaluate(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None = None) -> Any:  # noqa: A002 - jq's word
         """The first result on an input; null if there is none.
@@ -105,7 +106,7 @@ class Expression:
         except StopIteration:
             return None
         except ValueError as error:
-            raise ExpressionError(self.text, _reason(error), on=shorten(input)) from None
+            raise ExpressionError(self.text, _reason(error, self._code), on=shorten(input)) from None
         return self._decode(text, document, input)
 
     def _compile(self) -> Any:
@@ -203,16 +204,17 @@ def _kind(value: object) -> str:
     return "object" if isinstance(value, dict) else "array"
 
 
-def _reason(error: object) -> str:
-    """jq's message without the program that this module put around the expression."""
-    lines = str(error).splitlines() or ["it failed without a message"]
-    first = lines[0].removeprefix("jq: error: ")
-
-    def place(found: re.Match[str]) -> str:
-        line, column = int(found[1]) - 1, found[2]
-        return f" at column {column}" if line == 1 else f" at line {line}, column {column}"
-
-    return re.sub(r" at <top-level>, line (\d+), column (\d+):?", place, first)
+def _reason(error: object, code: str) -> str:
+    """jq's message in terms of the expression, without the program that this module puts around it."""
+    first = (str(error).splitlines() or ["it failed without a message"])[0].removeprefix("jq: error: ")
+    lines = code.count("\n") + 1
+    found = _PLACE.search(first)
+    if found is None:
+        return first
+    line, column = int(found[1]) - 1, found[2]
+    if line > lines:
+        return "the expression ends too early"
+    return first[: found.start()] + (f" at column {column}" if lines == 1 else f" at line {line}, column {column}")
 
 
 def shorten(value: object) -> str:

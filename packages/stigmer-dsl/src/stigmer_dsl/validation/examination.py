@@ -8,8 +8,13 @@ from stigmer_dsl.validation.meaning import MeaningCheck
 from stigmer_dsl.validation.structure import examine_structure
 
 
-def examine(value: Any, *, secrets: frozenset[str] = frozenset()) -> tuple[Workflow | None, list[Finding]]:
-    """The workflow of a document and everything that is wrong with it; the workflow counts only if nothing is."""
+def examine(
+    value: Any, *, secrets: frozenset[str] = frozenset(), stored: bool = False
+) -> tuple[Workflow | None, list[Finding]]:
+    """The workflow of a document and everything that is wrong with it; the workflow counts only if nothing is.
+
+    `stored` says that it was compiled from the stored form, which cannot say where a gRPC service is described.
+    """
     structure = examine_structure(value)
     findings = structure.findings
     version = _version(value)
@@ -25,7 +30,10 @@ def examine(value: Any, *, secrets: frozenset[str] = frozenset()) -> tuple[Workf
     if structure.workflow is not None:
         if not structure.workflow.do and not findings:
             findings.append(Finding(code="dsl.value", pointer="/do", message="a workflow needs at least one task"))
-        MeaningCheck(structure.workflow, findings.append, secrets=secrets, broken=structure.broken).run()
+        check = MeaningCheck(
+            structure.workflow, findings.append, secrets=secrets, broken=structure.broken, stored=stored
+        )
+        check.run()
     return structure.workflow, findings
 
 

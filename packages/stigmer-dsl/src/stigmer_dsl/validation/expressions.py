@@ -109,7 +109,9 @@ class ExpressionChecks:
 
 
 def _together(expressions: list[Expression]) -> str:
-    return "".join(f"def e{n}: ({expression.program});\n" for n, expression in enumerate(expressions)) + "."
+    # jq drops a function that nothing calls before it looks for mistakes in it, so each is called.
+    functions = "".join(f"def e{n}: ({expression.program});\n" for n, expression in enumerate(expressions))
+    return functions + "|".join(f"e{n}" for n in range(len(expressions)))
 
 
 def _compiles_inline(program: str) -> bool:

@@ -108,9 +108,16 @@ class MeaningCheck:
     """Checks one workflow and reports what it finds."""
 
     def __init__(
-        self, workflow: Workflow, report: Report, *, secrets: frozenset[str], broken: set[tuple[str, str]]
+        self,
+        workflow: Workflow,
+        report: Report,
+        *,
+        secrets: frozenset[str],
+        broken: set[tuple[str, str]],
+        stored: bool = False,
     ) -> None:
         self._workflow = workflow
+        self._stored = stored
         self._report = report
         self._broken = broken
         self._secrets = secrets | frozenset(workflow.use.secrets)
@@ -222,7 +229,7 @@ class MeaningCheck:
             self._refer("errors", task.raise_.error, pointer + "/raise/error")
         elif isinstance(task, CallFunctionTask):
             self._function(task.call, pointer + "/call")
-        elif isinstance(task, CallGrpcTask) and task.with_.proto is None:
+        elif isinstance(task, CallGrpcTask) and task.with_.proto is None and not self._stored:
             self._find("dsl.missing-field", pointer + "/with", "needs `proto`")
         self._element(task, pointer, scope)
 

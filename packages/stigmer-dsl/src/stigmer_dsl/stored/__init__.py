@@ -1,0 +1,52 @@
+"""The stored form of workflows: tasks as name, kind and configuration, compiled to the language."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stigmer_dsl.errors import InvalidDocumentError
+from stigmer_dsl.model import Workflow
+from stigmer_dsl.parse import parse
+from stigmer_dsl.problems import Problem
+from stigmer_dsl.stored.compiler import compile_document, environment_names
+from stigmer_dsl.stored.config import Notes
+from stigmer_dsl.stored.kinds import kind_name
+from stigmer_dsl.validation import examine
+
+__all__ = ["compile_spec", "compile_tasks", "kind_name"]
+
+
+def compile_tasks(spec: Mapping[str, Any]) -> Workflow:
+    """The workflow that the `document` and `tasks` of a stored spec define.
+
+    `spec` is the JSON form of a WorkflowSpec: keys in snake case or camel case, kinds as numbers, enum names or short
+    names. `use.secrets` of the result has every name that `env_spec` declares or a placeholder uses.
+
+    Raises:
+        InvalidDocumentError: It defines none; every problem, with pointers into `spec`.
+    """
+    notes = Notes()
+    document = compile_document(spec, notes)
+    workflow, findings = examine(document, stored=True)
+    problems = [
+        Problem(code=finding.code, message=finding.message, pointer=pointer, hint=finding.hint)
+        for finding, pointer in (
+            *((finding, finding.pointer) for finding in notes.findings),
+            *((finding, notes.origin(finding.pointer)) for finding in findings),
+        )
+    ]
+    if problems or workflow is None:
+        raise InvalidDocumentError(problems)
+    return workflow
+
+
+def compile_spec(spec: Mapping[str, Any], *, name: str = "definition") -> Workflow:
+    """The workflow of a stored spec, whether it holds a `definition` or `tasks`.
+
+    Raises:
+        SourceError: The definition's text cannot be read.
+        InvalidDocumentError: It is no valid workflow.
+    """
+    definition = spec.get("definition")
+    if isinstance(definition, str) and definition.strip():
+        return parse(definition, name=name, secrets=environment_names(spec))
+    return compile_tasks(spec)
