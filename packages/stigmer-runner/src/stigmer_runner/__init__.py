@@ -1,1 +1,32 @@
-"""What Stigmer's runners share: the Temporal worker's life cycle, the server's client, secret filling, redaction and status reporting."""
+"""What Stigmer's runners share: the worker's life, the server's client, secrets and redaction, and settings."""
+
+from stigmer_runner.errors import RunnerError, SettingsError
+from stigmer_runner.process import run_process, set_up_log
+from stigmer_runner.redaction import REDACTED, Redactor
+from stigmer_runner.server import RUNTIME, Environments, ExecutionEnvironment, StigmerServer, server_channel
+from stigmer_runner.settings import RunnerSettings, setting, variables_of
+from stigmer_runner.values import fill_struct, fill_value, read_struct, read_value
+from stigmer_runner.worker import run_worker, stop_on_signals
+
+__all__ = [
+    "REDACTED",
+    "RUNTIME",
+    "Environments",
+    "ExecutionEnvironment",
+    "Redactor",
+    "RunnerError",
+    "RunnerSettings",
+    "SettingsError",
+    "StigmerServer",
+    "fill_struct",
+    "fill_value",
+    "read_struct",
+    "read_value",
+    "run_process",
+    "run_worker",
+    "server_channel",
+    "set_up_log",
+    "setting",
+    "stop_on_signals",
+    "variables_of",
+]

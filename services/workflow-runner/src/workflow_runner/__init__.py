@@ -1,1 +1,5 @@
 """A Temporal worker that interprets the Open Workflow DSL."""
+
+from workflow_runner.tasks import unsupported
+
+__all__ = ["unsupported"]

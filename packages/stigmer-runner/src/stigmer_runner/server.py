@@ -1,0 +1,112 @@
+"""The runners' client of stigmer-server, and the environment of an execution.
+
+Calls are repeated while the server is away, for a while: a longer absence is the caller's to wait out,
+because only the caller can do so durably.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stigmer_grpc.channel import Channel
+from stigmer_grpc.client import connect
+from stigmer_grpc.errors import DeadlineExceededError, UnavailableError
+from stigmer_protos import descriptors
+
+from stigmer_runner.redaction import Redactor
+from stigmer_runner.settings import RunnerSettings
+
+Message = Any
+"""A protobuf message of the contract's descriptor pool."""
+
+RUNTIME = "ai.stigmer.runtime.v1.ExecutionRuntimeController"
+_CALL_SECONDS = 10.0
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+
+
+class StigmerServer:
+    """Calls stigmer-server. Every call it is used for may be repeated without harm."""
+
+    def __init__(self, channel: Channel, *, patience: float = 2.0) -> None:
+        """Use `channel`; repeat a call for up to `patience` seconds while the server is away."""
+        self._channel = channel
+        self._patience = patience
+
+    async def call(self, service: str, method: str, request: Message | Mapping[str, Any]) -> Message:
+        """Return the answer of `service.method`.
+
+        Raises:
+            UnavailableError: The server was away for longer than the client's patience.
+            RpcError: The server refused.
+        """
+        stub = self._channel.service(service)
+        give_up = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await stub.unary(method, request, timeout=_CALL_SECONDS)
+            except (UnavailableError, DeadlineExceededError):
+                if time.monotonic() + pause > give_up:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def server_channel(settings: RunnerSettings) -> Channel:
+    """Return a channel to the server of `settings`; it connects when it is first used."""
+    metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
+    return connect(settings.server_address, pool=descriptors.pool(), metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEnvironment:
+    """The layered variables and secrets of one execution. Never leaves the process."""
+
+    variables: Mapping[str, str]
+    secrets: Mapping[str, str]
+    redactor: Redactor
+
+    def __repr__(self) -> str:
+        return f"ExecutionEnvironment({len(self.variables)} variables, {len(self.secrets)} secrets)"
+
+
+class Environments:
+    """Environments by execution, kept in memory for a short time."""
+
+    def __init__(self, server: StigmerServer, *, seconds: float = 30.0, most: int = 500) -> None:
+        self._server = server
+        self._seconds = seconds
+        self._most = most
+        self._kept: OrderedDict[str, tuple[float, ExecutionEnvironment]] = OrderedDict()
+
+    async def get(self, execution_id: str) -> ExecutionEnvironment:
+        """Return the environment of `execution_id`, at most the given seconds old.
+
+        Raises:
+            RpcError: As `StigmerServer.call`.
+        """
+        now = time.monotonic()
+        kept = self._kept.get(execution_id)
+        if kept is not None and now - kept[0] < self._seconds:
+            return kept[1]
+        answer = await self._server.call(RUNTIME, "getEnvironment", {"executionId": execution_id})
+        values = {name: (item.value, item.is_secret) for name, item in sorted(answer.values.items())}
+        secrets = {name: value for name, (value, is_secret) in values.items() if is_secret}
+        made = ExecutionEnvironment(
+            variables={name: value for name, (value, is_secret) in values.items() if not is_secret},
+            secrets=secrets,
+            redactor=Redactor(secrets.values()),
+        )
+        self._kept[execution_id] = (now, made)
+        self._kept.move_to_end(execution_id)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return made
+
+    def forget(self, execution_id: str) -> None:
+        """Drop what is kept of `execution_id`."""
+        self._kept.pop(execution_id, None)

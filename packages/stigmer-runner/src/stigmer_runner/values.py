@@ -1,0 +1,78 @@
+"""JSON values and their protobuf forms, `google.protobuf.Value` and `Struct`.
+
+Both forms hold numbers as doubles. Whole numbers come back whole, and a whole number that a double
+cannot hold travels as a string of its digits, so no value is ever rounded.
+"""
+
+import math
+from typing import Any
+
+_EXACT = 2**53
+"""Every whole number up to here is a double of its own."""
+
+Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+Message = Any
+"""A protobuf message of a descriptor pool; its fields are read by name."""
+
+
+def fill_value(message: Message, value: Json) -> None:
+    """Set a `google.protobuf.Value` to `value`."""
+    match value:
+        case None:
+            message.null_value = 0
+        case bool():
+            message.bool_value = value
+        case str():
+            message.string_value = value
+        case int():
+            if -_EXACT <= value <= _EXACT:
+                message.number_value = value
+            else:
+                message.string_value = str(value)
+        case float():
+            if math.isfinite(value):
+                message.number_value = value
+            else:
+                message.null_value = 0
+        case list():
+            items = message.list_value.values
+            message.list_value.SetInParent()
+            for item in value:
+                fill_value(items.add(), item)
+        case dict():
+            fill_struct(message.struct_value, value)
+
+
+def fill_struct(message: Message, value: dict[str, Any]) -> None:
+    """Set a `google.protobuf.Struct` to `value`."""
+    message.SetInParent()
+    fields = message.fields
+    for name, item in value.items():
+        fill_value(fields[name], item)
+
+
+def read_value(message: Message) -> Json:
+    """Return what a `google.protobuf.Value` holds; one that holds nothing reads as null."""
+    match message.WhichOneof("kind"):
+        case "number_value":
+            return whole(message.number_value)
+        case "string_value":
+            return message.string_value
+        case "bool_value":
+            return message.bool_value
+        case "struct_value":
+            return read_struct(message.struct_value)
+        case "list_value":
+            return [read_value(item) for item in message.list_value.values]
+        case _:
+            return None
+
+
+def read_struct(message: Message) -> dict[str, Any]:
+    """Return what a `google.protobuf.Struct` holds."""
+    return {name: read_value(message.fields[name]) for name in sorted(message.fields)}
+
+
+def whole(number: float) -> int | float:
+    """Return `number` as an int when it is a whole one that a double holds exactly."""
+    return int(number) if number.is_integer() and -_EXACT <= number <= _EXACT else number

@@ -1,0 +1,123 @@
+"""The life of a Temporal worker: connect late, work, drain, stop."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Generator
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from loguru import logger
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+from temporalio.service import GrpcCompression
+from temporalio.worker import Worker
+
+from stigmer_runner.settings import RunnerSettings
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+_ANNOUNCE_PAUSE = 0.01
+_CONNECT_LIMIT = timedelta(seconds=5)
+
+MakeWorker = Callable[[Client], Worker]
+
+
+async def run_worker(
+    settings: RunnerSettings,
+    make_worker: MakeWorker,
+    *,
+    stop: asyncio.Event,
+    data_converter: DataConverter = DataConverter.default,
+) -> None:
+    """Work until `stop` is set, then let calls in flight finish and return.
+
+    Temporal need not be there yet: connecting is tried again with growing pauses, and so is a worker
+    that failed as a whole. While work is taken, the line `ready` has been logged and the ready file exists.
+    """
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            client = await _connect(settings, data_converter)
+            worker = make_worker(client)
+            await _work(worker, stop, settings.ready_file)
+            pause = _FIRST_PAUSE
+        except (RuntimeError, OSError) as error:
+            logger.warning("no work from Temporal at {} yet: {}", settings.temporal_address, error)
+            await _sleep(pause, stop)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+async def _connect(settings: RunnerSettings, data_converter: DataConverter) -> Client:
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        data_converter=data_converter,
+        connect_timeout=_CONNECT_LIMIT,
+        # Compressing what stays on this machine costs both sides time and saves nothing.
+        grpc_compression=GrpcCompression.NONE if _is_local(settings.temporal_address) else GrpcCompression.GZIP,
+    )
+
+
+async def _work(worker: Worker, stop: asyncio.Event, ready_file: Path | None) -> None:
+    running = asyncio.create_task(worker.run())
+    stopping = asyncio.create_task(stop.wait())
+    announcing = asyncio.create_task(_announce(worker, ready_file))
+    try:
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            logger.info("stopping: no new work is taken, calls in flight may finish")
+            await worker.shutdown()
+        await running
+    finally:
+        stopping.cancel()
+        announcing.cancel()
+        _set_ready(ready_file, ready=False)
+
+
+async def _announce(worker: Worker, ready_file: Path | None) -> None:
+    """Say that work is taken, once the worker has been accepted by Temporal and polls."""
+    while not worker.is_running:  # noqa: ASYNC110 - the worker offers no event to wait for
+        await asyncio.sleep(_ANNOUNCE_PAUSE)
+    _set_ready(ready_file, ready=True)
+    logger.info("ready")
+
+
+def _set_ready(file: Path | None, *, ready: bool) -> None:
+    if file is None:
+        return
+    if ready:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    else:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Generator[None]:
+    """Set `stop` on SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
+
+
+async def _sleep(seconds: float, stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+def _is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

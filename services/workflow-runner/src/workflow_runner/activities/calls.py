@@ -1,0 +1,114 @@
+"""What all calls out of a workflow have in common, whatever they speak.
+
+Secrets are filled in here, right before they are used, and taken out of everything that comes back. A call
+that fails gives an error as its answer: an activity that raises is one that could not do its work.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, cast
+
+from stigmer_dsl.errors import STANDARD, MissingSecretError, WorkflowError
+from stigmer_dsl.secrets import fill_secrets, find_secrets, mask_secrets
+from stigmer_grpc.errors import RpcError
+from stigmer_runner import Environments, Redactor
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from workflow_runner.activities.report import Reporting
+from workflow_runner.messages import Call, CallAnswer, Report
+
+NOT_SENT = "not-sent"
+"""Type of the failure of a call that did not go out: it can be made again."""
+HEARTBEAT_SECONDS = 10.0
+_HEARTBEAT_PAUSE = 2.5
+
+Exchange = Callable[[Mapping[str, Any], float], Awaitable[Any]]
+"""Makes a call with secrets in it, within some seconds; returns its output or raises CallFailedError."""
+
+
+class CallFailedError(Exception):
+    """A call failed, in the words of the specification's standard errors."""
+
+    def __init__(self, name: str, detail: str, *, status: int | None = None, title: str = "") -> None:
+        super().__init__(detail)
+        standard = STANDARD[name]
+        self.error = WorkflowError(
+            type=standard.type, status=status or standard.status, title=title or standard.title, detail=detail
+        )
+
+
+class Calls:
+    """Makes calls with their secrets, time limits, heartbeats and reports."""
+
+    def __init__(self, environments: Environments, reporting: Reporting) -> None:
+        self._environments = environments
+        self._reporting = reporting
+
+    async def make(self, call: Call, exchange: Exchange) -> CallAnswer:
+        """Make one call, and deliver the report that came with it.
+
+        Raises:
+            ApplicationError: The call did not go out, and can be made again.
+        """
+        async with _heartbeats():
+            answer, reported = await asyncio.gather(self._answer(call, exchange), self._deliver(call["report"]))
+        return cast("CallAnswer", {**answer, "reported": reported})
+
+    async def _answer(self, call: Call, exchange: Exchange) -> CallAnswer:
+        local = call["local_seconds"]
+        seconds = call["seconds"] if local is None else min(local, call["seconds"])
+        arguments: Any = call["arguments"]
+        redactor = Redactor(())
+        try:
+            if call["has_secrets"]:
+                arguments, redactor = await self._filled(call)
+            output = await exchange(arguments, seconds)
+        except CallFailedError as failure:
+            error = failure.error.to_dict()
+            if seconds < call["seconds"] and error["type"] == STANDARD["timeout"].type:
+                return {"slow": True}
+            return {"error": mask_secrets(redactor.value(error))}
+        return {"output": redactor.value(output)}
+
+    async def _filled(self, call: Call) -> tuple[Any, Redactor]:
+        try:
+            environment = await self._environments.get(call["execution_id"])
+        except RpcError as error:
+            raise ApplicationError(f"the environment cannot be had: {error}", type=NOT_SENT) from None
+        values = {**environment.variables, **environment.secrets}
+        try:
+            return fill_secrets(call["arguments"], values, nonce=call["nonce"]), environment.redactor
+        except MissingSecretError as missing:
+            used = sorted(find_secrets(call["arguments"], nonce=call["nonce"]))
+            listed = ", ".join(name for name in used if name not in values) or str(missing)
+            raise CallFailedError("authorization", f"the execution's environment has no {listed}") from None
+
+    async def _deliver(self, report: Report | None) -> bool:
+        if report is None:
+            return True
+        try:
+            await self._reporting.deliver(report)
+        except RpcError:
+            return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats() -> AsyncGenerator[None]:
+    """Let Temporal see that the worker lives, while the block runs."""
+    if activity.info().is_local:
+        yield
+        return
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_PAUSE)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()

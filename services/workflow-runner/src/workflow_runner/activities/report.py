@@ -1,0 +1,97 @@
+"""Telling the server what happened in a run."""
+
+from typing import Any, cast
+
+from stigmer_dsl.secrets import mask_secrets
+from stigmer_protos import descriptors
+from stigmer_runner import StigmerServer, fill_struct, fill_value
+from temporalio import activity
+
+from workflow_runner import names
+from workflow_runner.messages import Report, TaskRecord
+
+_COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
+_INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
+_PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
+
+Message = Any
+
+
+class Reporting:
+    """Delivers reports. The same report delivered twice is the same as once: the server goes by task ids."""
+
+    def __init__(self, server: StigmerServer) -> None:
+        self._server = server
+
+    @activity.defn(name=names.REPORT)
+    async def report(self, report: Any) -> None:
+        """Deliver one report.
+
+        Raises:
+            RpcError: The server is away, or refuses it.
+        """
+        await self.deliver(report)
+
+    async def deliver(self, report: Report) -> None:
+        """Deliver one report from within another activity; raises as `report` does."""
+        await self._server.call(_COMMAND, "updateStatus", _message(report))
+
+
+def _message(report: Report) -> Message:
+    message: Message = descriptors.message_type(_INPUT)()
+    message.execution_id = report["execution_id"]
+    status = message.status
+    status.SetInParent()
+    if "phase" in report:
+        status.phase = _number("ExecutionPhase", f"EXECUTION_{report['phase']}")
+    status.started_at = report.get("started_at", "")
+    status.completed_at = report.get("completed_at", "")
+    status.temporal_workflow_id = report.get("workflow_id", "")
+    if "output" in report:
+        _fill(status, "output", report["output"])
+    if "error" in report:
+        _fill_error(status, report["error"])
+    for task in report["tasks"]:
+        _fill_task(status.tasks.add(), task)
+    return message
+
+
+def _fill_task(message: Message, task: TaskRecord) -> None:
+    message.task_id = task["id"]
+    message.task_name = task["name"]
+    message.task_type = _number("WorkflowTaskType", task["type"])
+    message.kind = task["kind"]
+    message.reference = task["reference"]
+    message.parent_id = task["parent"]
+    if task["iteration"] is not None:
+        message.iteration = task["iteration"]
+    message.attempt = task["attempt"]
+    message.status = _number("WorkflowTaskStatus", f"WORKFLOW_TASK_{task['status']}")
+    message.started_at = task["started_at"]
+    message.completed_at = task.get("completed_at", "")
+    _fill(message, "input", task["input"])
+    if "output" in task:
+        _fill(message, "output", task["output"])
+    if "error" in task:
+        _fill_error(message, task["error"])
+
+
+def _fill(message: Message, field: str, value: Any) -> None:
+    """Set `field` and `field`_value: an object goes into the Struct, and every value into the Value."""
+    shown: Any = mask_secrets(value)
+    fill_value(getattr(message, f"{field}_value"), shown)
+    if isinstance(shown, dict):
+        fill_struct(getattr(message, field), cast("dict[str, Any]", shown))
+
+
+def _fill_error(message: Message, error: dict[str, Any]) -> None:
+    shown = mask_secrets(error)
+    parts = (str(shown.get(key) or "") for key in ("title", "detail"))
+    sentence = ": ".join(part for part in parts if part) or str(shown.get("type"))
+    place = shown.get("instance")
+    message.error = f"{sentence} (at {place})" if place else sentence
+    fill_value(message.error_details, shown)
+
+
+def _number(enum: str, name: str) -> int:
+    return descriptors.pool().FindEnumTypeByName(f"{_PACKAGE}.{enum}").values_by_name[name].number

@@ -1,0 +1,180 @@
+"""Data flow: what expressions see, and what data must look like."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Any
+
+from stigmer_dsl import durations
+from stigmer_dsl.dataflow import transform
+from stigmer_dsl.descriptors import describe_runtime, describe_task, describe_workflow
+from stigmer_dsl.errors import DurationError, WorkflowError
+from stigmer_dsl.expressions import Mode, evaluate, evaluate_bare, evaluate_condition
+from stigmer_dsl.model import Duration, DurationLike
+from stigmer_dsl.problems import pointer_parts
+from stigmer_dsl.secrets import Secrets
+
+_RUNTIME = describe_runtime(name="stigmer", version=version("workflow-runner"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentTask:
+    """The task in progress, as `$task` describes it."""
+
+    name: str
+    reference: str
+    raw: Any
+    """Raw input."""
+    started_at: float
+    output: Any = None
+    """Raw output, once there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What an expression can see by where it stands: the task, and the loops and catches around it."""
+
+    locals: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Variables of loops and catches."""
+    task: CurrentTask | None = None
+    parent: str = ""
+    """Id of the task around, empty at the top."""
+    iteration: int | None = None
+    attempt: int = 1
+
+    def inside(self, task: CurrentTask) -> "Scope":
+        """Return the scope of a task of this list."""
+        return replace(self, task=task)
+
+    def with_output(self, output: Any) -> "Scope":
+        """Return this scope with the task's raw output known."""
+        return self if self.task is None else replace(self, task=replace(self.task, output=output))
+
+    def around(
+        self, *, parent: str, variables: Mapping[str, Any], iteration: int | None, attempt: int | None
+    ) -> "Scope":
+        """Return the scope of a list inside this task."""
+        return Scope(
+            locals={**self.locals, **variables} if variables else self.locals,
+            parent=parent,
+            iteration=self.iteration if iteration is None else iteration,
+            attempt=self.attempt if attempt is None else attempt,
+        )
+
+
+class Evaluator:
+    """Evaluates the expressions of one run."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: str,
+        definition: Mapping[str, Any],
+        raw: Any,
+        started_at: float,
+        secrets: Secrets,
+        mode: Mode,
+    ) -> None:
+        self._definition = definition
+        self._workflow = describe_workflow(
+            id=execution_id, definition=definition, input=raw, started_at=datetime.fromtimestamp(started_at, UTC)
+        )
+        self._secrets = secrets
+        self._mode: Mode = mode
+
+    def value(self, value: Any, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> Any:
+        """Return `value`, part of a definition, with its expressions evaluated on `data`."""
+        return evaluate(value, data, self._variables(scope, context, own), secrets=self._secrets, mode=self._mode)
+
+    def text(self, text: str, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> Any:
+        """Return what an expression gives that is written with or without `${ }`."""
+        return evaluate_bare(text, data, self._variables(scope, context, own), secrets=self._secrets)
+
+    def condition(self, text: str, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> bool:
+        """Return whether a condition holds."""
+        return evaluate_condition(text, data, self._variables(scope, context, own), secrets=self._secrets)
+
+    def transformed(
+        self, rule: str | Mapping[str, Any], data: Any, scope: Scope, context: Any, own: Mapping[str, Any]
+    ) -> Any:
+        """Return `data` as a `from` or `as` makes it: an expression, or an object with expressions in it."""
+        return transform(rule, data, self._variables(scope, context, own), secrets=self._secrets, mode=self._mode)
+
+    def _variables(self, scope: Scope, context: Any, own: Mapping[str, Any]) -> "_Variables":
+        return _Variables(self._workflow, self._definition, scope, context, own)
+
+
+class _Variables(Mapping[str, Any]):
+    """The variables of one evaluation. The dear ones are only made when an expression names them."""
+
+    __slots__ = ("_context", "_definition", "_own", "_scope", "_workflow")
+
+    def __init__(
+        self,
+        workflow: Mapping[str, Any],
+        definition: Mapping[str, Any],
+        scope: Scope,
+        context: Any,
+        own: Mapping[str, Any],
+    ) -> None:
+        self._workflow = workflow
+        self._definition = definition
+        self._scope = scope
+        self._context = context
+        self._own = own
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._own:
+            return self._own[name]
+        match name:
+            case "context":
+                return self._context
+            case "workflow":
+                return self._workflow
+            case "runtime":
+                return _RUNTIME
+            case "task":
+                return self._task()
+            case _:
+                return self._scope.locals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from {"context": 0, "workflow": 0, "runtime": 0, "task": 0, **self._scope.locals, **self._own}
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _task(self) -> dict[str, Any] | None:
+        task = self._scope.task
+        if task is None:
+            return None
+        found: Any = self._definition
+        for part in pointer_parts(task.reference):
+            found = found[int(part) if isinstance(found, list) else part]
+        return describe_task(
+            name=task.name,
+            reference=task.reference,
+            definition=found,
+            input=task.raw,
+            output=task.output,
+            started_at=datetime.fromtimestamp(task.started_at, UTC),
+        )
+
+
+def length(value: DurationLike, evaluate_value: Callable[[Any], Any], *, pointer: str) -> timedelta:
+    """Return the length of a duration that may be, or hold, an expression.
+
+    Raises:
+        WorkflowError: It is no duration.
+    """
+    found = evaluate_value(value.to_dict() if isinstance(value, Duration) else value)
+    try:
+        return durations.parse(found)
+    except DurationError as error:
+        raise WorkflowError.standard("expression", str(error), instance=pointer) from None
+
+
+def iso8601(seconds: float) -> str:
+    """Return a time as RFC 3339 text in UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

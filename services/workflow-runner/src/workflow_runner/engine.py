@@ -1,0 +1,181 @@
+"""What the interpreter needs from the durable engine, given by Temporal."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+from stigmer_dsl.errors import WorkflowError
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+
+from workflow_runner import names
+from workflow_runner.activities.calls import HEARTBEAT_SECONDS, NOT_SENT
+from workflow_runner.messages import Call, CallAnswer, Limits, Report
+from workflow_runner.reporter import Reporter
+
+_ONCE = RetryPolicy(maximum_attempts=1)
+_FOREVER = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+_LOCAL_LIMIT = timedelta(seconds=15)
+_ORDINARY_LIMIT = timedelta(seconds=60)
+_SPARE_SECONDS = 15.0
+"""What an activity has beyond the time of its call: to start, to fetch secrets, to answer."""
+_FIRST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=10)
+
+
+async def ask(activity: str, argument: Any) -> Any:
+    """Run an activity that may be repeated without harm, as cheaply as possible and for as long as it takes.
+
+    First as a local activity, which leaves nearly nothing in history; if the other side is away, as an
+    ordinary one that waits for it without holding anything up.
+
+    Raises:
+        ActivityError: The activity failed for good.
+    """
+    try:
+        return await workflow.execute_local_activity(
+            activity, argument, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
+        )
+    except ActivityError as error:
+        if isinstance(error.cause, CancelledError) or _is_final(error):
+            raise
+    return await workflow.execute_activity(
+        activity, argument, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_FOREVER
+    )
+
+
+def _is_final(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.non_retryable
+
+
+class TemporalEngine:
+    """The engine of one run.
+
+    Calls that may be repeated go as local activities, several times faster than ordinary ones, but not in
+    history until the workflow task that made them ends. So after a number of them in a row one goes as an
+    ordinary activity, which puts all before it into history: a killed worker repeats no more than that many
+    finished calls. Calls that must not be repeated always go as ordinary, heartbeating activities.
+    """
+
+    def __init__(self, *, execution_id: str, nonce: str, has_secrets: bool, limits: Limits) -> None:
+        self._execution_id = execution_id
+        self._nonce = nonce
+        self._has_secrets = has_secrets
+        self._limits = limits
+        self._slow: set[str] = set()
+        self._in_row = 0
+        self._history_length = 0
+        self.reporter = Reporter(execution_id, deliver)
+
+    def time(self) -> float:
+        """See `Engine`."""
+        return workflow.time()
+
+    def random(self) -> float:
+        """See `Engine`."""
+        return workflow.random().random()
+
+    def continuation_is_due(self) -> bool:
+        """See `Engine`."""
+        info = workflow.info()
+        most = self._limits["max_history_events"]
+        return info.is_continue_as_new_suggested() or (most > 0 and info.get_current_history_length() >= most)
+
+    async def sleep(self, length: timedelta) -> None:
+        """See `Engine`."""
+        await workflow.sleep(length)
+
+    async def call(
+        self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
+    ) -> CallAnswer:
+        """See `Engine`."""
+        call: Call = {
+            "execution_id": self._execution_id,
+            "has_secrets": self._has_secrets,
+            "nonce": self._nonce,
+            "arguments": dict(arguments),
+            "seconds": seconds,
+            "local_seconds": None,
+            "report": None,
+        }
+        try:
+            if repeatable and key not in self._slow and self._may_stay_local():
+                answer = await self._call_locally(activity, call)
+                if answer is not None:
+                    return answer
+                self._slow.add(key)
+            return await self._call_durably(activity, call, repeatable=repeatable)
+        except ActivityError as error:
+            if isinstance(error.cause, CancelledError):
+                raise asyncio.CancelledError from None
+            raise
+
+    def _may_stay_local(self) -> bool:
+        # A longer history means that the last workflow task ended, and with it everything so far was kept.
+        length = workflow.info().get_current_history_length()
+        if length != self._history_length:
+            self._history_length = length
+            self._in_row = 0
+        return self._in_row < self._limits["local_calls_in_row"]
+
+    async def _call_locally(self, activity: str, call: Call) -> CallAnswer | None:
+        """Return the answer, or None when the call takes an ordinary activity."""
+        self._in_row += 1
+        report = self.reporter.take()
+        local: Call = {**call, "local_seconds": self._limits["local_call_seconds"], "report": report}
+        delivered = False
+        try:
+            answer = cast(
+                "CallAnswer",
+                await workflow.execute_local_activity(
+                    activity, local, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
+                ),
+            )
+            delivered = answer.get("reported", False)
+        except ActivityError as error:
+            if isinstance(error.cause, CancelledError):
+                raise
+            return None
+        finally:
+            if report is not None and not delivered:
+                self.reporter.put_back(report)
+        return None if answer.get("slow") else answer
+
+    async def _call_durably(self, activity: str, call: Call, *, repeatable: bool) -> CallAnswer:
+        self.reporter.flush()
+        limit = timedelta(seconds=call["seconds"] + _SPARE_SECONDS)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = await workflow.execute_activity(
+                    activity,
+                    call,
+                    start_to_close_timeout=limit,
+                    heartbeat_timeout=timedelta(seconds=HEARTBEAT_SECONDS),
+                    retry_policy=_FOREVER if repeatable else _ONCE,
+                )
+                return cast("CallAnswer", answer)
+            except ActivityError as error:
+                if isinstance(error.cause, CancelledError):
+                    raise
+                if not _was_not_sent(error):
+                    return {"error": _unknown_outcome(error).to_dict()}
+            await workflow.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+async def deliver(report: Report) -> None:
+    """Give a report to the server, however long that takes."""
+    await ask(names.REPORT, report)
+
+
+def _was_not_sent(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == NOT_SENT
+
+
+def _unknown_outcome(error: ActivityError) -> WorkflowError:
+    """Return the error of a call that must not be repeated, whose worker was lost while it was made."""
+    detail = f"the worker was lost while it made the call: whether it took effect is not known ({error.cause})"
+    return WorkflowError.standard("timeout", detail)

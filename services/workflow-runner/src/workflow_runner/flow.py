@@ -1,0 +1,62 @@
+"""How control leaves a task: with an outcome, with the end of the workflow, or in the middle, to be continued.
+
+A position is a tree of frames that mirrors the nesting of task lists. It is JSON, it stands in the argument
+of a continued run, and it is enough to go on there: no task before it is done or reported again.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a task gave."""
+
+    output: Any
+    then: str | None = None
+    """Where the flow goes; None: to the next task."""
+
+
+class TaskFrame(TypedDict):
+    """A task that was begun and is not done."""
+
+    id: str
+    input: Any
+    """Transformed."""
+    started_at: float
+    """Seconds since the epoch."""
+    deadline: float | None
+    """Seconds since the epoch at which the task times out."""
+    state: dict[str, Any]
+    """What the task's kind keeps: index, attempt …"""
+    child: "NotRequired[ListFrame]"
+
+
+class ListFrame(TypedDict):
+    """A task list in the middle of which the run stopped."""
+
+    index: int
+    """Of the task that is next, or that is in progress when `task` is there."""
+    input: Any
+    """Raw input of that task."""
+    jumps: int
+    """Backward jumps made in this pass through the list."""
+    visits: dict[str, int]
+    """How often each task that was done more than once was done, by index."""
+    task: NotRequired[TaskFrame]
+
+
+class EndOfWorkflow(Exception):  # noqa: N818 - not an error
+    """A task said `end`: the whole workflow ends here, well."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__("end")
+        self.output = output
+
+
+class Suspended(Exception):  # noqa: N818 - not an error
+    """The run leaves in the middle, to be continued in a new one; each level adds its frame on the way out."""
+
+    def __init__(self, frame: "ListFrame | TaskFrame | None" = None) -> None:
+        super().__init__("suspended")
+        self.frame = frame

@@ -1,0 +1,152 @@
+"""What the workflow and its activities tell each other: JSON objects, typed.
+
+They stand in histories. A key may be added; none may change its meaning or go away. Values that a secret
+could be part of are symbolic in every one of them.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+TaskStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "SKIPPED"]
+Phase = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
+
+
+class Limits(TypedDict):
+    """Bounds of one run. Taken into history with the definition, so that a replay has the same."""
+
+    max_backward_jumps: int
+    max_history_events: int
+    """Continue as new at this many events; 0 leaves it to Temporal's own suggestion."""
+    local_calls_in_row: int
+    """So many calls run as local activities before one puts them all into history."""
+    local_call_seconds: float
+    """A call that takes longer becomes an ordinary activity."""
+    call_seconds: float
+    """How long a call may take when the task sets no timeout."""
+
+
+class Loaded(TypedDict):
+    """One run as it was when it began."""
+
+    execution_id: str
+    org: str
+    definition: str
+    """The compiled workflow: JSON text of its canonical form."""
+    input: Any
+    secret_names: list[str]
+    variable_names: list[str]
+    limits: Limits
+
+
+class Invocation(TypedDict):
+    """The argument of the workflow: what the server gives, and what a continued run gives to the next."""
+
+    execution_id: str
+    org: str
+    resume: "NotRequired[Resumption]"
+
+
+class Resumption(TypedDict):
+    """Everything that a continued run needs to go on as if there had been no break."""
+
+    run: Loaded
+    nonce: str
+    started_at: float
+    """Seconds since the epoch."""
+    context: Any
+    deadline: float | None
+    """Seconds since the epoch at which the workflow times out."""
+    frame: NotRequired[Any]
+    """Position, a `ListFrame`; a run without one is at its start."""
+
+
+class LoadRequest(TypedDict):
+    """Which run to load, and when it began."""
+
+    execution_id: str
+    org: str
+    started_at: str
+    workflow_id: str
+
+
+class LoadAnswer(TypedDict):
+    """The run, or why it cannot be run."""
+
+    run: NotRequired[Loaded]
+    error: NotRequired[dict[str, Any]]
+
+
+class TaskRecord(TypedDict):
+    """One execution of one task, as people and programs see it. The newest record of an id stands."""
+
+    id: str
+    name: str
+    kind: str
+    type: str
+    """Name of a WorkflowTaskType of the contract."""
+    reference: str
+    parent: str
+    iteration: int | None
+    attempt: int
+    status: TaskStatus
+    input: Any
+    started_at: str
+    output: NotRequired[Any]
+    completed_at: NotRequired[str]
+    error: NotRequired[dict[str, Any]]
+
+
+class Report(TypedDict):
+    """What changed since the last report."""
+
+    execution_id: str
+    tasks: list[TaskRecord]
+    phase: NotRequired[Phase]
+    started_at: NotRequired[str]
+    completed_at: NotRequired[str]
+    output: NotRequired[Any]
+    error: NotRequired[dict[str, Any]]
+    workflow_id: NotRequired[str]
+
+
+class Call(TypedDict):
+    """A call out of the workflow, its expressions evaluated and its secrets symbolic."""
+
+    execution_id: str
+    has_secrets: bool
+    nonce: str
+    """Of the markers that stand for this run's secrets."""
+    arguments: dict[str, Any]
+    """What the kind of call needs; each activity says what that is."""
+    seconds: float
+    """How long it may take."""
+    local_seconds: float | None
+    """Give up after so many seconds and say `slow`; None never does."""
+    report: Report | None
+    """A report to deliver on the way."""
+
+
+class HttpArguments(TypedDict):
+    """The arguments of an HTTP call."""
+
+    method: str
+    uri: str
+    template: dict[str, Any] | None
+    """Values for the URI template that `uri` is; None when it is no template."""
+    headers: dict[str, Any]
+    query: list[tuple[str, Any]]
+    """In the order written: an object does not keep its order on the way through history."""
+    body: NotRequired[Any]
+    authentication: dict[str, Any] | None
+    """`basic` or `bearer` with its properties."""
+    output: Literal["raw", "content", "response"]
+    redirect: bool
+
+
+class CallAnswer(TypedDict):
+    """How a call ended: `output`, or `error`, or neither when it was too slow for a local activity."""
+
+    output: NotRequired[Any]
+    error: NotRequired[dict[str, Any]]
+    slow: NotRequired[bool]
+    reported: NotRequired[bool]
+    """Whether the report that went with the call was delivered."""

@@ -1,0 +1,8 @@
+"""Names that Temporal keeps in histories. They never change: a renamed one breaks every run in flight."""
+
+WORKFLOW = "stigmer/workflow-execution/invoke"
+LOAD = "stigmer/workflow-execution/load"
+REPORT = "stigmer/workflow-execution/report"
+CALL_HTTP = "stigmer/workflow-execution/call-http"
+
+TASK_QUEUE = "workflow_execution_runner"

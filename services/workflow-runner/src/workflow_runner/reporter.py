@@ -1,0 +1,101 @@
+"""Collecting what happened, and telling the server without making the run wait for it.
+
+Records are kept by task id, the newest stands, and are sent in the order in which the tasks began. One
+report is on its way at a time; what happens meanwhile goes with the next one.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from workflow_runner.messages import Report, TaskRecord
+
+Send = Callable[[Report], Awaitable[None]]
+
+_MOST_TASKS = 500
+_MOST_BYTES = 512 * 1024
+"""What one report may hold: it is one message to the server, and may have to stand in history."""
+_ROOM_TASKS = 4_000
+_ROOM_BYTES = 8 * 1024 * 1024
+"""What may wait here while the server is away; then the run waits too."""
+
+
+class Reporter:
+    """Reports one run. Deterministic: what it sends when depends on nothing but what the run did."""
+
+    def __init__(self, execution_id: str, send: Send) -> None:
+        self._execution_id = execution_id
+        self._send = send
+        self._waiting: dict[str, tuple[TaskRecord, int]] = {}
+        self._bytes = 0
+        self._sending: asyncio.Task[None] | None = None
+
+    def add(self, record: TaskRecord) -> int:
+        """Keep `record` for the next report; return its size in bytes, roughly."""
+        size = len(json.dumps((record["input"], record.get("output"), record.get("error")), ensure_ascii=False)) + 200
+        _, before = self._waiting.get(record["id"], (None, 0))
+        self._waiting[record["id"]] = (record, size)
+        self._bytes += size - before
+        return size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run should wait until some of what waits here has gone."""
+        return len(self._waiting) >= _ROOM_TASKS or self._bytes >= _ROOM_BYTES
+
+    def take(self) -> Report | None:
+        """Take the next report out, for a caller that delivers it itself; None if there is none to take now."""
+        if not self._waiting or self._sending is not None:
+            return None
+        return self._next()
+
+    def put_back(self, report: Report) -> None:
+        """Take back a report that was not delivered; newer records of the same tasks stand."""
+        newer, self._waiting, self._bytes = self._waiting, {}, 0
+        for record in report["tasks"]:
+            self.add(record)
+        for record, _ in newer.values():
+            self.add(record)
+
+    def flush(self) -> None:
+        """Begin to send what waits, without waiting for it."""
+        if self._sending is None and self._waiting:
+            self._sending = asyncio.create_task(self._send_all())
+
+    async def drain(self) -> None:
+        """Send everything, and return when the server has it."""
+        self.flush()
+        while self._sending is not None:
+            await asyncio.shield(self._sending)
+            self.flush()
+
+    async def finish(self, **end: Any) -> None:
+        """Send everything that waits, and with the last of it how the run ended."""
+        if self._sending is not None:
+            await asyncio.shield(self._sending)
+        while len(self._waiting) > _MOST_TASKS or self._bytes > _MOST_BYTES:
+            await self._send(self._next())
+        last = self._next()
+        last.update(end)  # pyright: ignore[reportCallIssue, reportArgumentType] - the keys of Report
+        await self._send(last)
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._send(self._next())
+        finally:
+            self._sending = None
+
+    def _next(self) -> Report:
+        tasks: list[TaskRecord] = []
+        room = _MOST_BYTES
+        for name in list(self._waiting):
+            record, size = self._waiting[name]
+            if tasks and (size > room or len(tasks) >= _MOST_TASKS):
+                break
+            del self._waiting[name]
+            self._bytes -= size
+            room -= size
+            tasks.append(record)
+        return {"execution_id": self._execution_id, "tasks": tasks}

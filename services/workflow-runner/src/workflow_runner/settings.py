@@ -1,0 +1,62 @@
+"""What the workflow runner can be told."""
+
+from typing import ClassVar
+
+from stigmer_runner import RunnerSettings, setting
+
+from workflow_runner import names
+from workflow_runner.messages import Limits
+
+
+class Settings(RunnerSettings):
+    """The Temporal worker that runs Stigmer's workflows."""
+
+    program: ClassVar[str] = "workflow-runner"
+
+    task_queue: str = setting(
+        names.TASK_QUEUE,
+        "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE",
+        description="Temporal task queue that runs are taken from",
+        min_length=1,
+    )
+    max_backward_jumps: int = setting(
+        10_000,
+        "STIGMER_MAX_BACKWARD_JUMPS",
+        description="jumps backwards in one pass through a task list before the run faults",
+        ge=0,
+    )
+    max_history_events: int = setting(
+        0,
+        "STIGMER_MAX_HISTORY_EVENTS",
+        description="events after which a run goes on in a new history; 0 leaves it to Temporal",
+        ge=0,
+    )
+    local_calls_in_row: int = setting(
+        25,
+        "STIGMER_LOCAL_CALLS_IN_ROW",
+        description="finished safe calls that a killed runner may have to repeat",
+        ge=0,
+    )
+    local_call_seconds: float = setting(
+        5.0,
+        "STIGMER_LOCAL_CALL_SECONDS",
+        description="a safe call that takes longer is made by an ordinary activity",
+        gt=0,
+        le=8,
+    )
+    call_seconds: float = setting(
+        300.0, "STIGMER_CALL_SECONDS", description="how long a call may take when its task has no timeout", gt=0
+    )
+    max_response_bytes: int = setting(
+        1_500_000, "STIGMER_MAX_RESPONSE_BYTES", description="largest answer to a call, decompressed", ge=1
+    )
+
+    def limits(self) -> Limits:
+        """Return the bounds that each run takes along."""
+        return {
+            "max_backward_jumps": self.max_backward_jumps,
+            "max_history_events": self.max_history_events,
+            "local_calls_in_row": self.local_calls_in_row,
+            "local_call_seconds": self.local_call_seconds,
+            "call_seconds": self.call_seconds,
+        }

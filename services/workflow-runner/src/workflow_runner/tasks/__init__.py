@@ -1,0 +1,60 @@
+"""The kinds of tasks that can be run: one module each, found by being in this folder."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from stigmer_dsl.model import TaskBase, TaskList, Workflow, inner_lists
+from stigmer_dsl.problems import Problem, pointer_to
+
+from workflow_runner.tasks.port import TaskKind
+
+_PORT = "port"
+
+
+@cache
+def kinds() -> dict[type[TaskBase], TaskKind[Any]]:
+    """Return the kinds by the class of the model whose tasks they run."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _PORT)
+    found = [importlib.import_module(f"{__name__}.{name}").KIND for name in names]
+    return {kind.task: kind for kind in found}
+
+
+def kind_of(task: TaskBase) -> TaskKind[Any]:
+    """Return the kind that runs `task`.
+
+    Raises:
+        KeyError: None does; `unsupported` says so beforehand.
+    """
+    return kinds()[type(task)]
+
+
+def unsupported(workflow: Workflow) -> list[Problem]:
+    """Return what of a valid workflow this runner cannot run yet, in the order of the document."""
+    problems = list(_unsupported_in(workflow.do, "/do"))
+    if workflow.evaluate.language != "jq":
+        problems.append(_problem("/evaluate/language", f"expressions in {workflow.evaluate.language!r} are not run"))
+    if workflow.use.extensions:
+        problems.append(_problem("/use/extensions", "extensions are not run"))
+    if workflow.schedule is not None:
+        problems.append(_problem("/schedule", "schedules are not run; start the workflow yourself"))
+    return problems
+
+
+def _unsupported_in(tasks: TaskList, pointer: str) -> Iterator[Problem]:
+    for index, item in enumerate(tasks):
+        here = pointer + pointer_to((index, item.name))
+        kind = kinds().get(type(item.task))
+        if kind is None:
+            yield _problem(here, f"task {item.name!r}: {item.task.kind} is not run yet")
+            continue
+        for path, sentence in kind.unsupported(item.task):
+            yield _problem(here + path, f"task {item.name!r}: {sentence}")
+        for path, inner in inner_lists(item.task):
+            yield from _unsupported_in(inner, here + path)
+
+
+def _problem(pointer: str, message: str) -> Problem:
+    return Problem(code="unsupported", message=message, pointer=pointer)

@@ -1,0 +1,167 @@
+"""What a kind of task is to the interpreter.
+
+A kind is a module of this package with an object `KIND`. It sees one task through a `Step` and returns an
+outcome, or raises. It keeps nothing in itself: one object serves every run of the process.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from stigmer_dsl.errors import WorkflowError
+from stigmer_dsl.model import DurationLike, TaskBase, TaskList, Workflow
+
+from workflow_runner.flow import Outcome
+from workflow_runner.messages import Limits
+
+T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
+
+NO_VARIABLES: Mapping[str, Any] = {}
+
+
+class Step(Protocol):
+    """One execution of one task.
+
+    Expressions see `.` and `$input` as the task's transformed input unless said otherwise, and the
+    variables of the loops and catches around the task.
+    """
+
+    @property
+    def input(self) -> Any:
+        """The task's transformed input."""
+        ...
+
+    @property
+    def pointer(self) -> str:
+        """JSON pointer of the task in the definition."""
+        ...
+
+    @property
+    def workflow(self) -> Workflow:
+        """The definition."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the run."""
+        ...
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the kind must know to go on when the run is continued; empty when the task begins.
+
+        The kind changes it in place, with JSON values only, before it runs children.
+        """
+        ...
+
+    def evaluate(self, value: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> Any:
+        """Return `value` with every expression in it evaluated.
+
+        Raises:
+            ExpressionError: One fails.
+        """
+        ...
+
+    def evaluate_text(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = ...) -> Any:
+        """Return what an expression gives that is written with or without `${ }`, evaluated on `on`.
+
+        Raises:
+            ExpressionError: It fails.
+        """
+        ...
+
+    def holds(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = ...) -> bool:
+        """Return whether a condition holds.
+
+        Raises:
+            ExpressionError: It fails, or gives neither true nor false.
+        """
+        ...
+
+    def duration(self, value: DurationLike) -> timedelta:
+        """Return the length of a duration, evaluated first.
+
+        Raises:
+            WorkflowError: It is none.
+        """
+        ...
+
+    def time(self) -> float:
+        """Return the run's time, in seconds since the epoch."""
+        ...
+
+    def random(self) -> float:
+        """Return a number from 0 to 1 that a replay gives again."""
+        ...
+
+    async def sleep(self, length: timedelta) -> None:
+        """Wait durably."""
+        ...
+
+    async def run_tasks(
+        self,
+        tasks: TaskList,
+        path: str,
+        data: Any,
+        *,
+        label: str = "",
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        iteration: int | None = None,
+        attempt: int | None = None,
+    ) -> Any:
+        """Run a list of tasks inside this one, with `data` as the first one's input; return the last one's output.
+
+        Args:
+            tasks: The tasks.
+            path: Their JSON pointer relative to this task, such as `/do`.
+            data: Raw input of the first.
+            label: Tells this pass from others of the same list, such as `[3]`.
+            variables: More variables for everything inside.
+            iteration: Number of the pass, from 0, when it is one of a loop.
+            attempt: Number of the pass, from 1, when it may be tried again.
+        """
+        ...
+
+    async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
+        """Call out through `activity` and return the call's output.
+
+        `arguments` may hold symbolic secrets; they are filled in where the call is made. A call that is
+        `repeatable` may be made again when the worker that makes it is lost. Of another the outcome is
+        then unknown, which is a `timeout` error.
+
+        Raises:
+            WorkflowError: The call failed.
+        """
+        ...
+
+
+class TaskKind(Protocol[T_contra]):
+    """One kind of task."""
+
+    @property
+    def task(self) -> type[Any]:
+        """The class of the model whose tasks this kind runs."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Name of the contract's WorkflowTaskType."""
+        ...
+
+    def unsupported(self, task: T_contra) -> Iterator[tuple[str, str]]:
+        """Give what of `task` cannot be run: JSON pointer relative to the task, and a sentence."""
+        ...
+
+    async def run(self, task: T_contra, step: Step) -> Outcome:
+        """Run `task`.
+
+        Raises:
+            WorkflowError: The task faults.
+            EndOfWorkflow: A task inside said `end`.
+        """
+        ...
+
+
+def configuration_fault(detail: str, step: Step) -> WorkflowError:
+    """Return the error of a definition that cannot be carried out."""
+    return WorkflowError.standard("configuration", detail, instance=step.pointer)

@@ -1,0 +1,167 @@
+"""A server of one's own for tests and benchmarks of runners: the two controllers they use, in memory, over gRPC.
+
+It keeps to what stigmer-server promises: tasks are upserted by id, a finished execution never changes back,
+and values of the environment are given to nobody but the runner.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import json_format
+from stigmer_grpc import CallContext, NotFoundError, Server, bind
+from stigmer_grpc.binding import Message
+from stigmer_protos import descriptors
+from stigmer_runner import RUNTIME, fill_value, read_value
+
+_COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
+_EXECUTION = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution"
+_RUN = "ai.stigmer.runtime.v1.WorkflowRun"
+_ENVIRONMENT = "ai.stigmer.runtime.v1.ExecutionEnvironment"
+_LAST_PHASES = frozenset({3, 4, 5})
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(kw_only=True)
+class Execution:
+    """One execution, and everything that was reported of it."""
+
+    id: str
+    definition: str = ""
+    """The DSL document; or `tasks` in the stored form."""
+    tasks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    input: Any = None
+    secrets: dict[str, str] = field(default_factory=dict[str, str])
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    status: Message = None
+    updates: list[Message] = field(default_factory=list[Message])
+    """Every update as it came."""
+
+    @property
+    def phase(self) -> str:
+        """The phase without its prefix, such as COMPLETED."""
+        name = self.status.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_number[self.status.phase].name
+        return name.removeprefix("EXECUTION_")
+
+    @property
+    def output(self) -> Any:
+        """The output, of any JSON type."""
+        return read_value(self.status.output_value)
+
+    @property
+    def error(self) -> Any:
+        """The problem details."""
+        return read_value(self.status.error_details)
+
+    @property
+    def reported(self) -> dict[str, Message]:
+        """The tasks by id, in the order in which they were first reported."""
+        return {task.task_id: task for task in self.status.tasks}
+
+
+class PeerServer:
+    """The server. It can be stopped and started again at the same address, and keeps what it knows."""
+
+    def __init__(self) -> None:
+        self.executions: dict[str, Execution] = {}
+        self.address = ""
+        self.calls = 0
+        self._changed = asyncio.Condition()
+        self._server: Server | None = None
+
+    def add(self, execution: Execution) -> Execution:
+        """Keep `execution`, ready to be run."""
+        message: Message = descriptors.message_type(_EXECUTION)()
+        execution.status = message.status
+        self.executions[execution.id] = execution
+        return execution
+
+    async def until(self, execution: Execution, holds: Callable[[Execution], bool]) -> None:
+        """Return once `holds` is true of `execution`; at most a minute."""
+        async with asyncio.timeout(_WAIT_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: holds(execution))
+
+    async def start(self, address: str = "127.0.0.1:0") -> None:
+        """Serve at `address`, or on a free port."""
+        pool = descriptors.pool()
+        services = [
+            bind(pool, RUNTIME, {"getWorkflowRun": self._get_run, "getEnvironment": self._get_environment}),
+            bind(pool, _COMMAND, {"updateStatus": self._update_status}),
+        ]
+        self._server = Server(services, pool=pool)
+        (self.address,) = await self._server.start(address)
+
+    async def stop(self) -> None:
+        """Stop serving; what is known stays."""
+        if self._server is not None:
+            await self._server.stop(grace=0)
+            self._server = None
+
+    def _find(self, execution_id: str) -> Execution:
+        self.calls += 1
+        found = self.executions.get(execution_id)
+        if found is None:
+            raise NotFoundError(f"there is no workflow execution {execution_id!r}")
+        return found
+
+    async def _get_run(self, request: Message, _: CallContext) -> Message:
+        execution = self._find(request.execution_id)
+        run: Message = descriptors.message_type(_RUN)()
+        run.execution_id = execution.id
+        run.org = "acme"
+        run.workflow.spec.definition = execution.definition
+        for task in execution.tasks:
+            _fill_task(run.workflow.spec, task)
+        fill_value(run.input, execution.input)
+        run.secret_names.extend(sorted(execution.secrets))
+        run.variable_names.extend(sorted(execution.variables))
+        return run
+
+    async def _get_environment(self, request: Message, _: CallContext) -> Message:
+        execution = self._find(request.execution_id)
+        environment: Message = descriptors.message_type(_ENVIRONMENT)()
+        for values, is_secret in ((execution.variables, False), (execution.secrets, True)):
+            for name, value in values.items():
+                environment.values[name].value = value
+                environment.values[name].is_secret = is_secret
+        return environment
+
+    async def _update_status(self, request: Message, _: CallContext) -> Message:
+        execution = self._find(request.execution_id)
+        update = request.status
+        execution.updates.append(update)
+        if execution.status.phase not in _LAST_PHASES:
+            _merge(execution.status, update)
+        async with self._changed:
+            self._changed.notify_all()
+        return descriptors.message_type(_EXECUTION)()
+
+
+def _merge(status: Message, update: Message) -> None:
+    known = {task.task_id: task for task in status.tasks}
+    for task in update.tasks:
+        stands = known.get(task.task_id)
+        (status.tasks.add() if stands is None else stands).CopyFrom(task)
+    for name in ("phase", "started_at", "completed_at", "error", "temporal_workflow_id"):
+        if getattr(update, name):
+            setattr(status, name, getattr(update, name))
+    for name in ("output", "output_value", "error_details"):
+        if update.HasField(name):
+            getattr(status, name).CopyFrom(getattr(update, name))
+
+
+def _fill_task(spec: Message, task: dict[str, Any]) -> None:
+    json_format.ParseDict(task, spec.tasks.add(), descriptor_pool=descriptors.pool())
+
+
+@contextlib.asynccontextmanager
+async def peer_server() -> AsyncGenerator[PeerServer]:
+    """Serve until the block ends."""
+    server = PeerServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()

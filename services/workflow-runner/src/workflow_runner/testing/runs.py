@@ -1,0 +1,67 @@
+"""Running workflows to their end."""
+
+import asyncio
+import uuid
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+
+from workflow_runner import names
+from workflow_runner.testing.peer import Execution, PeerServer
+
+HEADER = "document: {dsl: 1.0.3, namespace: test, name: test, version: 1.0.0}\n"
+_LIMIT_SECONDS = 60.0
+
+
+class Runs:
+    """Runs workflows on a worker of this process."""
+
+    def __init__(self, client: Client, peer: PeerServer, queue: str) -> None:
+        self.client = client
+        self.peer = peer
+        self.queue = queue
+
+    def add(self, definition: str, data: Any = None, **more: Any) -> Execution:
+        """Give the server an execution of a document; the header may be left out."""
+        text = definition if definition.lstrip().startswith("document:") else HEADER + definition
+        made = Execution(id=f"wex-{uuid.uuid4().hex}", definition=text, input=data, **more)
+        return self.peer.add(made)
+
+    async def start(self, execution: Execution) -> WorkflowHandle[Any, Any]:
+        """Start it as the server does."""
+        return await self.client.start_workflow(
+            names.WORKFLOW,
+            {"execution_id": execution.id, "org": "acme"},
+            id=f"{names.WORKFLOW}/{execution.id}",
+            task_queue=self.queue,
+        )
+
+    async def run(self, definition: str, data: Any = None, **more: Any) -> Execution:
+        """Run a document to its end, however it ends."""
+        execution = self.add(definition, data, **more)
+        handle = await self.start(execution)
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            try:
+                await handle.result()
+            except WorkflowFailureError:
+                _must(execution.phase in ("FAILED", "CANCELLED"), execution)
+            else:
+                _must(execution.phase == "COMPLETED", execution)
+        return execution
+
+    async def output(self, definition: str, data: Any = None, **more: Any) -> Any:
+        """Run a document that completes, and return its output."""
+        execution = await self.run(definition, data, **more)
+        _must(execution.phase == "COMPLETED", execution)
+        return execution.output
+
+    async def error(self, definition: str, data: Any = None, **more: Any) -> Any:
+        """Run a document that faults, and return its problem details."""
+        execution = await self.run(definition, data, **more)
+        _must(execution.phase == "FAILED", execution)
+        return execution.error
+
+
+def _must(holds: object, execution: Execution) -> None:
+    if not holds:
+        raise AssertionError(f"{execution.id} is {execution.phase}: {execution.error or execution.output!r}")

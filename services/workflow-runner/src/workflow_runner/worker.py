@@ -1,0 +1,46 @@
+"""The Temporal worker: which workflows and activities it offers, and what they share."""
+
+import asyncio
+from datetime import timedelta
+
+from stigmer_runner import Environments, StigmerServer, run_worker, server_channel
+from stigmer_sandbox import OutboundPolicy
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from workflow_runner.activities import Calls, HttpCalls, Loading, Reporting
+from workflow_runner.settings import Settings
+from workflow_runner.workflow import InvokeWorkflow
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Take work until `stop` is set."""
+    policy = OutboundPolicy(
+        allow_loopback=settings.outbound_allow_loopback,
+        allow_private=settings.outbound_allow_private,
+        max_response_bytes=settings.max_response_bytes,
+        total_timeout=settings.call_seconds,
+    )
+    async with server_channel(settings) as channel:
+        server = StigmerServer(channel)
+        reporting = Reporting(server)
+        http = HttpCalls(Calls(Environments(server), reporting), policy)
+        loading = Loading(server, reporting, settings.limits())
+
+        def make(client: Client) -> Worker:
+            return Worker(
+                client,
+                task_queue=settings.task_queue,
+                workflows=[InvokeWorkflow],
+                activities=[loading.load, reporting.report, http.call],
+                max_concurrent_activities=settings.max_concurrency,
+                max_concurrent_local_activities=settings.max_concurrency,
+                max_concurrent_workflow_tasks=settings.max_concurrency,
+                sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
+                graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+            )
+
+        try:
+            await run_worker(settings, make, stop=stop)
+        finally:
+            await http.close()

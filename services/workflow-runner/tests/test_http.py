@@ -1,0 +1,166 @@
+"""HTTP calls, against a real server."""
+
+import asyncio
+import base64
+import gzip
+
+import pytest
+from workflow_runner.testing import Request, Response, Runs, Site
+
+
+def call(url: str, rest: str = "", *, method: str = "get") -> str:
+    return f"do:\n- call: {{call: http, with: {{method: {method}, endpoint: '{url}'{', ' + rest if rest else ''}}}}}"
+
+
+async def test_a_get_outputs_the_parsed_content(runs: Runs, site: Site) -> None:
+    site.page("/pet", {"name": "Rex", "tags": [1, 2.5, None]})
+    assert await runs.output(call(f"{site.url}/pet")) == {"name": "Rex", "tags": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize("value", [[1, 2], "text", 3, None, True])
+async def test_content_of_every_json_type_is_output(runs: Runs, site: Site, value: object) -> None:
+    site.page("/value", Response(value))
+    assert await runs.output(call(f"{site.url}/value")) == value
+
+
+async def test_the_endpoint_is_a_text_an_object_an_expression_or_a_template(runs: Runs, site: Site) -> None:
+    site.page("/pets/a%20b", {"ok": 1})
+    for endpoint in (
+        f"'{site.url}/pets/a%20b'",
+        f"{{uri: '{site.url}/pets/a%20b'}}",
+        "'${ .base + \"/pets/a%20b\" }'",
+        "{uri: '${ .base + \"/pets/a%20b\" }'}",
+        f"'{site.url}/pets/{{name}}'",
+    ):
+        definition = f"do:\n- call: {{call: http, with: {{method: get, endpoint: {endpoint}}}}}"
+        assert await runs.output(definition, {"base": site.url, "name": "a b"}) == {"ok": 1}
+
+
+async def test_a_template_needs_its_values(runs: Runs, site: Site) -> None:
+    error = await runs.error(call(f"{site.url}/pets/{{name}}"), {})
+    assert "no name for the URI template" in error["detail"]
+    assert error["instance"] == "/do/0/call"
+
+
+async def test_headers_query_and_body_are_evaluated_and_sent(runs: Runs, site: Site) -> None:
+    site.page("/echo", lambda request: Response({"query": request.query, "body": request.json}))
+    with_ = "headers: {X-Name: '${ .name }'}, query: {q: '${ .name }', n: [1, 2], no: null}, body: {who: '${ .name }'}"
+    output = await runs.output(call(f"{site.url}/echo?z=0", with_, method="POST"), {"name": "Re x"})
+    assert output == {"query": "z=0&q=Re+x&n=1&n=2", "body": {"who": "Re x"}}
+    request = site.seen("/echo")[0]
+    assert request.headers["x-name"] == "Re x"
+    assert request.headers["content-type"] == "application/json"
+
+
+async def test_a_form_and_a_text_are_sent_as_their_type_says(runs: Runs, site: Site) -> None:
+    site.page("/form", {})
+    form = "headers: {Content-Type: application/x-www-form-urlencoded}, body: {a: 1, b: x y}"
+    await runs.output(call(f"{site.url}/form", form, method="post"))
+    await runs.output(call(f"{site.url}/form", "body: plain", method="put"))
+    first, second = site.seen("/form")
+    assert (first.method, first.body) == ("POST", b"a=1&b=x+y")
+    assert (second.method, second.body) == ("PUT", b"plain")
+
+
+async def test_the_same_call_in_a_loop_is_evaluated_afresh(runs: Runs, site: Site) -> None:
+    site.page("/n", lambda request: Response(request.json))
+    output = await runs.output(
+        f"""
+do:
+- all:
+    for: {{in: '[1, 2, 3]'}}
+    do:
+    - send: {{call: http, with: {{method: post, endpoint: {site.url}/n, body: {{n: '${{ $item }}'}}}}}}
+"""
+    )
+    assert output == {"n": 3}
+    assert [request.json["n"] for request in site.seen("/n")] == [1, 2, 3]
+
+
+async def test_raw_output_is_base64_and_response_output_is_everything(runs: Runs, site: Site) -> None:
+    site.page("/x", Response(b"\x00\x01", headers={"content-type": "application/octet-stream"}))
+    assert await runs.output(call(f"{site.url}/x", "output: raw")) == base64.b64encode(b"\x00\x01").decode()
+    whole = await runs.output(call(f"{site.url}/x", "output: response"))
+    assert whole["statusCode"] == 200
+    assert whole["headers"]["content-length"] == "2"
+    assert whole["request"] == {"method": "GET", "uri": f"{site.url}/x", "headers": {}}
+    assert whole["content"] == base64.b64encode(b"\x00\x01").decode()
+
+
+async def test_text_and_compressed_content_are_decoded(runs: Runs, site: Site) -> None:
+    site.page("/text", Response("été".encode("latin-1"), headers={"content-type": "text/plain; charset=latin-1"}))
+    site.page("/gzip", Response(gzip.compress(b'{"n": 1}'), headers={"content-encoding": "gzip"}))
+    assert await runs.output(call(f"{site.url}/text")) == "été"
+    assert await runs.output(call(f"{site.url}/gzip")) == {"n": 1}
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 500, 503])
+async def test_a_status_out_of_range_is_a_communication_error(runs: Runs, site: Site, status: int) -> None:
+    site.page("/bad", Response({"why": "because"}, status))
+    error = await runs.error(call(f"{site.url}/bad"))
+    assert error["type"].endswith("/errors/communication")
+    assert error["status"] == status
+    assert error["instance"] == "/do/0/call"
+    assert "because" in error["detail"]
+    assert f"GET {site.url}/bad answered {status}" in error["detail"]
+
+
+async def test_redirects_are_followed_when_asked_for(runs: Runs, site: Site) -> None:
+    site.page("/from", Response({}, 302, {"location": "/to"}))
+    site.page("/to", {"there": True})
+    assert await runs.output(call(f"{site.url}/from", "redirect: true")) == {"there": True}
+
+
+async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runner, site: Site) -> None:
+    runs = await start_runner(max_response_bytes=1000)
+    site.page("/broken", Response(b"{not json"))
+    site.page("/big", Response(b"x" * 2000))
+    broken = await runs.error(call(f"{site.url}/broken"))
+    assert "broken JSON" in broken["detail"]
+    assert broken["status"] == 502
+    assert "more than the cap of 1000" in (await runs.error(call(f"{site.url}/big")))["detail"]
+    absent = await runs.error(call("http://127.0.0.1:1/"))
+    assert absent["type"].endswith("/errors/communication")
+    assert absent["status"] == 503
+
+
+async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runner, site: Site) -> None:
+    runs = await start_runner(outbound_allow_loopback=False)
+    for url in ("http://169.254.169.254/latest", f"{site.url}/x", "http://2130706433/"):
+        error = await runs.error(call(url))
+        assert error["status"] in (400, 403)
+    assert site.requests == []
+
+
+async def test_a_task_timeout_ends_a_call(runs: Runs, site: Site) -> None:
+    async def never(_: Request) -> Response:
+        await asyncio.Event().wait()
+        return Response({})
+
+    site.page("/slow", never)
+    definition = f"""
+do:
+- call: {{timeout: {{after: {{milliseconds: 200}}}}, call: http, with: {{method: get, endpoint: {site.url}/slow}}}}
+"""
+    error = await runs.error(definition)
+    assert error["type"].endswith("/errors/timeout")
+
+
+async def test_basic_and_bearer_authentication_are_sent(runs: Runs, site: Site) -> None:
+    site.page("/me", lambda request: Response(request.headers["authorization"]))
+    definition = """
+use:
+  authentications:
+    named: {{bearer: {{token: '${{ $secrets.TOKEN }}'}}}}
+  secrets: [TOKEN, PASSWORD]
+do:
+- a: {{call: http, with: {{method: get, endpoint: {{uri: '{url}/me', authentication: {{use: named}}}}}}}}
+- b:
+    call: http
+    with:
+      method: get
+      endpoint: {{uri: '{url}/me', authentication: {{basic: {{username: me, password: '${{ $secrets.PASSWORD }}'}}}}}}
+"""
+    await runs.output(definition.format(url=site.url), secrets={"TOKEN": "tok-123", "PASSWORD": "pass-123"})
+    sent = [request.headers["authorization"] for request in site.seen("/me")]
+    assert sent == ["Bearer tok-123", "Basic " + base64.b64encode(b"me:pass-123").decode()]
