@@ -144,7 +144,7 @@ class CountingSite:
         site = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the library's name
+            def do_GET(self) -> None:
                 site.calls[self.path] += 1
                 if self.path.startswith("/gated"):
                     site.gate.wait(PATIENCE)

@@ -61,8 +61,14 @@ def names() -> list[str]:
 
 def suggest(word: str, choices: list[str]) -> str:
     """Return "did you mean `…`?" for the choice nearest to the word, or nothing when none is near."""
+    near = nearest(word, choices)
+    return f"did you mean `{near}`?" if near else ""
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """Return the choice nearest to the word, "" when none is near."""
     near = get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    return near[0] if near else ""
 
 
 def _plain(spelling: str) -> str:

@@ -59,12 +59,11 @@ def begin(*, debug: bool) -> None:
     """Settle how much the command tells of itself."""
     global _debug
     _debug = debug
-    if "loguru" in sys.modules or debug:
+    if debug:
         from loguru import logger
 
         logger.remove()
-        if debug:
-            logger.add(sys.stderr, level="DEBUG")
+        logger.add(sys.stderr, level="DEBUG", backtrace=False, diagnose=False)
 
 
 def report(error: BaseException) -> int:

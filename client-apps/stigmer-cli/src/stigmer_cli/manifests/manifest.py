@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import ParseDict, ParseError
-from stigmer_dsl import InvalidDocumentError, Source, SourceError, compile_tasks, parse
+from stigmer_dsl.errors import InvalidDocumentError, SourceError
+from stigmer_dsl.parse import parse
 from stigmer_dsl.problems import Position, Problem
+from stigmer_dsl.source import Source, SourceDocument
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
 
@@ -25,7 +27,7 @@ from stigmer_cli.references import DEFAULT_ORG, to_slug
 from stigmer_cli.resources import Message
 
 if TYPE_CHECKING:
-    from stigmer_dsl import SourceDocument, Workflow
+    from stigmer_dsl.model import Workflow
 
 _ORDER = (
     "organization",
@@ -164,12 +166,9 @@ class _Loader:
         message = self._build(kind, sound)
         if message is None:
             return None
-        self._check_name(message)
-        # Rules and tasks are only looked at where the shape is right, or each mistake would be told twice.
-        definition = None
-        if not self.problems:
-            self._check_rules(message, reading)
-            definition = self._definition(kind, message, value)
+        self._check_name(message, reading)
+        self._check_rules(message, reading)
+        definition = None if reading.hides("spec") else self._definition(kind, message, value, reading)
         return None if self.problems else self._manifest(kind, message, definition)
 
     def _kind(self, value: dict[str, Any]) -> Kind | None:
@@ -204,11 +203,10 @@ class _Loader:
         message.api_version, message.kind = kind.api_version, kind.name
         return message
 
-    def _check_name(self, message: Message) -> None:
+    def _check_name(self, message: Message, reading: Reading) -> None:
         metadata = message.metadata
-        if metadata.name or metadata.slug:
-            return
-        if message.kind.endswith("Execution"):
+        is_run = message.kind.endswith("Execution")
+        if metadata.name or metadata.slug or is_run or reading.hides("metadata.name"):
             return
         self._problem("manifest.name", "/metadata", "the resource has no name", "write `metadata: {name: …}`")
 
@@ -220,6 +218,8 @@ class _Loader:
             check(message)
         except InvalidArgumentError as error:
             for violation in error.violations:
+                if reading.hides(violation.field):
+                    continue
                 pointer = _nearest(violation.field, reading.pointers)
                 missing = _rest(violation.field, pointer)
                 told = f"{missing}: {violation.message}" if missing else violation.message
@@ -227,14 +227,16 @@ class _Loader:
             if not error.violations:
                 self._problem("rule", "", error.message)
 
-    def _definition(self, kind: Kind, message: Message, value: dict[str, Any]) -> Workflow | None:
+    def _definition(self, kind: Kind, message: Message, value: dict[str, Any], reading: Reading) -> Workflow | None:
         if kind.name != "Workflow":
             return None
         if message.spec.definition:
             return self._inner_definition(message.spec.definition)
-        return self._compiled(value["spec"])
+        return self._compiled(value["spec"]) if message.spec.tasks and not reading.hides("spec.tasks") else None
 
     def _compiled(self, spec: dict[str, Any]) -> Workflow | None:
+        from stigmer_dsl import compile_tasks
+
         try:
             return compile_tasks(spec)
         except InvalidDocumentError as error:

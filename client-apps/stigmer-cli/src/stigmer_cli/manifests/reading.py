@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from stigmer_cli.kinds import suggest
+from stigmer_cli.kinds import nearest, suggest
 from stigmer_cli.plain import Json, is_list, is_object
 
 Field: TypeAlias = Any
@@ -40,6 +40,8 @@ class Mistake:
     """JSON pointer of the value, or of the key when `at_key`."""
     message: str
     hint: str = ""
+    path: str = ""
+    """Path of the field that the mistake leaves without a sound value, when it is known."""
 
 
 @dataclass(slots=True)
@@ -62,8 +64,10 @@ class Reading:
             place = f"{pointer}/{escape(name)}"
             found = fields.get(name)
             if found is None:
-                hint = suggest(name, sorted({known.name for known in fields.values()}))
-                self.mistakes.append(Mistake(place, f"{descriptor.name} has no field {name!r}", hint))
+                near = nearest(name, sorted({known.name for known in fields.values()}))
+                meant = f"{path}.{near or name}".removeprefix(".")
+                hint = f"did you mean `{near}`?" if near else ""
+                self.mistakes.append(Mistake(place, f"{descriptor.name} has no field {name!r}", hint, meant))
             elif found.name in sound:
                 self.mistakes.append(Mistake(place, f"the field {found.name!r} is given twice"))
             elif item is not None:
@@ -72,8 +76,22 @@ class Reading:
                     sound[found.name] = read
         return sound
 
+    def hides(self, path: str) -> bool:
+        """Whether a rule about the field would only tell again what a mistake has told."""
+        return any(
+            mistake.path and (path == mistake.path or path.startswith((f"{mistake.path}.", f"{mistake.path}[")))
+            for mistake in self.mistakes
+        )
+
     def _field(self, found: Field, value: Json, pointer: str, path: str) -> Json:
         self.pointers[path] = pointer
+        before = len(self.mistakes)
+        read = self._any(found, value, pointer, path)
+        for mistake in self.mistakes[before:]:
+            mistake.path = mistake.path or path
+        return read
+
+    def _any(self, found: Field, value: Json, pointer: str, path: str) -> Json:
         if _is_map(found):
             return self._map(found, value, pointer, path)
         if found.is_repeated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -39,6 +39,9 @@ class EmbeddedServer:
     async def __aenter__(self) -> EmbeddedServer:
         # The import takes most of a second, which children that start at the same time need not wait for.
         app_type, settings_type = await asyncio.to_thread(_load)
+        with suppress(ValueError):
+            # loguru's own handler, which writes everything to the terminal from the moment it is imported.
+            logger.remove(0)
         if self._log is not None:
             self._exit.enter_context(_Logging(self._log))
         settings = settings_type(
@@ -83,7 +86,10 @@ class _Logging:
         self._handler = _Handler(log)
 
     def __enter__(self) -> None:
-        self._sink = logger.add(self._write, level="INFO", format="{level} {name}: {message}")
+        # Without `diagnose`, which would write the values of variables into the log, secrets among them.
+        self._sink = logger.add(
+            self._write, level="INFO", format="{level} {name}: {message}", backtrace=False, diagnose=False
+        )
         logging.getLogger().addHandler(self._handler)
 
     def __exit__(self, *error: object) -> None:
