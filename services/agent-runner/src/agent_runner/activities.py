@@ -17,10 +17,10 @@ from temporalio.exceptions import ApplicationError
 from agent_runner import contract
 from agent_runner.contract import FINAL_PHASES, ResolvedRun, RunEnd, RunInput, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
-from agent_runner.resources import Resources
+from agent_runner.resources import Resources, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.turn.journal import Journal
-from agent_runner.turn.turn import HandedOverError, TransientError, TurnTaker, phase_name, status_of
+from agent_runner.turn.turn import HandedOverError, TransientError, TurnTaker
 
 
 class AgentActivities:

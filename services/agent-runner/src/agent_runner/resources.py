@@ -8,7 +8,7 @@ from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
 from stigmer_protos.descriptors import message_type
 from stigmer_runner.server import StigmerServer
 
-from agent_runner.contract import ResolvedRun
+from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.turn.definition import AgentDefinition, SubAgentDefinition
 
@@ -86,9 +86,12 @@ class Resources:
             execution_id=execution_id, status=status
         )
         try:
-            await self._server.call(f"{_EXECUTION}.AgentExecutionCommandController", "updateStatus", request)
+            stored = await self._server.call(f"{_EXECUTION}.AgentExecutionCommandController", "updateStatus", request)
         except (NotFoundError, FailedPreconditionError) as error:
             raise ExecutionEndedError(f"execution {execution_id} takes no more reports: {error}") from None
+        # A server leaves an execution that is over as it is, and says so in its answer only.
+        if phase_name(stored) in FINAL_PHASES and stored.status.phase != status.phase:
+            raise ExecutionEndedError(f"execution {execution_id} is over: {phase_name(stored)}")
 
     async def _get(self, service: str, what: str, resource_id: str) -> Message:
         try:
@@ -124,6 +127,21 @@ def definition_of(agent: Message) -> AgentDefinition:
             for each in spec.sub_agents
         ),
     )
+
+
+def phase_name(execution: Message) -> str:
+    """The name of an execution's phase."""
+    status = execution.status
+    return str(status.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_number[status.phase].name)
+
+
+def status_of(execution: Message) -> Message:
+    """A copy of an execution's status, without what belongs to the server."""
+    copied = message_type(f"{_EXECUTION}.AgentExecutionStatus")()
+    copied.CopyFrom(execution.status)
+    copied.ClearField("audit")
+    copied.ClearField("callback_token")
+    return copied
 
 
 def _thread(session_id: str, thread_id: str) -> str:

@@ -44,6 +44,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 workflows=[AgentExecutionWorkflow],
                 activities=[activities.resolve, activities.turn, activities.finish],
                 max_concurrent_activities=settings.max_concurrency,
+                # A frozen worker keeps its polls open and swallows a task with each, one heartbeat timeout long.
+                max_concurrent_activity_task_polls=2,
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
                 graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
                 max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),

@@ -47,8 +47,6 @@ class ScriptedFailure(_Model):
 
     kind: ErrorKind = "unavailable"
     message: str = "the script says so"
-    times: Annotated[int, Field(ge=1)] | None = None
-    """How often, in one process, before the turn is given after all; None is every time."""
 
 
 class ScriptedTurn(_Model):

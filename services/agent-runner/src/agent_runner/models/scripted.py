@@ -10,9 +10,8 @@ import asyncio
 import json
 import re
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -21,7 +20,6 @@ from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from pydantic import PrivateAttr
 
 from agent_runner.models.script import Script, ScriptedTurn
 
@@ -50,7 +48,6 @@ class ScriptedChatModel(BaseChatModel):
 
     script: Script
     agent: str = ""
-    _failed: Counter[int] = PrivateAttr(default_factory=Counter[int])
 
     @property
     def _llm_type(self) -> str:
@@ -115,15 +112,9 @@ class ScriptedChatModel(BaseChatModel):
         results = [message.text for message in since if isinstance(message, ToolMessage)]
         turn = self.script.turn(agent=self.agent, message=said, position=position)
         await asyncio.sleep(turn.delay)
-        if turn.error is not None and (turn.error.times is None or self._failed[position] < turn.error.times):
-            self._failed[position] += 1
-            _fail(turn)
+        if turn.error is not None:
+            raise ScriptedProviderError(turn.error.message, status_code=_STATUS_CODES[turn.error.kind])
         return turn.filled({"message": said, "result": results[-1] if results else ""})
-
-
-def _fail(turn: ScriptedTurn) -> NoReturn:
-    assert turn.error is not None  # noqa: S101 - the caller looked
-    raise ScriptedProviderError(turn.error.message, status_code=_STATUS_CODES[turn.error.kind])
 
 
 def _call_id() -> str:

@@ -72,11 +72,21 @@ class StatusReporter:
                     self._changed.clear()
                 except TimeoutError:
                     break
-            try:
-                await self.flush()
-            except RpcError as error:
-                logger.warning("a report did not arrive: {}", error)
-                self.soon(_PAUSE)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Report now what is due, and leave it due when the server cannot be reached.
+
+        Raises:
+            ExecutionEndedError: The server takes no more of this execution.
+        """
+        if self._due is None:
+            return
+        try:
+            await self.flush()
+        except RpcError as error:
+            logger.warning("a report did not arrive: {}", error)
+            self.soon(_PAUSE)
 
     async def flush(self) -> None:
         """Report now.

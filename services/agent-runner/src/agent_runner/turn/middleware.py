@@ -38,6 +38,7 @@ class TurnContext:
         thread: The session's thread.
         ledger: The record of effects.
         observe: Where events go.
+        settle: Makes sure that what was observed has been reported, if the server can be reached.
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
@@ -47,6 +48,7 @@ class TurnContext:
     thread: str
     ledger: EffectLedger
     observe: Observer
+    settle: Callable[[], Awaitable[None]]
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
@@ -72,6 +74,8 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Call the model and tell what it answered."""
+        # Told now, because a worker that dies while the model thinks tells nothing any more.
+        await self._context.settle()
         response = await handler(request)
         scope = _scope()
         for message in response.result:

@@ -16,14 +16,13 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from loguru import logger
 from stigmer_grpc.errors import RpcError
-from stigmer_protos.descriptors import message_type
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 
 from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, ResolvedRun, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
-from agent_runner.resources import Message, Resources
+from agent_runner.resources import Resources, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
 from agent_runner.turn.agent import Graph, build_agent
@@ -115,7 +114,7 @@ class TurnTaker:
         environment = await self._environments.get(run.execution_id)
         variables = {**environment.variables, **environment.secrets}
         redactor = Redactor([*environment.secrets.values(), *self._keys])
-        builder = StatusBuilder(status_of(execution.status), redactor)
+        builder = StatusBuilder(status_of(execution), redactor)
         reporter = StatusReporter(
             builder,
             lambda status: self._resources.report(run.execution_id, status),
@@ -166,13 +165,19 @@ class TurnTaker:
     async def _run(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> None:
         run = taken.run
         context = TurnContext(
-            execution=run.execution_id, thread=run.thread, ledger=lease, observe=taken.reporter.observe
+            execution=run.execution_id,
+            thread=run.thread,
+            ledger=lease,
+            observe=taken.reporter.observe,
+            settle=taken.reporter.settle,
         )
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
         async with self._journal.checkpoints(lease) as saver:
             graph = build_agent(definition, models=self._models, choice=choice, context=context, checkpointer=saver)
             state = await graph.aget_state(config)
-            conversation = read_conversation(state.values, waiting=bool(state.next), message_id=run.execution_id)
+            # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
+            waiting = bool(state.tasks)
+            conversation = read_conversation(state.values, waiting=waiting, message_id=run.execution_id)
             taken.tell_so_far(conversation, context)
             if conversation.finished:
                 return
@@ -275,18 +280,3 @@ async def _quietly(report: Coroutine[Any, Any, None]) -> None:
     """Make a report that may fail: another one will follow."""
     with contextlib.suppress(RpcError, ExecutionEndedError):
         await asyncio.shield(report)
-
-
-def status_of(status: Message) -> Message:
-    """The status, without what belongs to the server."""
-    copied = message_type("ai.stigmer.agentic.agentexecution.v1.AgentExecutionStatus")()
-    copied.CopyFrom(status)
-    copied.ClearField("audit")
-    copied.ClearField("callback_token")
-    return copied
-
-
-def phase_name(execution: Message) -> str:
-    """The name of an execution's phase."""
-    status = execution.status
-    return str(status.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_number[status.phase].name)

@@ -1,0 +1,360 @@
+"""For tests and benchmarks: a whole stack of real processes, its client, and a loopback server of OpenAI's API.
+
+The server is started as a process, never imported: services know each other by their contract only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from stigmer_grpc.channel import Channel
+from stigmer_grpc.client import connect
+from stigmer_protos import descriptors
+from stigmer_runner.testing import free_port
+from temporalio.client import Client
+
+AGENTIC = "ai.stigmer.agentic"
+START_SECONDS = 60.0
+RUN_SECONDS = 60.0
+FINAL = ("EXECUTION_COMPLETED", "EXECUTION_FAILED", "EXECUTION_CANCELLED", "EXECUTION_TERMINATED")
+
+Reply = Mapping[str, Any]
+"""What the model says: text, tool_calls [(name, args)], or status (an HTTP error)."""
+
+
+class OpenAIServer:
+    """A loopback server of OpenAI's chat completions, streaming and not, that says what it is told to.
+
+    Replies are keyed by the first line of the system prompt and given by position in the conversation, so the same
+    request gets the same answer however often it is made.
+    """
+
+    def __init__(self) -> None:
+        self.replies: dict[str, list[Reply]] = {}
+        self.calls: list[dict[str, Any]] = []
+        self.authorization: list[str] = []
+        self.failures = 0
+        self.hold_at: int | None = None
+        self.held = threading.Event()
+        self.release = threading.Event()
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    server.answer(self, body, self.headers.get("Authorization", ""))
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address, as OPENAI_BASE_URL wants it."""
+        return f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def close(self) -> None:
+        """Stop, letting go of a held call."""
+        self.release.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join(5)
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], authorization: str) -> None:
+        """Write the call down, and answer it."""
+        with self._lock:
+            number = len(self.calls)
+            self.calls.append(body)
+            self.authorization.append(authorization)
+        if number == self.hold_at:
+            self.held.set()
+            self.release.wait(60)
+        reply = {"status": 503} if number < self.failures else self._reply(body)
+        if "status" in reply:
+            data = json.dumps({"error": {"message": reply.get("message", "no"), "type": "test"}}).encode()
+            self._send(handler, reply["status"], "application/json", data)
+        elif body.get("stream"):
+            self._send(handler, 200, "text/event-stream", b"".join(_stream(reply, number)))
+        else:
+            self._send(handler, 200, "application/json", json.dumps(_completion(reply, number)).encode())
+
+    def _reply(self, body: dict[str, Any]) -> Reply:
+        messages: list[dict[str, Any]] = body["messages"]
+        system = next((_text(each["content"]) for each in messages if each["role"] == "system"), "")
+        replies = self.replies[system.partition("\n")[0]]
+        last = max(index for index, each in enumerate(messages) if each["role"] == "user")
+        return replies[sum(each["role"] == "assistant" for each in messages[last:])]
+
+    @staticmethod
+    def _send(handler: BaseHTTPRequestHandler, status: int, kind: str, data: bytes) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _calls(reply: Reply, number: int) -> list[dict[str, Any]]:
+    # Ids that repeat in every answer, as some servers of this API give them.
+    return [
+        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": json.dumps(args)}}
+        for index, (name, args) in enumerate(reply.get("tool_calls", ()))
+    ]
+
+
+def _completion(reply: Reply, number: int) -> dict[str, Any]:
+    calls = _calls(reply, number)
+    message = {"role": "assistant", "content": reply.get("text", ""), **({"tool_calls": calls} if calls else {})}
+    return {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "test",
+        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+
+
+def _stream(reply: Reply, number: int) -> Generator[bytes]:
+    calls = _calls(reply, number)
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": word} for word in reply.get("text", "").replace(" ", " \0").split("\0") if word]
+    deltas += [{"tool_calls": [{"index": index, **call}]} for index, call in enumerate(calls)]
+    head = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 0, "model": "test"}
+    for delta in deltas:
+        yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    end: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "tool_calls" if calls else "stop"}
+    yield _event({**head, "choices": [end]})
+    yield _event({**head, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+@dataclass(slots=True, kw_only=True)
+class Stack:
+    """A running server, its runners, and what a client does with them."""
+
+    folder: Path
+    temporal: str
+    address: str
+    queue: str
+    environment: dict[str, str]
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list[asyncio.subprocess.Process])
+
+    @property
+    def data(self) -> Path:
+        """The runners' data folder."""
+        return self.folder / "data"
+
+    async def start_runner(self, **extra: str) -> asyncio.subprocess.Process:
+        """Start one more runner, with more variables, and wait until it takes work."""
+        ready = self.folder / f"ready-{len(self.processes)}"
+        log = self.folder / f"runner-{len(self.processes)}.log"
+        environment = {
+            **self.environment,
+            "TEMPORAL_HOST_PORT": self.temporal,
+            "STIGMER_BACKEND_ENDPOINT": self.address,
+            "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": self.queue,
+            "STIGMER_AGENT_RUNNER_DATA": str(self.data),
+            "STIGMER_RUNNER_READY_FILE": str(ready),
+            "STIGMER_SCRIPTS_FOLDER": str(self.folder / "scripts"),
+            "STIGMER_AGENT_STATUS_SECONDS": "0.05",
+            "STIGMER_RUNNER_GRACE_SECONDS": "1",
+            **extra,
+        }
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "agent_runner", env=environment, stdout=file, stderr=file
+            )
+        self.processes.append(process)
+        async with asyncio.timeout(START_SECONDS):
+            while not ready.exists():
+                if process.returncode is not None:
+                    raise AssertionError(log.read_text())
+                await asyncio.sleep(0.05)
+        return process
+
+    async def stop(self) -> None:
+        """Stop the runners; one that does not end with 0 is an error."""
+        for process in self.processes:
+            if process.returncode is None:
+                process.terminate()
+        for process in self.processes:
+            async with asyncio.timeout(20):
+                code = await process.wait()
+            if code not in (0, -signal.SIGKILL):
+                raise AssertionError(f"a runner ended with {code}\n{self.logs()}")
+
+    def logs(self) -> str:
+        """What the runners logged."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("runner-*.log")))
+
+    def script(self, name: str, text: str) -> str:
+        """Write a script; gives the name of the model that says it."""
+        (self.folder / "scripts").mkdir(exist_ok=True)
+        (self.folder / "scripts" / f"{name}.yaml").write_text(text)
+        return f"scripted:{name}"
+
+
+class Stigmer:
+    """A client of the stack."""
+
+    def __init__(self, stack: Stack, channel: Channel, temporal: Client) -> None:
+        self.stack = stack
+        self.temporal = temporal
+        self._channel = channel
+
+    async def call(self, service: str, method: str, request: Mapping[str, Any]) -> Any:
+        """Call the server."""
+        return await self._channel.service(f"{AGENTIC}.{service}").unary(method, request)
+
+    async def agent(self, instructions: str = "You are a test agent.", **spec: Any) -> str:
+        """Declare an agent; gives its id."""
+        name = f"agent-{uuid.uuid4().hex[:12]}"
+        agent = {
+            "api_version": "agentic.stigmer.ai/v1",
+            "kind": "Agent",
+            "metadata": {"name": name, "org": "local", "owner_scope": "organization"},
+            "spec": {"instructions": instructions, **spec},
+        }
+        created = await self.call("agent.v1.AgentCommandController", "apply", agent)
+        return str(created.metadata.id)
+
+    async def execute(
+        self,
+        agent: str,
+        message: str,
+        *,
+        model: str = "",
+        session: str = "",
+        env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Create an execution of an agent, or in a session."""
+        values = {name: {"value": value} for name, value in (env or {}).items()}
+        values |= {name: {"value": value, "is_secret": True} for name, value in (secrets or {}).items()}
+        spec: dict[str, Any] = {"message": message, "runtime_env": values, "execution_config": {"model_name": model}}
+        spec |= {"session_id": session} if session else {"agent_id": agent}
+        execution = {
+            "api_version": "agentic.stigmer.ai/v1",
+            "kind": "AgentExecution",
+            "metadata": {"name": f"execution-{uuid.uuid4().hex[:12]}", "org": "local"},
+            "spec": spec,
+        }
+        return await self.call("agentexecution.v1.AgentExecutionCommandController", "create", execution)
+
+    async def get(self, execution_id: str) -> Any:
+        """The execution."""
+        return await self.call("agentexecution.v1.AgentExecutionQueryController", "get", {"value": execution_id})
+
+    async def follow(
+        self, execution_id: str, until: Callable[[Any], bool], *, seconds: float = RUN_SECONDS
+    ) -> list[Any]:
+        """Every status seen until one fits."""
+        seen: list[Any] = []
+        service = self._channel.service(f"{AGENTIC}.agentexecution.v1.AgentExecutionQueryController")
+        try:
+            async with asyncio.timeout(seconds):
+                stream: AsyncIterator[Any] = service.stream("subscribe", {"value": execution_id})
+                async for execution in stream:
+                    seen.append(execution.status)
+                    if until(execution.status):
+                        return seen
+        except TimeoutError:
+            # The last thing seen tells more than the time-out.
+            raise AssertionError(f"not within {seconds} s: {seen[-1] if seen else None}\n{self.stack.logs()}") from None
+        raise AssertionError(f"the stream ended: {seen[-1] if seen else None}\n{self.stack.logs()}")
+
+    async def finish(self, execution_id: str, *, seconds: float = RUN_SECONDS) -> Any:
+        """The final status."""
+        return (await self.follow(execution_id, lambda status: phase(status) in FINAL, seconds=seconds))[-1]
+
+    async def run(self, agent: str, message: str, **options: Any) -> Any:
+        """The final status of a new execution."""
+        execution = await self.execute(agent, message, **options)
+        return await self.finish(execution.metadata.id)
+
+    async def workflow_ended(self, execution_id: str) -> Any:
+        """The description of the execution's run on Temporal, once it is closed."""
+        handle = self.temporal.get_workflow_handle(f"stigmer/agent-execution/invoke/{execution_id}")
+        with contextlib.suppress(Exception):  # how it ended is read from its description
+            async with asyncio.timeout(RUN_SECONDS):
+                await handle.result()
+        return await handle.describe()
+
+
+def enum_name(message: Any, name: str) -> str:
+    """The name of the value of an enum field."""
+    number = getattr(message, name)
+    return str(message.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number[number].name)
+
+
+def phase(status: Any) -> str:
+    """The name of a status's phase."""
+    return enum_name(status, "phase")
+
+
+@contextlib.asynccontextmanager
+async def run_stack(folder: Path, temporal: str) -> AsyncGenerator[Stack]:
+    """A server with its own database and queue, and no runner yet."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    port, queue = free_port(), f"agents-{uuid.uuid4().hex[:8]}"
+    base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    environment = {
+        **base,
+        "GRPC_PORT": str(port),
+        "DB_PATH": str(folder / "server" / "stigmer.db"),
+        "STORAGE_PATH": str(folder / "server" / "storage"),
+        "TEMPORAL_HOST_PORT": temporal,
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": queue,
+    }
+    with (folder / "server.log").open("wb") as log:
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stigmer_server", env=environment, stdout=log, stderr=log
+        )
+    address = f"127.0.0.1:{port}"
+    stack = Stack(folder=folder, temporal=temporal, address=address, queue=queue, environment=base)
+    try:
+        async with connect(address, pool=descriptors.pool()) as channel:
+            await channel.ready(START_SECONDS)
+        yield stack
+        await stack.stop()
+    finally:
+        for process in (*stack.processes, server):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def client_of(stack: Stack) -> AsyncGenerator[Stigmer]:
+    """A client of `stack`, on this event loop."""
+    async with connect(stack.address, pool=descriptors.pool()) as channel:
+        yield Stigmer(stack, channel, await Client.connect(stack.temporal))
