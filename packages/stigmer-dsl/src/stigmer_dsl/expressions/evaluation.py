@@ -10,7 +10,11 @@ from stigmer_dsl.expressions.program import compile_expression, is_expression, s
 from stigmer_dsl.secrets import PLACEHOLDER, Secrets
 
 Mode: TypeAlias = Literal["strict", "loose"]
-"""`strict`: an expression is a whole text `${ … }`. `loose`: it may also stand inside a longer text."""
+"""Which texts are expressions.
+
+`strict`: a text that is `${ … }` as a whole. `loose`: every text, and every `${ … }` inside a longer text; a text whose
+evaluation fails stands for itself.
+"""
 
 
 def evaluate(
@@ -97,15 +101,27 @@ def _evaluate_text(
     secrets: Secrets | None,
     mode: Mode,
 ) -> Any:
+    if mode == "loose":
+        return _evaluate_loosely(text, input, variables, secrets)
     if "${" not in text:
         return text
     if PLACEHOLDER.fullmatch(text):
         return _fill_placeholders(text, secrets)
-    if is_expression(text) and (_is_one(text) or (mode == "strict" and PLACEHOLDER.search(text) is None)):
+    if is_expression(text) and (PLACEHOLDER.search(text) is None or _is_one(text)):
         return compile_expression(text).evaluate(input, variables, secrets)
-    if mode == "loose":
-        return _interpolate(text, input, variables, secrets)
     return _fill_placeholders(text, secrets)
+
+
+def _evaluate_loosely(text: str, input: Any, variables: Mapping[str, Any], secrets: Secrets | None) -> Any:  # noqa: A002 - jq's word
+    if PLACEHOLDER.fullmatch(text):
+        return _fill_placeholders(text, secrets)
+    try:
+        if "${" in text and not (is_expression(text) and _is_one(text)):
+            return _interpolate(text, input, variables, secrets)
+        expression = compile_expression(text)
+        return expression.evaluate(input, variables, secrets) if expression.compiles else text
+    except ExpressionError:
+        return _fill_placeholders(text, secrets)
 
 
 def _is_one(text: str) -> bool:

@@ -41,7 +41,7 @@ def bare_text(text: str) -> str:
 class Expression:
     """A jq expression that was read and may be evaluated any number of times, on any thread."""
 
-    __slots__ = ("_code", "_inline", "analysis", "program", "text")
+    __slots__ = ("_code", "_compiles", "_inline", "analysis", "program", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -54,6 +54,7 @@ class Expression:
             names.append("secrets")
         self.program = f". as [{','.join('$' + name for name in names)}]|$__input|(\n{code}\n)|tojson"
         self._inline: Any = None
+        self._compiles: bool | None = None
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -67,6 +68,13 @@ class Expression:
     def secrets(self) -> frozenset[str]:
         """The secrets it names."""
         return frozenset(self.analysis.secrets)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether jq accepts the expression; asked once."""
+        if self._compiles is None:
+            self._compiles = self.check() is None
+        return self._compiles
 
     def check(self) -> str | None:
         """What jq says is wrong with the expression; None if it compiles."""

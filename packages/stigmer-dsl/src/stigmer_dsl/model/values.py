@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, Tag, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from stigmer_dsl.model.authentication import Authentication
 from stigmer_dsl.model.element import Element, Mapped, Text, Whole, by_shape
@@ -50,14 +58,24 @@ class EndpointConfiguration(Element):
     uri: Text
     """A URI, a URI template, or an expression."""
     authentication: Authentication | None = None
+    _short: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, str):
+            return handler(value)
+        endpoint = handler({"uri": value})
+        endpoint._short = True  # noqa: SLF001 - its own class
+        return endpoint
+
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return self.uri if self._short else handler(self)
 
 
-def _located(value: Any) -> Any:
-    return {"uri": value} if isinstance(value, str) else value
-
-
-Endpoint: TypeAlias = Annotated[EndpointConfiguration, BeforeValidator(_located)]
-"""An endpoint; a text is its `uri`."""
+Endpoint: TypeAlias = EndpointConfiguration
+"""An endpoint; a text is its `uri`, and is written as it was read."""
 
 
 class ExternalResource(Element):

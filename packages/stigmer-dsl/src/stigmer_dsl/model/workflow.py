@@ -94,7 +94,9 @@ class Schedule(Element):
     """How events of `on` are read; `data` unless said."""
 
     @model_validator(mode="after")
-    def _read_with_on(self) -> Self:
+    def _has_a_trigger(self) -> Self:
+        if all(trigger is None for trigger in (self.every, self.cron, self.after, self.on)):
+            raise PydanticCustomError("schedule", "needs one of every, cron, after, on")
         if self.read is not None and self.on is None:
             raise PydanticCustomError("schedule", "has `read` without `on`")
         return self

@@ -234,11 +234,11 @@ class MeaningCheck:
         self._element(task, pointer, scope)
 
     def _function(self, name: str, pointer: str) -> None:
-        catalog = name.partition("@")[2]
+        catalog = name.partition("@")[2] if "://" not in name else ""
         if catalog:
             if catalog != "default":
                 self._refer("catalogs", catalog, pointer)
-        elif not is_expression(name):
+        elif "://" not in name:
             self._refer("functions", name, pointer, also=CALLS)
 
     def _refer(self, collection: str, name: str, pointer: str, *, also: Mapping[str, str] | None = None) -> None:
