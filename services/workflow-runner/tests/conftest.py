@@ -2,14 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import pytest
 from stigmer_runner.testing import temporal_server
 from temporalio.client import Client
 from workflow_runner.settings import Settings
-from workflow_runner.testing import PeerServer, Runs, Site, peer_server, site_server
+from workflow_runner.testing import PeerServer, Runs, Site, StartRunner, peer_server, site_server
 from workflow_runner.worker import serve
 
 
@@ -35,9 +35,6 @@ async def peer() -> AsyncGenerator[PeerServer]:
 async def site() -> AsyncGenerator[Site]:
     async with site_server() as made:
         yield made
-
-
-StartRunner = Callable[..., Awaitable[Runs]]
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ async def test_a_standard_type_is_caught_under_both_of_its_hosts(runs: Runs, hos
 do:
 - attempt:
     try: [{{bad: {{set: {{a: '${{ .a.b }}'}}}}}}]
-    catch: {{errors: {{with: {{type: https://{host}/spec/1.0.0/errors/expression}}}}, do: [{{ok: {{set: {{ok: true}}}}}}]}}
+    catch:
+      errors: {{with: {{type: https://{host}/spec/1.0.0/errors/expression}}}}
+      do: [{{ok: {{set: {{ok: true}}}}}}]
 """
     assert await runs.output(definition, {"a": 1}) == {"ok": True}
 

@@ -1,7 +1,7 @@
 """Data flow and control flow, as the specification says them."""
 
 import pytest
-from workflow_runner.testing import Runs
+from workflow_runner.testing import Runs, StartRunner
 
 
 async def test_a_set_task_outputs_its_data_with_expressions_evaluated(runs: Runs) -> None:
@@ -144,7 +144,7 @@ do:
     ]
 
 
-async def test_backward_jumps_are_bounded(start_runner) -> None:
+async def test_backward_jumps_are_bounded(start_runner: StartRunner) -> None:
     runs = await start_runner(max_backward_jumps=5)
     error = await runs.error("do:\n- a: {set: {n: 1}}\n- b: {set: {n: 1}, then: a}")
     assert "more than 5 jumps backwards" in error["detail"]

@@ -5,7 +5,7 @@ import base64
 import gzip
 
 import pytest
-from workflow_runner.testing import Request, Response, Runs, Site
+from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
 
 
 def call(url: str, rest: str = "", *, method: str = "get") -> str:
@@ -111,7 +111,7 @@ async def test_redirects_are_followed_when_asked_for(runs: Runs, site: Site) -> 
     assert await runs.output(call(f"{site.url}/from", "redirect: true")) == {"there": True}
 
 
-async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runner, site: Site) -> None:
+async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(max_response_bytes=1000)
     site.page("/broken", Response(b"{not json"))
     site.page("/big", Response(b"x" * 2000))
@@ -124,7 +124,7 @@ async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runn
     assert absent["status"] == 503
 
 
-async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runner, site: Site) -> None:
+async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(outbound_allow_loopback=False)
     for url in ("http://169.254.169.254/latest", f"{site.url}/x", "http://2130706433/"):
         error = await runs.error(call(url))

@@ -1,8 +1,9 @@
 """Data flow: what expressions see, and what data must look like."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -37,19 +38,10 @@ class Scope:
 
     locals: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Variables of loops and catches."""
-    task: CurrentTask | None = None
     parent: str = ""
     """Id of the task around, empty at the top."""
     iteration: int | None = None
     attempt: int = 1
-
-    def inside(self, task: CurrentTask) -> "Scope":
-        """Return the scope of a task of this list."""
-        return replace(self, task=task)
-
-    def with_output(self, output: Any) -> "Scope":
-        """Return this scope with the task's raw output known."""
-        return self if self.task is None else replace(self, task=replace(self.task, output=output))
 
     def around(
         self, *, parent: str, variables: Mapping[str, Any], iteration: int | None, attempt: int | None
@@ -61,6 +53,17 @@ class Scope:
             iteration=self.iteration if iteration is None else iteration,
             attempt=self.attempt if attempt is None else attempt,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All that one expression sees besides the data it is evaluated on."""
+
+    scope: Scope
+    task: CurrentTask | None = None
+    context: Any = None
+    own: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Variables of the place: `input`, `output`, and what the task's kind adds."""
 
 
 class Evaluator:
@@ -76,80 +79,66 @@ class Evaluator:
         secrets: Secrets,
         mode: Mode,
     ) -> None:
-        self._definition = definition
-        self._workflow = describe_workflow(
+        self.definition = definition
+        self.workflow = describe_workflow(
             id=execution_id, definition=definition, input=raw, started_at=datetime.fromtimestamp(started_at, UTC)
         )
         self._secrets = secrets
         self._mode: Mode = mode
 
-    def value(self, value: Any, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> Any:
+    def value(self, value: Any, data: Any, view: View) -> Any:
         """Return `value`, part of a definition, with its expressions evaluated on `data`."""
-        return evaluate(value, data, self._variables(scope, context, own), secrets=self._secrets, mode=self._mode)
+        return evaluate(value, data, _Variables(self, view), secrets=self._secrets, mode=self._mode)
 
-    def text(self, text: str, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> Any:
+    def text(self, text: str, data: Any, view: View) -> Any:
         """Return what an expression gives that is written with or without `${ }`."""
-        return evaluate_bare(text, data, self._variables(scope, context, own), secrets=self._secrets)
+        return evaluate_bare(text, data, _Variables(self, view), secrets=self._secrets)
 
-    def condition(self, text: str, data: Any, scope: Scope, context: Any, own: Mapping[str, Any]) -> bool:
+    def condition(self, text: str, data: Any, view: View) -> bool:
         """Return whether a condition holds."""
-        return evaluate_condition(text, data, self._variables(scope, context, own), secrets=self._secrets)
+        return evaluate_condition(text, data, _Variables(self, view), secrets=self._secrets)
 
-    def transformed(
-        self, rule: str | Mapping[str, Any], data: Any, scope: Scope, context: Any, own: Mapping[str, Any]
-    ) -> Any:
+    def transformed(self, rule: str | Mapping[str, Any], data: Any, view: View) -> Any:
         """Return `data` as a `from` or `as` makes it: an expression, or an object with expressions in it."""
-        return transform(rule, data, self._variables(scope, context, own), secrets=self._secrets, mode=self._mode)
-
-    def _variables(self, scope: Scope, context: Any, own: Mapping[str, Any]) -> "_Variables":
-        return _Variables(self._workflow, self._definition, scope, context, own)
+        return transform(rule, data, _Variables(self, view), secrets=self._secrets, mode=self._mode)
 
 
 class _Variables(Mapping[str, Any]):
     """The variables of one evaluation. The dear ones are only made when an expression names them."""
 
-    __slots__ = ("_context", "_definition", "_own", "_scope", "_workflow")
+    __slots__ = ("_evaluator", "_view")
 
-    def __init__(
-        self,
-        workflow: Mapping[str, Any],
-        definition: Mapping[str, Any],
-        scope: Scope,
-        context: Any,
-        own: Mapping[str, Any],
-    ) -> None:
-        self._workflow = workflow
-        self._definition = definition
-        self._scope = scope
-        self._context = context
-        self._own = own
+    def __init__(self, evaluator: Evaluator, view: View) -> None:
+        self._evaluator = evaluator
+        self._view = view
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._own:
-            return self._own[name]
+        if name in self._view.own:
+            return self._view.own[name]
         match name:
             case "context":
-                return self._context
+                return self._view.context
             case "workflow":
-                return self._workflow
+                return self._evaluator.workflow
             case "runtime":
                 return _RUNTIME
             case "task":
                 return self._task()
             case _:
-                return self._scope.locals[name]
+                return self._view.scope.locals[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from {"context": 0, "workflow": 0, "runtime": 0, "task": 0, **self._scope.locals, **self._own}
+        names = ("context", "workflow", "runtime", "task", *self._view.scope.locals, *self._view.own)
+        return iter(dict.fromkeys(names))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def _task(self) -> dict[str, Any] | None:
-        task = self._scope.task
+        task = self._view.task
         if task is None:
             return None
-        found: Any = self._definition
+        found: Any = self._evaluator.definition
         for part in pointer_parts(task.reference):
             found = found[int(part) if isinstance(found, list) else part]
         return describe_task(
@@ -175,6 +164,7 @@ def length(value: DurationLike, evaluate_value: Callable[[Any], Any], *, pointer
         raise WorkflowError.standard("expression", str(error), instance=pointer) from None
 
 
+@lru_cache(maxsize=64)
 def iso8601(seconds: float) -> str:
     """Return a time as RFC 3339 text in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

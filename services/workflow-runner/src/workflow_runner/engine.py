@@ -21,6 +21,10 @@ _LOCAL_LIMIT = timedelta(seconds=15)
 _ORDINARY_LIMIT = timedelta(seconds=60)
 _SPARE_SECONDS = 15.0
 """What an activity has beyond the time of its call: to start, to fetch secrets, to answer."""
+_REPORT_SECONDS = 0.25
+"""After so long without one, a report goes with the next call in any case."""
+_MOMENT_SECONDS = 0.05
+"""A call that takes longer takes its report along, so that people see what is waited for."""
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
@@ -67,6 +71,7 @@ class TemporalEngine:
         self._slow: set[str] = set()
         self._in_row = 0
         self._history_length = 0
+        self._reported_at = 0.0
         self.reporter = Reporter(execution_id, deliver)
 
     def time(self) -> float:
@@ -99,6 +104,7 @@ class TemporalEngine:
             "seconds": seconds,
             "local_seconds": None,
             "report": None,
+            "report_after": 0,
         }
         try:
             if repeatable and key not in self._slow and self._may_stay_local():
@@ -124,7 +130,13 @@ class TemporalEngine:
         """Return the answer, or None when the call takes an ordinary activity."""
         self._in_row += 1
         report = self.reporter.take()
-        local: Call = {**call, "local_seconds": self._limits["local_call_seconds"], "report": report}
+        is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
+        local: Call = {
+            **call,
+            "local_seconds": self._limits["local_call_seconds"],
+            "report": report,
+            "report_after": 0 if is_due else _MOMENT_SECONDS,
+        }
         delivered = False
         try:
             answer = cast(
@@ -134,6 +146,8 @@ class TemporalEngine:
                 ),
             )
             delivered = answer.get("reported", False)
+            if delivered and report is not None:
+                self._reported_at = workflow.time()
         except ActivityError as error:
             if isinstance(error.cause, CancelledError):
                 raise

@@ -9,6 +9,7 @@ everything outside come through `Engine`.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
@@ -16,7 +17,7 @@ from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
-from workflow_runner.data import CurrentTask, Evaluator, Scope, iso8601, length
+from workflow_runner.data import CurrentTask, Evaluator, Scope, View, iso8601, length
 from workflow_runner.flow import EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 from workflow_runner.reporter import Reporter
@@ -98,7 +99,7 @@ class Interpreter:
         if given is None:
             return output
         if given.as_ is not None:
-            output = self.evaluator.transformed(given.as_, output, scope, self.context, {})
+            output = self.evaluator.transformed(given.as_, output, View(scope=scope, context=self.context))
         check("the workflow's output", output, given.schema_)
         return output
 
@@ -108,13 +109,13 @@ class Interpreter:
         if given is not None:
             check("the workflow's input", raw, given.schema_)
             if given.from_ is not None:
-                data = self.evaluator.transformed(given.from_, raw, scope, None, {})
+                data = self.evaluator.transformed(given.from_, raw, View(scope=scope))
         self.context = data
         return data
 
     def _length(self, value: DurationLike, scope: Scope) -> timedelta:
         def evaluated(part: Any) -> Any:
-            return self.evaluator.value(part, None, scope, self.context, {})
+            return self.evaluator.value(part, None, View(scope=scope, context=self.context))
 
         return length(value, evaluated, pointer="/timeout")
 
@@ -230,10 +231,11 @@ class _Step:
         self._child = frame.get("child") if frame else None
         self._deadline = frame["deadline"] if frame else None
         self._started = frame["started_at"] if frame else interpreter.engine.time()
-        self._resumed = frame is not None
+        self._resumed = self._shown = frame is not None
         self.state: dict[str, Any] = frame["state"] if frame else {}
         self.input: Any = frame["input"] if frame else raw
-        self._scope = outer.inside(CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started))
+        self._scope = outer
+        self._current = CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started)
         self._name = item.name
 
     # What the interpreter does with it.
@@ -243,14 +245,13 @@ class _Step:
         condition = self._task.if_
         if condition is None:
             return True
-        return self._interpreter.evaluator.condition(condition, self._raw, self._scope, self._interpreter.context, {})
+        return self._interpreter.evaluator.condition(condition, self._raw, self._view({}))
 
     async def run(self) -> Outcome:
         """Do everything from raw input to context; the outcome's output is the transformed one."""
         if not self._resumed:
             self._take_input()
             self._set_deadline()
-            self._note("IN_PROGRESS")
         outcome = await self._run_in_time()
         return Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
 
@@ -292,24 +293,27 @@ class _Step:
             return
         check("the input", self._raw, given.schema_)
         if given.from_ is not None:
-            self.input = self._transformed(given.from_, self._raw, {}, self._scope)
+            self.input = self._interpreter.evaluator.transformed(given.from_, self._raw, self._view({}))
 
     def _give_output(self, raw: Any) -> Any:
+        given = self._task.output
         output = raw
-        own = {"input": self.input}
-        scope = self._scope.with_output(raw)
-        if self._task.output is not None:
-            if self._task.output.as_ is not None:
-                output = self._transformed(self._task.output.as_, raw, own, scope)
-            check("the output", output, self._task.output.schema_)
+        if given is None and self._task.export is None:
+            return output
+        self._current = replace(self._current, output=raw)
+        if given is not None:
+            if given.as_ is not None:
+                view = self._view({"input": self.input})
+                output = self._interpreter.evaluator.transformed(given.as_, raw, view)
+            check("the output", output, given.schema_)
         if self._task.export is not None:
-            self._export(self._task.export, output, scope)
+            self._export(self._task.export, output)
         return output
 
-    def _export(self, export: Export, output: Any, scope: Scope) -> None:
+    def _export(self, export: Export, output: Any) -> None:
         if export.as_ is not None:
-            own = {"input": self.input, "output": output}
-            self._interpreter.context = self._transformed(export.as_, output, own, scope)
+            view = self._view({"input": self.input, "output": output})
+            self._interpreter.context = self._interpreter.evaluator.transformed(export.as_, output, view)
         check("the context", self._interpreter.context, export.schema_)
 
     def _set_deadline(self) -> None:
@@ -327,6 +331,12 @@ class _Step:
             raise WorkflowError.standard(
                 "timeout", "the task took longer than its timeout", instance=self.pointer
             ) from None
+
+    def _show_progress(self) -> None:
+        """Note that the task is in progress, once, and only if it is for longer than a moment."""
+        if not self._shown:
+            self._shown = True
+            self._note("IN_PROGRESS")
 
     def _note(self, status: Any, **more: Any) -> None:
         record: TaskRecord = {
@@ -357,18 +367,16 @@ class _Step:
         return self._interpreter.limits
 
     def evaluate(self, value: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> Any:
-        own = {"input": self.input, **variables}
-        return self._interpreter.evaluator.value(value, self.input, self._scope, self._interpreter.context, own)
+        view = self._view({"input": self.input, **variables})
+        return self._interpreter.evaluator.value(value, self.input, view)
 
     def evaluate_text(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> Any:
-        data = self.input if on is _INPUT else on
-        own = {"input": self.input, **variables}
-        return self._interpreter.evaluator.text(text, data, self._scope, self._interpreter.context, own)
+        view = self._view({"input": self.input, **variables})
+        return self._interpreter.evaluator.text(text, self.input if on is _INPUT else on, view)
 
     def holds(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> bool:
-        data = self.input if on is _INPUT else on
-        own = {"input": self.input, **variables}
-        return self._interpreter.evaluator.condition(text, data, self._scope, self._interpreter.context, own)
+        view = self._view({"input": self.input, **variables})
+        return self._interpreter.evaluator.condition(text, self.input if on is _INPUT else on, view)
 
     def duration(self, value: DurationLike) -> timedelta:
         return length(value, self.evaluate, pointer=self.pointer)
@@ -380,6 +388,7 @@ class _Step:
         return self._interpreter.engine.random()
 
     async def sleep(self, length: timedelta) -> None:
+        self._show_progress()
         self._interpreter.reporter.flush()
         await self._interpreter.engine.sleep(length)
 
@@ -394,12 +403,14 @@ class _Step:
         iteration: int | None = None,
         attempt: int | None = None,
     ) -> Any:
+        self._show_progress()
         scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
         child, self._child = self._child, None
         prefix = f"{self._id}{label}{path}"
         return await self._interpreter.run_list(tasks, self.pointer + path, prefix, data, scope, child)
 
     async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
+        self._show_progress()
         seconds = self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())
         answer = await self._interpreter.engine.call(
             activity, arguments, repeatable=repeatable, seconds=seconds, key=self.pointer
@@ -408,8 +419,8 @@ class _Step:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return answer.get("output")
 
-    def _transformed(self, rule: str | Mapping[str, Any], data: Any, own: Mapping[str, Any], scope: Scope) -> Any:
-        return self._interpreter.evaluator.transformed(rule, data, scope, self._interpreter.context, own)
+    def _view(self, own: Mapping[str, Any]) -> View:
+        return View(scope=self._scope, task=self._current, context=self._interpreter.context, own=own)
 
 
 def _timeout(timeout: TimeoutLike | None, workflow: Workflow, pointer: str) -> DurationLike | None:

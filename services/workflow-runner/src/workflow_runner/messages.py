@@ -123,6 +123,8 @@ class Call(TypedDict):
     """Give up after so many seconds and say `slow`; None never does."""
     report: Report | None
     """A report to deliver on the way."""
+    report_after: float
+    """Seconds that the call must take for the report to be delivered with it; 0 always does."""
 
 
 class HttpArguments(TypedDict):

@@ -16,6 +16,8 @@ Send = Callable[[Report], Awaitable[None]]
 _MOST_TASKS = 500
 _MOST_BYTES = 512 * 1024
 """What one report may hold: it is one message to the server, and may have to stand in history."""
+_FRAME_BYTES = 200
+"""What a record takes besides its data, roughly."""
 _ROOM_TASKS = 4_000
 _ROOM_BYTES = 8 * 1024 * 1024
 """What may wait here while the server is away; then the run waits too."""
@@ -33,7 +35,7 @@ class Reporter:
 
     def add(self, record: TaskRecord) -> int:
         """Keep `record` for the next report; return its size in bytes, roughly."""
-        size = len(json.dumps((record["input"], record.get("output"), record.get("error")), ensure_ascii=False)) + 200
+        size = len(json.dumps((record["input"], record.get("output"), record.get("error")))) + _FRAME_BYTES
         _, before = self._waiting.get(record["id"], (None, 0))
         self._waiting[record["id"]] = (record, size)
         self._bytes += size - before

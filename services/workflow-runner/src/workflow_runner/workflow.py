@@ -73,11 +73,12 @@ class _Execution:
         state = self._resume or await self._first_state()
         run = state["run"]
         definition, document = _compiled(run["definition"])
-        secret_names = frozenset((*run["secret_names"], *run["variable_names"]))
+        # What the document declares and the environment lacks is refused where it is used, by its name.
+        secret_names = frozenset((*run["secret_names"], *run["variable_names"], *definition.use.secrets))
         engine = TemporalEngine(
             execution_id=run["execution_id"],
             nonce=state["nonce"],
-            has_secrets=bool(run["secret_names"] or run["variable_names"]),
+            has_secrets=bool(secret_names),
             limits=run["limits"],
         )
         self._reporter = engine.reporter

@@ -8,6 +8,7 @@ from stigmer_sandbox.errors import TargetError
 
 _MAX_LENGTH = 8192
 _AUTHORITY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)")
+_UNSEEN = re.compile(r"[\x00-\x20\\\x7f-\x9f]")
 _PORT = re.compile(r"[0-9]{1,5}")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -36,7 +37,7 @@ def read_target(url: str) -> Target:
     """
     if len(url) > _MAX_LENGTH:
         raise TargetError(f"the URL is longer than {_MAX_LENGTH} characters")
-    if any(char <= " " or char in "\\\x7f" or "\x80" <= char <= "\x9f" for char in url):
+    if _UNSEEN.search(url):
         raise TargetError("the URL holds a blank, a backslash or a control character")
     match = _AUTHORITY.match(url)
     if match is None:

@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from workflow_runner.activities.report import Reporting
-from workflow_runner.messages import Call, CallAnswer, Report
+from workflow_runner.messages import Call, CallAnswer
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
@@ -53,7 +53,13 @@ class Calls:
             ApplicationError: The call did not go out, and can be made again.
         """
         async with _heartbeats():
-            answer, reported = await asyncio.gather(self._answer(call, exchange), self._deliver(call["report"]))
+            answered = asyncio.Event()
+            delivering = asyncio.create_task(self._deliver(call, answered))
+            try:
+                answer = await self._answer(call, exchange)
+            finally:
+                answered.set()
+            reported = await delivering
         return cast("CallAnswer", {**answer, "reported": reported})
 
     async def _answer(self, call: Call, exchange: Exchange) -> CallAnswer:
@@ -85,9 +91,15 @@ class Calls:
             listed = ", ".join(name for name in used if name not in values) or str(missing)
             raise CallFailedError("authorization", f"the execution's environment has no {listed}") from None
 
-    async def _deliver(self, report: Report | None) -> bool:
+    async def _deliver(self, call: Call, answered: asyncio.Event) -> bool:
+        """Deliver the call's report, unless the call is over before it is worth a message of its own."""
+        report = call["report"]
         if report is None:
             return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(call["report_after"]):
+                await answered.wait()
+            return False
         try:
             await self._reporting.deliver(report)
         except RpcError:

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from functools import lru_cache
 from typing import Any
 
+from google.protobuf import json_format
 from loguru import logger
+from stigmer_dsl import Problem, compile_tasks, parse
 from stigmer_dsl.errors import DocumentError, WorkflowError
-from stigmer_dsl.model import Workflow
-from stigmer_dsl.parse import parse
 from stigmer_grpc.errors import RpcError
+from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, StigmerServer, read_value
 from temporalio import activity
 
@@ -17,7 +19,7 @@ from workflow_runner.activities.report import Reporting
 from workflow_runner.messages import Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.tasks import unsupported
 
-_SPEC = "/spec"
+_SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
 
 
 class Loading:
@@ -43,17 +45,17 @@ class Loading:
 
     async def _load(self, request: LoadRequest) -> LoadAnswer:
         answer = await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": request["execution_id"]})
+        names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
-            definition = _definition(answer.workflow.spec, [*answer.secret_names, *answer.variable_names])
+            definition, problems = _compiled(answer.workflow.spec.SerializeToString(deterministic=True), names_given)
         except DocumentError as error:
             return {"error": _configuration("the workflow is not valid", error.problems)}
-        problems = unsupported(definition)
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
         run: Loaded = {
             "execution_id": request["execution_id"],
             "org": answer.org or request["org"],
-            "definition": json.dumps(definition.to_dict(), ensure_ascii=False, separators=(",", ":")),
+            "definition": definition,
             "input": read_value(answer.input),
             "secret_names": sorted(answer.secret_names),
             "variable_names": sorted(answer.variable_names),
@@ -76,8 +78,17 @@ class Loading:
             logger.debug("{} is not announced: {}", request["execution_id"], error)
 
 
-def _definition(spec: Any, secrets: list[str]) -> Workflow:
-    return parse(spec.definition, secrets=secrets)
+@lru_cache(maxsize=64)
+def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, tuple[Problem, ...]]:
+    """Return the canonical JSON text of a WorkflowSpec, and what of it cannot be run. The same spec runs often."""
+    message: Any = descriptors.message_type(_SPEC)()
+    message.ParseFromString(spec)
+    if message.definition:
+        workflow = parse(message.definition, name="definition", secrets={*secrets, *message.env_spec.data})
+    else:
+        workflow = compile_tasks(json_format.MessageToDict(message, descriptor_pool=descriptors.pool()))
+    text = json.dumps(workflow.to_dict(), ensure_ascii=False, separators=(",", ":"))
+    return text, tuple(unsupported(workflow))
 
 
 def _configuration(summary: str, problems: Any) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Telling the server what happened in a run."""
 
-from typing import Any, cast
+from typing import Any
 
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_protos import descriptors
-from stigmer_runner import StigmerServer, fill_struct, fill_value
+from stigmer_runner import StigmerServer, fill_value
 from temporalio import activity
 
 from workflow_runner import names
@@ -79,9 +79,10 @@ def _fill_task(message: Message, task: TaskRecord) -> None:
 def _fill(message: Message, field: str, value: Any) -> None:
     """Set `field` and `field`_value: an object goes into the Struct, and every value into the Value."""
     shown: Any = mask_secrets(value)
-    fill_value(getattr(message, f"{field}_value"), shown)
+    any_value: Message = getattr(message, f"{field}_value")
+    fill_value(any_value, shown)
     if isinstance(shown, dict):
-        fill_struct(getattr(message, field), cast("dict[str, Any]", shown))
+        getattr(message, field).CopyFrom(any_value.struct_value)
 
 
 def _fill_error(message: Message, error: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
@@ -11,6 +12,10 @@ from workflow_runner.testing.peer import Execution, PeerServer
 
 HEADER = "document: {dsl: 1.0.3, namespace: test, name: test, version: 1.0.0}\n"
 _LIMIT_SECONDS = 60.0
+
+
+StartRunner = Callable[..., Awaitable["Runs"]]
+"""Starts a runner with the given settings."""
 
 
 class Runs:

@@ -1,0 +1,170 @@
+"""What the interpreter costs: many pure tasks against one, and calls against plain activities that do the same.
+
+All run on one tuned development server, with the gRPC peer, the web site and the worker in processes of this
+machine. Times of the first are Temporal's own, from the start of a run to its end; the second is what a caller
+waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import httpx
+from _report import Row, print_rows
+from loguru import logger
+from stigmer_runner.testing import temporal_server
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.worker import Worker
+from workflow_runner.settings import Settings
+from workflow_runner.testing import PeerServer, Runs, Site, peer_server, site_server
+from workflow_runner.worker import serve
+
+TASKS = 100
+PURE_LIMIT = 1.5
+CALLS_LIMIT = 2.5
+
+
+class PlainCalls:
+    """The activity that anybody would write."""
+
+    def __init__(self) -> None:
+        self.client = httpx.AsyncClient()
+
+    @activity.defn(name="plain-get")
+    async def get(self, url: str) -> Any:
+        response = await self.client.get(url)
+        response.raise_for_status()
+        return response.json()
+
+
+@workflow.defn(name="plain-calls", sandboxed=False)
+class PlainWorkflow:
+    """The same calls, one plain activity each."""
+
+    @workflow.run
+    async def run(self, url: str, count: int) -> Any:
+        answer = None
+        for _ in range(count):
+            answer = await workflow.execute_activity(
+                "plain-get", url, start_to_close_timeout=timedelta(seconds=30)
+            )
+        return answer
+
+
+def pure(count: int) -> str:
+    tasks = [f"- step{index}: {{set: {{n: '${{ .n + 1 }}', text: fixed}}}}" for index in range(count)]
+    return "\n".join(["do:", *tasks])
+
+
+def calls(url: str) -> str:
+    tasks = [f"- call{index}: {{call: http, with: {{method: get, endpoint: {url}}}}}" for index in range(TASKS)]
+    return "\n".join(["do:", *tasks])
+
+
+async def workflow_milliseconds(runs: Runs, definition: str) -> float:
+    """The time of one run by Temporal's clock."""
+    execution = runs.add(definition, {"n": 0})
+    handle = await runs.start(execution)
+    await handle.result()
+    described = await handle.describe()
+    assert described.close_time is not None
+    return (described.close_time - described.start_time).total_seconds() * 1000
+
+
+async def wall_milliseconds(make: Callable[[], Awaitable[Any]]) -> float:
+    begun = perf_counter()
+    await make()
+    return (perf_counter() - begun) * 1000
+
+
+async def measure(address: str, rounds: int) -> list[Row]:
+    async with AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(peer_server())
+        site = await stack.enter_async_context(site_server())
+        site.page("/pet", {"name": "Rex", "age": 3})
+        client = await Client.connect(address)
+        runs = Runs(client, peer, f"ours-{uuid.uuid4().hex}")
+        stop = asyncio.Event()
+        settings = Settings.model_validate(
+            {"temporal_address": address, "server_address": peer.address, "task_queue": runs.queue}
+        )
+        worker = asyncio.create_task(serve(settings, stop))
+        try:
+            pure_row = await compare_pure(runs, rounds)
+            calls_row = await compare_calls(runs, client, site, max(2, rounds // 4))
+        finally:
+            stop.set()
+            await worker
+        return [pure_row, calls_row]
+
+
+async def compare_pure(runs: Runs, rounds: int) -> Row:
+    many, one = pure(TASKS), pure(1)
+    for definition in (many, one):
+        await workflow_milliseconds(runs, definition)
+    times = [(await workflow_milliseconds(runs, many), await workflow_milliseconds(runs, one)) for _ in range(rounds)]
+    return Row(
+        name=f"{TASKS} set tasks",
+        ours=statistics.median(time for time, _ in times),
+        peer_name="1 set task",
+        peer=statistics.median(time for _, time in times),
+        unit="ms",
+        limit=PURE_LIMIT,
+    )
+
+
+async def compare_calls(runs: Runs, client: Client, site: Site, rounds: int) -> Row:
+    url = f"{site.url}/pet"
+    definition = calls(url)
+    plain = PlainCalls()
+    queue = f"plain-{uuid.uuid4().hex}"
+
+    async def ours() -> Any:
+        return await (await runs.start(runs.add(definition))).result()
+
+    async def theirs() -> Any:
+        return await client.execute_workflow(
+            "plain-calls", args=[url, TASKS], id=f"plain-{uuid.uuid4().hex}", task_queue=queue
+        )
+
+    async with Worker(client, task_queue=queue, workflows=[PlainWorkflow], activities=[plain.get]):
+        assert await ours() == await theirs()
+        times = [(await wall_milliseconds(ours), await wall_milliseconds(theirs)) for _ in range(rounds)]
+    await plain.client.aclose()
+    # How many times faster ours is: the peer stands in the place of ours.
+    return Row(
+        name=f"{TASKS} plain activities",
+        ours=statistics.median(time for _, time in times),
+        peer_name=f"{TASKS} GETs of a workflow",
+        peer=statistics.median(time for time, _ in times),
+        unit="ms",
+        limit=CALLS_LIMIT,
+        at_least=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not for a verdict")
+    rounds = 5 if parser.parse_args().quick else 20
+    logger.remove()
+    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
+        rows = asyncio.run(measure(address, rounds))
+    print_rows("workflow", rows)
+    return 0 if all(row.kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
