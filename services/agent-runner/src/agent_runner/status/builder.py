@@ -145,10 +145,11 @@ class StatusBuilder:
                 self._add_call(self.status.tool_calls, request, event.task)
 
     def _tool_started(self, event: ToolStarted) -> None:
+        at = self._clock()
         for call in self._calls_of(event.request, event.task):
             if not call.completed_at:
                 call.status = "TOOL_CALL_RUNNING"
-                call.started_at = call.started_at or self._clock()
+                call.started_at = call.started_at or at
         if event.request.name == "task" and not event.task:
             self._sub_agent_started(event.request)
 

@@ -11,7 +11,7 @@ from langchain.agents.middleware import TodoListMiddleware
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from agent_runner.models.catalog import ModelCatalog, ModelChoice
+from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.middleware import RunnerMiddleware, TurnContext
 
@@ -36,13 +36,15 @@ def build_agent(
         ConfigurationError: The model cannot be made.
     """
 
+    model = models.make(choice)
+
     def sub_agent(name: str, description: str, instructions: str) -> SubAgent:
         # Middleware given to the main agent does not reach sub-agents: each gets its own.
         return SubAgent(
             name=name,
             description=description,
             system_prompt=instructions,
-            model=models.make(choice, agent=name),
+            model=models.make(choice, agent=name) if choice.provider == SCRIPTED else model,
             tools=list(tools),
             middleware=[RunnerMiddleware(context)],
         )
@@ -54,7 +56,7 @@ def build_agent(
     if all(each["name"] != general["name"] for each in sub_agents):
         sub_agents.append(sub_agent(general["name"], general["description"], general["system_prompt"]))
     return create_deep_agent(
-        models.make(choice),
+        model,
         list(tools),
         system_prompt=definition.instructions,
         middleware=[TodoListMiddleware(), RunnerMiddleware(context)],

@@ -173,7 +173,10 @@ class TurnTaker:
         )
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
         async with self._journal.checkpoints(lease) as saver:
-            graph = build_agent(definition, models=self._models, choice=choice, context=context, checkpointer=saver)
+            # In a thread: the first use of a provider imports its package, which takes seconds.
+            graph = await asyncio.to_thread(
+                build_agent, definition, models=self._models, choice=choice, context=context, checkpointer=saver
+            )
             state = await graph.aget_state(config)
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
             waiting = bool(state.tasks)
