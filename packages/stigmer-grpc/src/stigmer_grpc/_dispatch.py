@@ -38,6 +38,7 @@ class Calls:
     def __init__(self) -> None:
         self.open: set[CallContext] = set()
         self.stopping = asyncio.Event()
+        self.arrived = 0
         # Handlers called in process start from here and not from their caller's context, as over a socket.
         self.variables = contextvars.copy_context()
 
@@ -57,6 +58,15 @@ class Calls:
         await self.drain(wait)
         for context in self.open:
             logger.warning("{} of request {} goes on although it was cancelled", context.method, context.request_id)
+
+    async def lull(self, quiet: float, limit: float) -> None:
+        """Wait until no call has come in for `quiet` seconds, at most `limit` seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit
+        before = -1
+        while before != self.arrived and loop.time() < end:
+            before = self.arrived
+            await asyncio.sleep(quiet)
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         return [context.task for context in self.open if context.task is not None]
@@ -165,6 +175,9 @@ class Dispatcher:
         return response.SerializeToString()
 
     def _enter(self, context: CallContext) -> None:
+        self._calls.arrived += 1
+        if self._calls.stopping.is_set():
+            raise UnavailableError(STOPPING)
         context.task = asyncio.current_task()
         self._calls.open.add(context)
 

@@ -15,7 +15,14 @@ from google.protobuf.message import Message as ProtobufMessage
 from stigmer_grpc._transport import ByteStream, Pairs, Route, Trailers, Transport
 from stigmer_grpc.binding import Message, find_service
 from stigmer_grpc.context import MetadataInput, clean_metadata
-from stigmer_grpc.errors import BindingError, InternalError, InvalidArgumentError, ResourceExhaustedError, RpcError
+from stigmer_grpc.errors import (
+    BindingError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    RpcError,
+)
 from stigmer_grpc.status import too_large
 
 Request: TypeAlias = ProtobufMessage | Mapping[str, Any] | bytes
@@ -339,4 +346,9 @@ async def _iterate(requests: Requests) -> AsyncIterator[Request]:
 
 
 def _finite(timeout: float | None) -> float | None:
-    return None if timeout is None or math.isinf(timeout) else timeout
+    if timeout is None or math.isinf(timeout):
+        return None
+    if timeout <= 0:
+        # grpc.aio takes 0 for no deadline at all.
+        raise DeadlineExceededError("the deadline had passed before the call")
+    return timeout

@@ -125,6 +125,7 @@ class WireStream:
         # Iteration and not read(): that one looks at the status first and may leave responses unread.
         self._next = aiter(call).__anext__
         self._given_up = False
+        self._loop = asyncio.get_running_loop()
 
     async def read(self) -> bytes:
         """See ByteStream."""
@@ -148,6 +149,11 @@ class WireStream:
     async def trailers(self) -> Trailers:
         """See ByteStream."""
         return join_metadata(await self._call.trailing_metadata())
+
+    def __del__(self) -> None:
+        # grpc.aio's own tasks hold the call, so it would go on with nobody to read it.
+        if not self._loop.is_closed():
+            self.cancel()
 
 
 def _error(failure: grpc.aio.AioRpcError) -> RpcError:

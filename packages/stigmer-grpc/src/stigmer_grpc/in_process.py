@@ -77,14 +77,10 @@ class InProcessTransport:
     ) -> _Call:
         call = _Call(metadata, timeout, self._open)
         dispatcher = self._dispatchers.get(route.path)
-        if self._calls.stopping.is_set():
-            call.end(UnavailableError(STOPPING))
-        elif self._closed:
+        if self._closed:
             call.end(UnavailableError("the channel is closed"))
         elif dispatcher is None:
             call.end(UnimplementedError(f"this server has no method {route.path}"))
-        elif timeout is not None and timeout <= 0:
-            call.end(DeadlineExceededError("the deadline had passed before the call"))
         else:
             call.begin(dispatcher, request, self._calls)
         return call

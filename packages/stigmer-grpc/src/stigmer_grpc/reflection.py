@@ -80,7 +80,14 @@ class _Pools:
         return self._ask(lambda pool: pool.FindFileByName(name))
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 - DescriptorPool's name
-        return self._ask(lambda pool: pool.FindFileContainingSymbol(symbol))
+        try:
+            return self._ask(lambda pool: pool.FindFileContainingSymbol(symbol))
+        except KeyError:
+            # The pool finds files by everything but methods.
+            service, _, method = symbol.rpartition(".")
+            return self._ask(
+                lambda pool: pool.FindServiceByName(service).methods_by_name[method]
+            ).containing_service.file
 
     def FindMessageTypeByName(self, name: str) -> Any:  # noqa: N802 - DescriptorPool's name
         return self._ask(lambda pool: pool.FindMessageTypeByName(name))

@@ -29,6 +29,8 @@ from stigmer_grpc.reflection import reflection_services
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 _AFTERMATH = 1.0
 """Seconds that cancelled handlers get to clean up before the sockets close under them."""
+_QUIET = 0.02
+"""Seconds without a new call after which none is on its way through grpc's core."""
 
 
 class Server:
@@ -158,15 +160,13 @@ class Server:
     async def _shut_down(self, grace: float) -> None:
         self.stopping.set()
         self._health.close()
-        closing = None
-        if self._listener is not None:
-            closing = asyncio.create_task(self._listener.stop(grace + _AFTERMATH))
-            # The listener must have told its clients to go before the calls are counted.
-            await asyncio.sleep(0)
         await self._calls.drain(grace)
         await self._calls.turn_away(_AFTERMATH)
-        if closing is not None:
-            await closing
+        if self._listener is not None:
+            # Closing drops, as CANCELLED, the calls that were read from a socket and not handed to us yet. So the
+            # sockets close last, when the clients have been told UNAVAILABLE and have gone quiet.
+            await self._calls.lull(_QUIET, _AFTERMATH)
+            await self._listener.stop(_AFTERMATH)
         logger.info("stopped serving at {}", ", ".join(self._addresses) or "no address")
 
 
