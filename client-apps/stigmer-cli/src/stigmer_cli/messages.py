@@ -25,6 +25,11 @@ def from_json(kind: Kind, plain: dict[str, Any]) -> Message:
     return ParseDict(plain, descriptors.message_type(kind.message)(), ignore_unknown_fields=True)
 
 
+def value_to_plain(message: Message) -> Json:
+    """Return a Value or a Struct as plain data. They keep no order of keys, so the keys come sorted."""
+    return _sorted(to_plain(message))
+
+
 def to_value(plain: Any) -> Message:
     """Return plain data as a google.protobuf.Value.
 
@@ -36,6 +41,12 @@ def to_value(plain: Any) -> Message:
             msg = f"the number {number} is too long to be kept exactly"
             raise InvalidInputError(msg, hint="write it as a text, in quotes")
     return ParseDict(plain, descriptors.message_type("google.protobuf.Value")())
+
+
+def _sorted(value: Json) -> Json:
+    if is_object(value):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if is_list(value) else value
 
 
 def _whole(value: Json) -> Json:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import ParseDict, ParseError
-from stigmer_dsl.errors import InvalidDocumentError, SourceError
-from stigmer_dsl.parse import parse
+from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceError, compile_tasks, parse
 from stigmer_dsl.problems import Position, Problem
-from stigmer_dsl.source import Source, SourceDocument
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
 
@@ -235,8 +233,6 @@ class _Loader:
         return self._compiled(value["spec"]) if message.spec.tasks and not reading.hides("spec.tasks") else None
 
     def _compiled(self, spec: dict[str, Any]) -> Workflow | None:
-        from stigmer_dsl import compile_tasks
-
         try:
             return compile_tasks(spec)
         except InvalidDocumentError as error:

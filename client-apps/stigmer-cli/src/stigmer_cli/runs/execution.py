@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from stigmer_cli.messages import to_plain
+from stigmer_cli.messages import value_to_plain
 from stigmer_cli.plain import is_object
 from stigmer_cli.resources import Message
 
@@ -145,12 +145,12 @@ def _read_task(task: Message) -> Task:
 def _value(message: Message, name: str) -> Any:
     """Return the exact value; a sender of the contract's first edition fills the Struct alone."""
     if message.HasField(f"{name}_value"):
-        return to_plain(getattr(message, f"{name}_value"))
-    return to_plain(getattr(message, name)) if message.HasField(name) else None
+        return value_to_plain(getattr(message, f"{name}_value"))
+    return value_to_plain(getattr(message, name)) if message.HasField(name) else None
 
 
 def _error(message: Message) -> dict[str, Any] | None:
-    details = to_plain(message.error_details) if message.HasField("error_details") else None
+    details = value_to_plain(message.error_details) if message.HasField("error_details") else None
     if not message.error and not details:
         return None
     problem: dict[str, Any] = dict(details) if is_object(details) else {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stigmer_cli.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from stigmer_dsl.model import Workflow
+    from stigmer_dsl import Workflow
 
 NO_INPUT = object()
 """That no input was given, which is not the input `null`."""
@@ -95,8 +95,7 @@ def _ask(name: str, variables: Mapping[str, str]) -> str:
 
 
 def _from_file(name: str) -> Any:
-    from stigmer_dsl.errors import SourceError
-    from stigmer_dsl.source import Source
+    from stigmer_dsl import Source, SourceError
 
     try:
         text = Path(name).read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ async def create(resources: Resources, workflow: Message, request: Request) -> M
     execution: Message = descriptors.message_type(kind.message)()
     execution.api_version, execution.kind = kind.api_version, kind.name
     execution.metadata.org = workflow.metadata.org
-    execution.metadata.name = workflow.metadata.name
+    execution.metadata.name = f"{workflow.metadata.name} {secrets.token_hex(4)}"
     execution.metadata.owner_scope = 2
     execution.spec.workflow_id = workflow.metadata.id
     execution.spec.trigger_message = request.message

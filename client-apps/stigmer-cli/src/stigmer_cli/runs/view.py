@@ -28,7 +28,7 @@ class RunView:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
-        self._shown: dict[str, tuple[Status, int]] = {}
+        self._shown: set[tuple[str, int, Status]] = set()
         self._live: Any = None
 
     def __enter__(self) -> RunView:
@@ -61,35 +61,47 @@ class RunView:
             self._live.update(_running(execution))
 
     def _news(self, execution: Execution) -> Iterator[str]:
-        by_id = {task.id: task for task in execution.tasks}
+        children: dict[str, list[Task]] = {}
+        known = {task.id for task in execution.tasks}
         for task in execution.tasks:
-            before = self._shown.get(task.id)
-            starts = task.status is Status.IN_PROGRESS and (task.kind in _BLOCKS or task.attempt > 1)
-            if before == (task.status, task.attempt) or not (task.status.is_final or starts):
-                continue
-            self._shown[task.id] = (task.status, task.attempt)
-            yield _line(task, _depth(task, by_id))
+            children.setdefault(task.parent if task.parent in known else "", []).append(task)
+        yield from self._news_of(children.get("", []), children, 0)
+
+    def _news_of(self, tasks: list[Task], children: dict[str, list[Task]], depth: int) -> Iterator[str]:
+        """Yield a block's beginning, what happened inside of it, and its end, in this order."""
+        for task in tasks:
+            started = task.status is not Status.PENDING
+            is_block = task.kind in _BLOCKS or task.id in children
+            if started and (is_block or task.attempt > 1):
+                yield from self._once(task, Status.IN_PROGRESS, depth)
+            yield from self._news_of(children.get(task.id, []), children, depth + 1)
+            if task.status.is_final:
+                yield from self._once(task, task.status, depth)
+
+    def _once(self, task: Task, status: Status, depth: int) -> Iterator[str]:
+        if (task.id, task.attempt, status) not in self._shown:
+            self._shown.add((task.id, task.attempt, status))
+            yield _line(task, status, depth)
 
 
-def _line(task: Task, depth: int) -> str:
+def _line(task: Task, status: Status, depth: int) -> str:
     label = task.name if task.iteration is None else f"{task.name} [{task.iteration}]"
-    status = task.status.value if task.attempt == 1 else f"{task.status.value}, attempt {task.attempt}"
+    told = status.value if task.attempt == 1 else f"{status.value}, attempt {task.attempt}"
     parts = [
-        f"{'  ' * depth}{_MARKS.get(task.status, ' ')} {label}".ljust(_NAME_WIDTH),
+        f"{'  ' * depth}{_MARKS.get(status, ' ')} {label}".ljust(_NAME_WIDTH),
         task.kind.ljust(_KIND_WIDTH),
-        status.ljust(len(Status.COMPLETED.value)),
-        duration(task.seconds).rjust(8),
+        told.ljust(len(Status.COMPLETED.value)),
+        duration(task.seconds if status.is_final else None).rjust(8),
     ]
-    if task.status is Status.FAILED and task.error:
-        parts.append(str(task.error["message"]).split("\n")[0])
-    return styled("  ".join(parts).rstrip(), _STYLES.get(task.status), sys.stderr)
+    if status is Status.FAILED and task.error:
+        parts.append(_reason(task.error))
+    return styled("  ".join(parts).rstrip(), _STYLES.get(status), sys.stderr)
 
 
-def _depth(task: Task, by_id: dict[str, Task]) -> int:
-    depth = 0
-    while (parent := by_id.get(task.parent)) is not None and depth < len(by_id):
-        task, depth = parent, depth + 1
-    return depth
+def _reason(error: dict[str, Any]) -> str:
+    """Return what went wrong on one line; where it did is told by the line's place."""
+    told = [str(error[key]) for key in ("title", "detail") if error.get(key)]
+    return ": ".join(told or [str(error["message"])]).split("\n")[0]
 
 
 def _running(execution: Execution) -> Any:

@@ -25,6 +25,8 @@ class Runner:
     """The task queue it serves by default."""
     queue_variable: str
     """The environment variable that names another one."""
+    is_heavy: bool = False
+    """Takes seconds to load: starts when the others serve, so as not to hold them up."""
 
 
 RUNNERS = (
@@ -39,6 +41,7 @@ RUNNERS = (
         module="agent_runner",
         queue="agent_execution_runner",
         queue_variable="TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+        is_heavy=True,
     ),
 )
 

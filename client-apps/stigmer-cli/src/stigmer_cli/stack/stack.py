@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class Stack:
         self._temporal: Child | None = None
         self._server: EmbeddedServer | None = None
         self._runners: list[Child] = []
+        self._starting: asyncio.Task[None] | None = None
         self._was_ready = False
         self._temporal_address = ""
         self._temporal_page = ""
@@ -139,16 +140,29 @@ class Stack:
         server = EmbeddedServer(self._home, temporal_address=self._temporal_address, log=self._log(SERVER))
         # What is pushed last is ended first, so the runners go before the server although they start beside it.
         self._exit.push_async_exit(server)
-        self._runners = [self._child(spec, guard) for spec in self._runner_specs()]
+        found = runners.installed()
+        self._runners = [self._child(self._runner_spec(runner), guard) for runner in found]
         self._exit.push_async_callback(self._stop_runners)
-        for child in self._children():
+        heavy = [child for child, runner in zip(self._runners, found, strict=True) if runner.is_heavy]
+        light = [child for child in self._children() if child not in heavy]
+        for child in light:
             child.start()
         await server.__aenter__()
         await server.serve(self._server_address)
         self._server = server
         self._write()
+        self._starting = asyncio.create_task(self._start_heavy(light, heavy), name="start what is heavy")
+
+    async def _start_heavy(self, light: list[Child], heavy: list[Child]) -> None:
+        with suppress(UnavailableError):
+            await asyncio.gather(*(child.ready() for child in light))
+        for child in heavy:
+            child.start()
 
     async def _stop_runners(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         await asyncio.gather(*(runner.stop() for runner in self._runners))
 
     def _temporal_spec(self) -> ChildSpec:
@@ -168,16 +182,13 @@ class Stack:
             address=address,
         )
 
-    def _runner_specs(self) -> list[ChildSpec]:
-        return [
-            runners.spec(
-                runner,
-                self._environment.variables,
-                temporal_address=self._temporal_address,
-                server_address=self._server_address,
-            )
-            for runner in runners.installed()
-        ]
+    def _runner_spec(self, runner: runners.Runner) -> ChildSpec:
+        return runners.spec(
+            runner,
+            self._environment.variables,
+            temporal_address=self._temporal_address,
+            server_address=self._server_address,
+        )
 
     def _child(self, spec: ChildSpec, guard: Guard) -> Child:
         return Child(spec, group=guard.pid, log=self._log(spec.name), on_change=self._write)
