@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 from loguru import logger
+from stigmer_grpc import run
 
 from stigmer_runner.errors import SettingsError
 from stigmer_runner.settings import RunnerSettings
@@ -32,7 +33,7 @@ def run_process(settings: type[S], serve: "Serve[S]") -> NoReturn:
         _leave(_USAGE)
     set_up_log(given.log_level)
     try:
-        asyncio.run(_until_stopped(given, serve))
+        run(_until_stopped(given, serve))
     except Exception:  # noqa: BLE001 - the last place that can say what went wrong
         logger.exception("the runner ends")
         _leave(1)

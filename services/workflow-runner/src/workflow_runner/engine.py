@@ -8,7 +8,7 @@ from typing import Any, cast
 from stigmer_dsl.errors import WorkflowError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
 from workflow_runner.activities.calls import HEARTBEAT_SECONDS, NOT_SENT
@@ -36,22 +36,29 @@ async def ask(activity: str, argument: Any) -> Any:
     ordinary one that waits for it without holding anything up.
 
     Raises:
-        ActivityError: The activity failed for good.
+        FailureError: The activity failed for good.
     """
     try:
         return await workflow.execute_local_activity(
             activity, argument, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
         )
-    except ActivityError as error:
-        if isinstance(error.cause, CancelledError) or _is_final(error):
+    except FailureError as error:
+        if is_cancelled_exception(error) or _is_final(error):
             raise
     return await workflow.execute_activity(
         activity, argument, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_FOREVER
     )
 
 
-def _is_final(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.non_retryable
+def _application_error(error: FailureError) -> ApplicationError | None:
+    """Return what the activity raised: an ordinary activity's error is wrapped, a local one's is not."""
+    raised = error.cause if isinstance(error, ActivityError) else error
+    return raised if isinstance(raised, ApplicationError) else None
+
+
+def _is_final(error: FailureError) -> bool:
+    raised = _application_error(error)
+    return raised is not None and raised.non_retryable
 
 
 class TemporalEngine:
@@ -113,8 +120,8 @@ class TemporalEngine:
                     return answer
                 self._slow.add(key)
             return await self._call_durably(activity, call, repeatable=repeatable)
-        except ActivityError as error:
-            if isinstance(error.cause, CancelledError):
+        except FailureError as error:
+            if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             raise
 
@@ -148,8 +155,8 @@ class TemporalEngine:
             delivered = answer.get("reported", False)
             if delivered and report is not None:
                 self._reported_at = workflow.time()
-        except ActivityError as error:
-            if isinstance(error.cause, CancelledError):
+        except FailureError as error:
+            if is_cancelled_exception(error):
                 raise
             return None
         finally:
@@ -171,8 +178,8 @@ class TemporalEngine:
                     retry_policy=_FOREVER if repeatable else _ONCE,
                 )
                 return cast("CallAnswer", answer)
-            except ActivityError as error:
-                if isinstance(error.cause, CancelledError):
+            except FailureError as error:
+                if is_cancelled_exception(error):
                     raise
                 if not _was_not_sent(error):
                     return {"error": _unknown_outcome(error).to_dict()}
@@ -185,11 +192,12 @@ async def deliver(report: Report) -> None:
     await ask(names.REPORT, report)
 
 
-def _was_not_sent(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.type == NOT_SENT
+def _was_not_sent(error: FailureError) -> bool:
+    raised = _application_error(error)
+    return raised is not None and raised.type == NOT_SENT
 
 
-def _unknown_outcome(error: ActivityError) -> WorkflowError:
+def _unknown_outcome(error: FailureError) -> WorkflowError:
     """Return the error of a call that must not be repeated, whose worker was lost while it was made."""
     detail = f"the worker was lost while it made the call: whether it took effect is not known ({error.cause})"
     return WorkflowError.standard("timeout", detail)

@@ -85,7 +85,12 @@ class Reporter:
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                await self._send(self._next())
+                report = self._next()
+                try:
+                    await self._send(report)
+                except BaseException:
+                    self.put_back(report)
+                    raise
         finally:
             self._sending = None
 

@@ -50,6 +50,7 @@ class Site:
         self.url = ""
         self.requests: list[Request] = []
         self._pages: dict[str, Answer] = {}
+        self._serving: set[asyncio.Task[None]] = set()
 
     def page(self, path: str, answer: Answer | Response | Any = None) -> None:
         """Answer requests of `path` with what `answer` gives, or is."""
@@ -60,8 +61,19 @@ class Site:
         """Return the requests of `path`, in order."""
         return [request for request in self.requests if request.path == path]
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection from now on."""
+        serving = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 request = await self._read(line.decode(), reader)
@@ -90,9 +102,10 @@ class Site:
 async def site_server() -> AsyncGenerator[Site]:
     """Serve until the block ends."""
     made = Site()
-    listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(made.accept, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
         yield made
     finally:
         listening.close()
+        await made.close()

@@ -1,0 +1,184 @@
+"""What the server is told of a run, and when."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from temporalio.client import Client, WorkflowFailureError
+from workflow_runner.testing import PeerServer, Request, Response, Runs, Site, StartRunner
+
+
+def moment(text: str) -> datetime:
+    assert text.endswith("Z")
+    return datetime.fromisoformat(text)
+
+
+async def test_every_task_is_reported_with_all_there_is_to_know(runs: Runs, site: Site) -> None:
+    before = datetime.now(UTC)
+    site.page("/pet", {"name": "Rex"})
+    execution = await runs.run(
+        f"""
+do:
+- outer:
+    do:
+    - fetch: {{call: http, with: {{method: get, endpoint: {site.url}/pet}}}}
+    - number: {{set: '${{ 3 }}'}}
+- skipped: {{if: 'false', set: {{n: 1}}}}
+""",
+        {"in": 1},
+    )
+    fetch = execution.reported["/do/0/outer/do/0/fetch"]
+    assert (fetch.task_name, fetch.kind, fetch.reference) == ("fetch", "call http", "/do/0/outer/do/0/fetch")
+    assert (fetch.task_type, fetch.parent_id, fetch.attempt) == (3, "/do/0/outer", 1)
+    assert not fetch.HasField("iteration")
+    assert fetch.input.fields["in"].number_value == 1
+    assert fetch.output.fields["name"].string_value == "Rex"
+    assert fetch.output_value.struct_value == fetch.output
+    assert before <= moment(fetch.started_at) <= moment(fetch.completed_at) <= datetime.now(UTC)
+    number = execution.reported["/do/0/outer/do/1/number"]
+    assert not number.HasField("output")
+    assert number.output_value.number_value == 3
+    assert execution.reported["/do/1/skipped"].status == 5
+    status = execution.status
+    assert moment(status.started_at) <= moment(status.completed_at)
+    assert status.temporal_workflow_id.endswith(execution.id)
+
+
+async def test_people_see_a_run_in_progress_and_what_it_waits_for(runs: Runs, peer: PeerServer, site: Site) -> None:
+    let_go = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await let_go.wait()
+        return Response({"ok": True})
+
+    site.page("/slow", slow)
+    execution = runs.add(
+        f"do:\n- first: {{set: {{n: 1}}}}\n- call: {{call: http, with: {{method: get, endpoint: {site.url}/slow}}}}"
+    )
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: "/do/1/call" in seen.reported)
+    assert execution.phase == "IN_PROGRESS"
+    assert execution.reported["/do/1/call"].status == 2
+    assert execution.reported["/do/0/first"].status == 3
+    let_go.set()
+    await handle.result()
+    assert execution.reported["/do/1/call"].status == 3
+
+
+async def test_a_call_too_slow_for_a_local_activity_is_made_by_an_ordinary_one(
+    start_runner: StartRunner, site: Site
+) -> None:
+    runs = await start_runner(local_call_seconds=0.2)
+
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(0.5)
+        return Response({"ok": True})
+
+    site.page("/slow", slow)
+    assert await runs.output(f"do:\n- c: {{call: http, with: {{method: get, endpoint: {site.url}/slow}}}}") == {
+        "ok": True
+    }
+    assert len(site.seen("/slow")) == 2
+
+
+async def test_a_cancelled_run_is_reported_as_cancelled(runs: Runs, peer: PeerServer) -> None:
+    execution = runs.add("do:\n- outer: {do: [{long: {wait: {hours: 1}}}]}")
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: "/do/0/outer/do/0/long" in seen.reported)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    assert execution.phase == "CANCELLED"
+    assert {task.status for task in execution.reported.values()} == {4}
+
+
+async def test_a_run_is_cancelled_in_the_middle_of_a_call_and_the_call_is_given_up(
+    runs: Runs, peer: PeerServer, site: Site
+) -> None:
+    async def never(_: Request) -> Response:
+        await asyncio.Event().wait()
+        return Response({})
+
+    site.page("/slow", never)
+    for method in ("get", "post"):
+        execution = runs.add(f"do:\n- c: {{call: http, with: {{method: {method}, endpoint: {site.url}/slow}}}}")
+        handle = await runs.start(execution)
+        await peer.until(execution, lambda seen: bool(seen.reported))
+        await handle.cancel()
+        await peer.until(execution, lambda seen: seen.phase == "CANCELLED")
+
+
+async def test_nothing_is_lost_when_the_server_is_away(runs: Runs, peer: PeerServer, site: Site) -> None:
+    let_go = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await let_go.wait()
+        return Response({"ok": True})
+
+    site.page("/slow", slow)
+    called = asyncio.Event()
+
+    def quick(_: Request) -> Response:
+        called.set()
+        return Response({"n": 1})
+
+    site.page("/quick", quick)
+    steps = "\n".join(f"- pause{index}: {{wait: {{milliseconds: 50}}}}" for index in range(10))
+    execution = runs.add(
+        f"""
+do:
+- hold: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}
+{steps}
+- last: {{call: http, with: {{method: get, endpoint: {site.url}/quick}}}}
+"""
+    )
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: "/do/0/hold" in seen.reported)
+    address = peer.address
+    await peer.stop()
+    let_go.set()
+    # The run goes on without the server: its last call is made while nobody can be told of it.
+    await asyncio.wait_for(called.wait(), 30)
+    assert execution.phase == "IN_PROGRESS"
+    await peer.start(address)
+    await handle.result()
+    assert execution.phase == "COMPLETED"
+    assert len(execution.reported) == 12
+    assert {task.status for task in execution.reported.values()} == {3}
+    assert len(site.seen("/slow")) == len(site.seen("/quick")) == 1
+
+
+async def test_a_run_waits_for_a_server_that_is_not_there_yet(runs: Runs, peer: PeerServer) -> None:
+    execution = runs.add("do:\n- x: {set: {n: 1}}")
+    address = peer.address
+    await peer.stop()
+    handle = await runs.start(execution)
+    await asyncio.sleep(3)
+    await peer.start(address)
+    await handle.result()
+    assert execution.output == {"n": 1}
+
+
+async def test_a_large_run_is_reported_in_several_messages(runs: Runs) -> None:
+    execution = await runs.run(
+        """
+do:
+- big: {set: {text: '${ [range(20000)] | map("x") | join("") }'}}
+- loop: {for: {in: '[range(60)]'}, do: [{keep: {set: '${ . }'}}]}
+- small: {set: {n: '${ .text | length }'}}
+"""
+    )
+    assert execution.output == {"n": 20000}
+    assert len(execution.reported) == 63
+    assert all(update.ByteSize() < 4_000_000 for update in execution.updates)
+    assert len(execution.updates) > 2
+
+
+async def test_an_unknown_execution_fails_the_run_at_once(runs: Runs, client: Client) -> None:
+    execution = runs.add("do:\n- x: {set: {n: 1}}")
+    runs.peer.executions.clear()
+    handle = await runs.start(execution)
+    async with asyncio.timeout(20):
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+    assert "no workflow execution" in str(failed.value.cause)
