@@ -146,3 +146,65 @@ async def test_a_worker_that_was_frozen_cannot_disturb_the_one_that_took_over(
     assert len(openai_server.calls) == CALLS + 1
     after = (await own_stigmer.get(execution)).status
     assert after == status
+
+
+async def test_a_server_that_goes_away_during_a_turn_loses_nothing(
+    own_stigmer: Stigmer, openai_server: OpenAIServer
+) -> None:
+    _conversation(openai_server)
+    openai_server.hold_at = 3
+    await own_stigmer.stack.start_runner()
+    execution = await _start(own_stigmer, openai_server)
+    await _held(openai_server)
+    await own_stigmer.stack.kill_server()
+    openai_server.release.set()
+    async with asyncio.timeout(60):
+        while len(openai_server.calls) < CALLS:  # noqa: ASYNC110 - the agent goes on without the server
+            await asyncio.sleep(0.05)
+    await own_stigmer.stack.start_server()
+    status = await own_stigmer.finish(execution)
+
+    assert phase(status) == "EXECUTION_COMPLETED"
+    assert len(openai_server.calls) == CALLS
+    said = [message.content for message in status.messages if enum_name(message, "type") == "MESSAGE_AI"]
+    assert said == ["Planning.", "", "Asking.", "", "The end."]
+    assert len(status.tool_calls) == 7
+
+
+async def test_an_execution_that_is_deleted_ends_its_turn_before_the_next_model_call(
+    own_stigmer: Stigmer, openai_server: OpenAIServer
+) -> None:
+    _conversation(openai_server)
+    openai_server.hold_at = 2
+    await own_stigmer.stack.start_runner()
+    execution = await _start(own_stigmer, openai_server)
+    await _held(openai_server)
+    await own_stigmer.call("agentexecution.v1.AgentExecutionCommandController", "delete", {"value": execution})
+    openai_server.release.set()
+    run = await own_stigmer.workflow_ended(execution)
+
+    assert run.status.name in ("COMPLETED", "CANCELED")
+    assert len(openai_server.calls) == 3
+
+
+async def test_prompts_are_not_traced_to_anyone_by_a_variable_left_behind(
+    own_stigmer: Stigmer, openai_server: OpenAIServer
+) -> None:
+    _conversation(openai_server)
+    connections: list[str] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append("connected")
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as collector:
+        port = collector.sockets[0].getsockname()[1]
+        await own_stigmer.stack.start_runner(
+            LANGSMITH_TRACING="true",
+            LANGSMITH_ENDPOINT=f"http://127.0.0.1:{port}",
+            LANGSMITH_API_KEY="lsv2-left-behind",
+        )
+        status = await own_stigmer.finish(await _start(own_stigmer, openai_server))
+        await own_stigmer.stack.stop()
+    assert phase(status) == "EXECUTION_COMPLETED"
+    assert not connections

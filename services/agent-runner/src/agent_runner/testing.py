@@ -166,7 +166,31 @@ class Stack:
     address: str
     queue: str
     environment: dict[str, str]
+    server: asyncio.subprocess.Process | None = None
     processes: list[asyncio.subprocess.Process] = field(default_factory=list[asyncio.subprocess.Process])
+
+    async def start_server(self) -> None:
+        """Start the server, anew after `kill_server`, and wait until it serves."""
+        environment = {
+            **self.environment,
+            "GRPC_PORT": self.address.rpartition(":")[2],
+            "DB_PATH": str(self.folder / "server" / "stigmer.db"),
+            "STORAGE_PATH": str(self.folder / "server" / "storage"),
+            "TEMPORAL_HOST_PORT": self.temporal,
+            "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": self.queue,
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self.server = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "stigmer_server", env=environment, stdout=log, stderr=log
+            )
+        async with connect(self.address, pool=descriptors.pool()) as channel:
+            await channel.ready(START_SECONDS)
+
+    async def kill_server(self) -> None:
+        """End the server without giving it time."""
+        if self.server is not None and self.server.returncode is None:
+            self.server.kill()
+            await self.server.wait()
 
     @property
     def data(self) -> Path:
@@ -327,27 +351,14 @@ async def run_stack(folder: Path, temporal: str) -> AsyncGenerator[Stack]:
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     port, queue = free_port(), f"agents-{uuid.uuid4().hex[:8]}"
     base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    environment = {
-        **base,
-        "GRPC_PORT": str(port),
-        "DB_PATH": str(folder / "server" / "stigmer.db"),
-        "STORAGE_PATH": str(folder / "server" / "storage"),
-        "TEMPORAL_HOST_PORT": temporal,
-        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": queue,
-    }
-    with (folder / "server.log").open("wb") as log:
-        server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "stigmer_server", env=environment, stdout=log, stderr=log
-        )
-    address = f"127.0.0.1:{port}"
-    stack = Stack(folder=folder, temporal=temporal, address=address, queue=queue, environment=base)
+    stack = Stack(folder=folder, temporal=temporal, address=f"127.0.0.1:{port}", queue=queue, environment=base)
     try:
-        async with connect(address, pool=descriptors.pool()) as channel:
-            await channel.ready(START_SECONDS)
+        await stack.start_server()
         yield stack
         await stack.stop()
     finally:
-        for process in (*stack.processes, server):
+        await stack.kill_server()
+        for process in stack.processes:
             if process.returncode is None:
                 process.kill()
                 await process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from loguru import logger
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.worker import run_worker
 from temporalio.client import Client
@@ -12,6 +13,7 @@ from temporalio.worker import Worker
 
 from agent_runner.activities import AgentActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
+from agent_runner.errors import ConfigurationError
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.resources import Resources
 from agent_runner.settings import Settings
@@ -25,11 +27,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with server_channel(settings) as channel, Journal.open(settings.journal) as journal:
         server = StigmerServer(channel)
         resources = Resources(server)
+        models = ModelCatalog(settings.models)
+        warming = asyncio.create_task(_warm(models))
         turns = TurnTaker(
             resources=resources,
             environments=Environments(server),
             journal=journal,
-            models=ModelCatalog(settings.models),
+            models=models,
             keys=settings.keys,
             limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
         )
@@ -53,3 +57,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             )
 
         await run_worker(settings, make_worker, stop=stop)
+        await warming
+
+
+async def _warm(models: ModelCatalog) -> None:
+    try:
+        logger.info("model: {}", await asyncio.to_thread(models.warm))
+    except ConfigurationError as error:
+        logger.warning("the runner's own model cannot be used: {}", error)

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 
 _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
 """For calls of the server, which may be away: tried until the activity's time is over."""
-_TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=50)
+_TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=200)
 _SERVER_AWAY = timedelta(days=1)
 _CALL = timedelta(seconds=60)
 

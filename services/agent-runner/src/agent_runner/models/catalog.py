@@ -136,6 +136,18 @@ class ModelCatalog:
             )
         return ModelChoice(provider=provider, model=model, api_key=api_key, base_url=base_url)
 
+    def warm(self) -> str:
+        """Import what the runner's own model needs, so that the first run need not wait; says which model that is.
+
+        Blocks for as long as the import takes: call it in a thread.
+
+        Raises:
+            ConfigurationError: The runner's model cannot be used; an execution may still bring what is missing.
+        """
+        choice = self.choose("", environment={})
+        self.make(choice)
+        return f"{choice}, because none is configured" if choice.fallback else str(choice)
+
     def make(self, choice: ModelChoice, *, agent: str = "") -> BaseChatModel:
         """The chat model of `choice`; `agent` is the name of the sub-agent that it is for.
 
