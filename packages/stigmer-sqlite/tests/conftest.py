@@ -21,15 +21,20 @@ def schemas() -> tuple[KindSchema, ...]:
     return SCHEMAS
 
 
-@pytest.fixture(params=["memory", "sqlite-file", "sqlite-memory"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaitable[ResourceStore]]:
-    """Every implementation of the port, by turns."""
+@pytest.fixture(params=["memory", "sqlite-file", "sqlite-memory", "sqlite-threads"])
+def open_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Awaitable[ResourceStore]]:
+    """Every implementation of the port, by turns; the last is SQLite with no allowance on the event loop's thread."""
+    if request.param == "sqlite-threads":
+        monkeypatch.setattr("stigmer_sqlite.sqlite_store._NEAR_SECONDS", -1)
+        monkeypatch.setattr("stigmer_sqlite.writer._JOB_SECONDS", -1)
 
     async def open_one() -> ResourceStore:
         match request.param:
             case "memory":
                 return MemoryStore(SCHEMAS)
-            case "sqlite-file":
+            case "sqlite-file" | "sqlite-threads":
                 return await SqliteStore.open(tmp_path / "store.db", SCHEMAS)
             case _:
                 return await SqliteStore.open(":memory:", SCHEMAS)

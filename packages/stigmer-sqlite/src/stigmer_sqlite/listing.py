@@ -18,7 +18,7 @@ Value = str | int
 # Beyond this many accepted values a sorted IN costs less than merging as many index runs.
 _MERGED_VALUES = 100
 # Counting further would cost more than the better choice saves.
-_PROBE = 500
+_PROBE = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,9 @@ class Writer:
 
     def _begin(self) -> None:
         """Run the next group, or rest."""
+        # Nobody waits for a cancelled job that has not begun, so it never happens.
+        while self._waiting and self._waiting[0].future.cancelled():
+            self._waiting.popleft()
         if not self._waiting:
             self._idle.set()
         elif self._waiting[0].long:
@@ -122,10 +125,12 @@ class Writer:
         jobs: list[_Job] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return self._refuse_group(error), False
+        try:
             until = perf_counter() + _GROUP_SECONDS
             while self._waiting and not self._waiting[0].long and len(jobs) < _GROUP and perf_counter() < until:
                 job = self._waiting.popleft()
-                # Nobody waits for a cancelled job that has not begun, so it never happens.
                 if job.future.cancelled():
                     continue
                 jobs.append(job)
@@ -137,11 +142,18 @@ class Writer:
                 return jobs, True
             self._connection.execute("ROLLBACK")
         except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
-            if not jobs and is_code(error, sqlite3.SQLITE_BUSY):
-                self._waiting[0].long = True  # somebody outside writes: waiting is for the thread
-            else:
-                self._roll_back(jobs, error)
+            self._roll_back(jobs, error)
         return jobs, False
+
+    def _refuse_group(self, error: sqlite3.Error) -> list[_Job]:
+        """Return the jobs that fail because no database transaction could begin."""
+        if is_code(error, sqlite3.SQLITE_BUSY):
+            self._waiting[0].long = True  # somebody outside writes; the thread can wait for that
+            return []
+        jobs = list(self._waiting)
+        self._waiting.clear()
+        self._roll_back(jobs, error)
+        return jobs
 
     def _run_job(self, job: _Job) -> None:
         connection, journal = self._connection, self._journal
