@@ -164,7 +164,7 @@ async def measure(rounds: int, count: int, listed: int) -> list[Row]:
         api, echo = Client(server), Client(peer)
         numbers = itertools.count()
         agent = resource("agent", "read").SerializeToString()
-        stored = message_type(kind_by_enum_name("agent").message).FromString(await api("agent", "create", agent))
+        stored: Any = message_type(kind_by_enum_name("agent").message).FromString(await api("agent", "create", agent))
         run_id, session_id = await first_run(api, stored.metadata.id)
         await fill(api, session_id, listed)
         page = list_request(session_id)
@@ -208,14 +208,14 @@ def rate_rows(rates: dict[str, float], listed: int) -> list[Row]:
 
 
 def latency_rows(slowest: dict[str, float]) -> list[Row]:
-    """Times under load are held against promises, not against the peer's."""
+    """Times under load, of which those of the bare server say how busy the machine itself is."""
 
-    def row(name: str, key: str, promise: float) -> Row:
-        return Row(name=name, ours=slowest[key], peer_name="promise", peer=promise, unit="ms", limit=1.0)
+    def row(name: str, key: str, limit: float) -> Row:
+        return Row(name=name, ours=slowest[key], peer_name=BARE, peer=slowest[f"{key}, peer"], unit="ms", limit=limit)
 
     return [
-        row("get, 99th percentile, 50 callers", "get", 30),
-        row("create, 99th percentile, 50 callers", "create", 300),
+        row("get, 99th percentile, 50 callers", "get", 2.0),
+        row("create, 99th percentile, 50 callers", "create", 10.0),
     ]
 
 
@@ -237,7 +237,8 @@ async def run_of(api: Client, name: str, **spec: str) -> Any:
     for field, value in spec.items():
         setattr(message.spec, field, value)
     answer = await api("agent_execution", "create", message.SerializeToString())
-    return type(message).FromString(answer)
+    message.ParseFromString(answer)
+    return message
 
 
 async def fill(api: Client, session_id: str, count: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from stigmer_server.testing import Api, TemporalServer, Transport, manifest, serve
 
 Make = Callable[..., Awaitable[Any]]
+Specs = dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]
 
 DEFINITION = """
 document: {dsl: 1.0.0, namespace: tests, name: flow, version: 0.1.0}
@@ -33,7 +34,7 @@ async def local(tmp_path: Path) -> AsyncGenerator[Api]:
 
 
 @pytest.fixture
-def specs() -> dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]:
+def specs() -> Specs:
     """What a smallest spec of each kind is; parents are made on the way."""
 
     async def agent(api: Api) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def specs() -> dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]:
         made += 1
         return await api(kind, "create", manifest(kind, f"parent {kind} {made}", await found[kind](api)))
 
-    found = {
+    found: Specs = {
         "agent": agent,
         "agent_instance": agent_instance,
         "session": session,
@@ -89,11 +90,11 @@ def specs() -> dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]:
 
 
 @pytest.fixture
-def make(specs: dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]) -> Make:
+def make(specs: Specs) -> Make:
     """Create a resource: `await make(api, "agent", "name", spec={...}, org="acme")`."""
 
     async def create(api: Api, kind: str, name: str = "sample", *, spec: Any = None, **metadata: Any) -> Any:
-        content = {**await specs[kind](api), **(spec or {})}
+        content: dict[str, Any] = {**await specs[kind](api), **(spec or {})}
         return await api(kind, "create", manifest(kind, name, content, **metadata))
 
     return create

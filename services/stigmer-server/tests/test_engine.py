@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from stigmer_server.testing import Api, TemporalServer, free_port, serve
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @asynccontextmanager
 async def server(folder: Path, address: str, **settings: Any) -> AsyncGenerator[Api]:
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     async with serve(folder, engine=True, temporal_address=address, **settings) as api:
         yield api
 
@@ -40,6 +40,14 @@ async def described(client: Client, kind: str, execution: Any) -> Any:
                 return await handle.describe()
             except RPCError:
                 await asyncio.sleep(0.05)
+
+
+async def cancel_requested(handle: WorkflowHandle[Any, Any]) -> None:
+    """Wait until the run was asked to stop; Temporal tells that in the run's history alone."""
+    async with asyncio.timeout(30):
+        async for event in handle.fetch_history_events(wait_new_event=True):
+            if event.HasField("workflow_execution_cancel_requested_event_attributes"):
+                return
 
 
 @pytest.mark.parametrize("kind", [KIND, "workflow_execution"])
@@ -130,13 +138,7 @@ async def test_deleting_a_running_execution_cancels_its_run(
         made = await make(api, KIND)
         run = await described(client, KIND, made)
         await api(KIND, "delete", {"value": made.metadata.id})
-        handle = client.get_workflow_handle(run.id)
-        async with asyncio.timeout(30):
-            while not any(
-                event.HasField("workflow_execution_cancel_requested_event_attributes")
-                for event in (await handle.fetch_history()).events
-            ):
-                await asyncio.sleep(0.05)
+        await cancel_requested(client.get_workflow_handle(run.id))
 
 
 def test_a_server_without_an_engine_never_loads_temporal(tmp_path: Path) -> None:

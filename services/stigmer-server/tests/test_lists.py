@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from stigmer_grpc import InvalidArgumentError
+
 from stigmer_server.testing import Api, manifest
 
 Make = Callable[..., Awaitable[Any]]

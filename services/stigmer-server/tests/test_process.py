@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from stigmer_grpc import RpcError, connect
 from stigmer_protos import descriptors
+
 from stigmer_server.testing import Api, free_port, manifest, serve
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stigmer_grpc import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from stigmer_protos import descriptors
+
 from stigmer_server.testing import Api, manifest
 
 Make = Callable[..., Awaitable[Any]]
@@ -229,8 +230,9 @@ def test_every_method_of_every_served_kind_has_a_verb() -> None:
     from stigmer_server.kinds import registry
 
     bound = list(kind_services(_NoResources(), None))  # type: ignore[arg-type]
-    missing = [method.path for service in bound for method in service.methods.values() if not method.implemented]
-    assert missing == []
+    # Controlling a running execution is a service of its own.
+    own = [service for service in bound if not service.name.endswith("ControlController")]
+    assert [method.path for service in own for method in service.methods.values() if not method.implemented] == []
     assert len(bound) == sum(len(kind.described.services) for kind in registry().values())
     assert descriptors.kind_by_enum_name("agent").services[0] in {service.name for service in bound}
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from stigmer_server.errors import SettingsError
 from stigmer_server.settings import Settings, load, variables_of
 

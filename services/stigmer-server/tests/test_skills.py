@@ -7,9 +7,11 @@ import io
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stigmer_grpc import FailedPreconditionError, InvalidArgumentError, NotFoundError
+
 from stigmer_server.testing import Api, manifest
 
 READY = 2
@@ -24,10 +26,10 @@ def packed(text: str = "# House style\n", **others: bytes) -> bytes:
     return buffer.getvalue()
 
 
-async def push(api: Api, artifact: bytes, name: str = "House Style", tag: str = "", org: str = "local") -> object:
+async def push(api: Api, artifact: bytes, name: str = "House Style", tag: str = "", org: str = "local") -> Any:
     from stigmer_protos import descriptors
 
-    request = descriptors.message_type("ai.stigmer.agentic.skill.v1.PushSkillRequest")
+    request: Any = descriptors.message_type("ai.stigmer.agentic.skill.v1.PushSkillRequest")
     return await api("skill", "push", request(name=name, scope=2, org=org, artifact=artifact, tag=tag))
 
 
@@ -126,7 +128,7 @@ async def test_an_archive_needs_its_text_at_the_root(local: Api) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("folder/SKILL.md", "# Deep")
-    with pytest.raises(InvalidArgumentError, match="SKILL.md"):
+    with pytest.raises(InvalidArgumentError, match=r"SKILL\.md"):
         await push(local, buffer.getvalue())
 
 

@@ -125,5 +125,5 @@ async def test_nothing_is_left_of_streams_that_were_given_up(local: Api, make: M
         await anext(aiter(stream))
         stream.cancel()
     async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > before:
-            await asyncio.sleep(0)
+        while len(tasks := asyncio.all_tasks()) > before:
+            await asyncio.wait(tasks - {asyncio.current_task()}, return_when=asyncio.FIRST_COMPLETED)

@@ -17,6 +17,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from stigmer_server.kinds import registry
 from stigmer_server.testing import Api, serve
 
@@ -31,7 +32,8 @@ async def address(tmp_path: Path) -> AsyncGenerator[str]:
 
 async def test_health_says_serving(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
+        untyped: Any = health_pb2_grpc
+        stub = untyped.HealthStub(channel)
         for service in ("", registry()["agent"].described.services[0]):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -54,9 +56,10 @@ async def test_the_calls_of_the_readme_work_through_reflection(address: str) -> 
     made: dict[str, str] = {}
     async with grpc.aio.insecure_channel(address) as channel:
         for method, body in calls:
+            filled = body
             for name, value in made.items():
-                body = body.replace(name, value)
-            answer = await _call(channel, method, json.loads(body))
+                filled = filled.replace(name, value)
+            answer = await _call(channel, method, json.loads(filled))
             kind = answer.get("kind")
             if kind:
                 made[f"<{kind.lower()} id>"] = answer["metadata"]["id"]
@@ -71,22 +74,22 @@ def _calls(text: str) -> list[tuple[str, str]]:
     return [call for call in calls if not call[0].endswith("/subscribe")]
 
 
-async def _call(channel: grpc.aio.Channel, method: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _call(channel: Any, method: str, body: dict[str, Any]) -> dict[str, Any]:
     """Call a method knowing nothing but what reflection tells, as grpcurl does."""
     service, _, name = method.partition("/")
     pool = await _pool(channel, service)
     described = pool.FindServiceByName(service).methods_by_name[name]
     request = GetMessageClass(described.input_type)()
     json_format.ParseDict(body, request, descriptor_pool=pool)
-    call = channel.unary_unary(
+    call: Any = channel.unary_unary(
         f"/{method}",
-        request_serializer=lambda message: message.SerializeToString(),
+        request_serializer=type(request).SerializeToString,
         response_deserializer=GetMessageClass(described.output_type).FromString,
     )
     return json_format.MessageToDict(await call(request), descriptor_pool=pool)
 
 
-async def _pool(channel: grpc.aio.Channel, service: str) -> DescriptorPool:
+async def _pool(channel: Any, service: str) -> DescriptorPool:
     """Return a pool with the service and everything it needs, fetched file by file."""
     pool = DescriptorPool()
     files: dict[str, FileDescriptorProto] = {}
@@ -113,8 +116,9 @@ def _add(pool: DescriptorPool, files: dict[str, FileDescriptorProto], added: set
             pool.Add(files[name])
 
 
-async def _reflect(channel: grpc.aio.Channel, requests: list[Any]) -> list[Any]:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+async def _reflect(channel: Any, requests: list[Any]) -> list[Any]:
+    untyped: Any = reflection_pb2_grpc
+    stub = untyped.ServerReflectionStub(channel)
     return [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
 
 

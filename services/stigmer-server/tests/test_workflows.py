@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from stigmer_grpc import FieldViolation, InvalidArgumentError
+
 from stigmer_server.testing import Api, manifest
 
 Make = Callable[..., Awaitable[Any]]
@@ -24,6 +26,7 @@ do:
 """
 
 
+NOTHING: list[dict[str, Any]] = [{}, {"input": {}}]
 SCHEMA = """
 input:
   schema:
@@ -49,7 +52,8 @@ async def create(api: Api, name: str = "Flow", **spec: Any) -> Any:
 
 async def run(api: Api, workflow: Any, **spec: Any) -> Any:
     content = {"workflowId": workflow.metadata.id, **spec}
-    return await api("workflow_execution", "create", manifest("workflow_execution", "run", content))
+    name = f"run {os.urandom(4).hex()}"
+    return await api("workflow_execution", "create", manifest("workflow_execution", name, content))
 
 
 async def test_a_definition_is_kept_byte_for_byte_and_fills_the_document(local: Api) -> None:
@@ -91,11 +95,14 @@ async def test_a_definition_that_is_no_yaml_is_told_with_its_place(local: Api) -
 
 
 async def test_every_problem_of_tasks_is_told_with_its_field(local: Api) -> None:
-    tasks = [GREET, {"name": "choose", "kind": "WORKFLOW_TASK_KIND_SWITCH", "taskConfig": {"cases": []}}]
-    found = await violations(create(local, document=DOCUMENT, tasks=tasks))
-    assert found
-    assert all(violation.field.startswith("spec.tasks[1]") for violation in found)
-    assert all(violation.rule_id for violation in found)
+    broken = {**GREET, "name": "broken", "taskConfig": {"variables": {"a": "${ .x | }"}}, "flow": {"then": "nowhere"}}
+    call = {"name": "call", "kind": "WORKFLOW_TASK_KIND_HTTP_CALL", "taskConfig": {"method": "GET"}}
+    found = await violations(create(local, document=DOCUMENT, tasks=[GREET, broken, call]))
+    assert {violation.field: violation.rule_id for violation in found} == {
+        "spec.tasks[1].flow.then": "dsl.then-target",
+        "spec.tasks[1].task_config.variables.a": "expression.syntax",
+        "spec.tasks[2].task_config": "dsl.missing-field",
+    }
 
 
 async def test_a_workflow_is_a_definition_or_a_document_with_tasks(local: Api) -> None:
@@ -116,7 +123,7 @@ async def test_the_input_of_a_run_is_held_against_the_schema(local: Api) -> None
         "spec.input.ages[1]": "input.type",
         "spec.input.ages[2]": "input.type",
     }
-    for nothing in ({}, {"input": {}}):
+    for nothing in NOTHING:
         found = await violations(run(local, workflow, **nothing))
         assert [(violation.field, violation.rule_id) for violation in found] == [("spec.input", "input.required")]
 

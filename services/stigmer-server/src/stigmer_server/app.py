@@ -26,7 +26,6 @@ from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import Settings
 from stigmer_server.streams import Streams
 
-
 _NOT_OPEN = "the app is not open; use it as `async with App(settings) as app`"
 
 

@@ -11,12 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from ruamel.yaml import YAML
-from stigmer_dsl.errors import DocumentError
-from stigmer_dsl.parse import parse
+from stigmer_dsl import DocumentError, compile_tasks, parse
 
 from stigmer_server.environments import declared_by
 from stigmer_server.errors import InvalidError, RefusedError, Violation
@@ -58,16 +57,16 @@ def check_input(workflow: Message, value: Message) -> None:
         InvalidError: The input breaks the schema: every violation with its path.
         RefusedError: The schema refers to something outside of it, which is not fetched.
     """
-    definition = workflow.spec.definition
-    validator = _input_validator(definition, _secrets(workflow)) if definition else None
+    validator = _input_validator(workflow.spec.definition, _secrets(workflow))
     if validator is None:
         return
     try:
-        errors = sorted(validator.iter_errors(value_to_plain(value)), key=lambda error: list(map(str, error.path)))
+        found: list[ValidationError] = list(validator.iter_errors(value_to_plain(value)))
     except Unresolvable as error:
         msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error}"
         raise RefusedError(msg) from error
-    if errors:
+    if found:
+        errors = sorted(found, key=lambda error: list(map(str, error.path)))
         violations = [
             Violation(field="spec.input" + _path(error.path), rule=f"input.{error.validator}", message=error.message)
             for error in errors
@@ -90,8 +89,6 @@ def _parsed(text: str, secrets: frozenset[str]) -> Any:
 
 
 def _compiled(spec: Message) -> Any:
-    from stigmer_dsl import compile_tasks
-
     try:
         return compile_tasks(to_plain(spec))
     except DocumentError as error:
@@ -107,7 +104,7 @@ def _violation(field: str, problem: Any) -> Violation:
 def _input_validator(definition: str, secrets: frozenset[str]) -> Draft202012Validator | None:
     """Return the validator of a definition's inline input schema, or None when it has none."""
     schema: Any = _parsed(definition, secrets).to_dict().get("input", {}).get("schema", {}).get("document")
-    if not isinstance(schema, dict | bool):
+    if schema is None:
         return None
     try:
         Draft202012Validator.check_schema(schema)
@@ -131,7 +128,9 @@ def _as_yaml(document: Mapping[str, Any]) -> str:
 def _pointed(pointer: str) -> str:
     """Return a JSON pointer as a field path."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-    return _path(int(part) if part.isdecimal() else part for part in parts)
+    path = _path(int(part) if part.isdecimal() else part for part in parts)
+    # Messages say taskConfig in JSON; fields of a request are named as the contract spells them.
+    return path.replace(".taskConfig", ".task_config", 1)
 
 
 def _path(parts: Iterable[str | int]) -> str:

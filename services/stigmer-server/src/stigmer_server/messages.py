@@ -6,11 +6,13 @@ Knows descriptors and the well-known types, and nothing of any kind of resource.
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 # Resources are upb messages built at run time from the descriptor set, so that a new kind needs no generated
@@ -18,6 +20,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 Message = Any
 
 _EXACT_DOUBLE = 2**53
+_EPOCH = datetime(1970, 1, 1)
 _WIDE = frozenset(
     {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64},
 )
@@ -60,7 +63,7 @@ def to_json(message: Message) -> str:
     Raises:
         ValueError: A Struct holds NaN or an infinity, which JSON cannot say.
     """
-    return json.dumps(to_plain(message), ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(to_plain(message)).decode()
 
 
 def to_plain(message: Message) -> Any:
@@ -105,11 +108,25 @@ def _float(value: float) -> float | str:
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
+def _timestamp(message: Message) -> str:
+    return _moment(message.seconds, message.nanos)
+
+
+@lru_cache(maxsize=1024)
+def _moment(seconds: int, nanos: int) -> str:
+    """Return a moment in RFC 3339 with 0, 3, 6 or 9 digits; one audit says the same moment four times."""
+    text = (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    digits = f"{nanos:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f"{text}.{digits}Z" if digits else f"{text}Z"
+
+
 _WELL_KNOWN: dict[str, Callable[[Message], Any]] = {
     "google.protobuf.Struct": _struct,
     "google.protobuf.Value": value_to_plain,
     "google.protobuf.ListValue": _list,
-    "google.protobuf.Timestamp": lambda message: message.ToJsonString(),
+    "google.protobuf.Timestamp": _timestamp,
     "google.protobuf.Duration": lambda message: message.ToJsonString(),
 }
 _converters: dict[Descriptor, Callable[[Message], Any]] = {}

@@ -37,11 +37,15 @@ class Resources:
         self._commits: set[asyncio.Task[object]] = set()
 
     async def transact(self, work: Callable[[Unit], T]) -> T:
+        """Run `work`, which starts and stops no execution, in a transaction."""
+        return await self.store.transact(lambda transaction: work(Unit(transaction, self.kinds, self.sealer)))
+
+    async def transact_runs(self, work: Callable[[Unit], T]) -> T:
         """Run `work` in a transaction, and once it is committed hand its executions to the engine.
 
         A caller that gives up does not interrupt it: what was begun is committed, and its effects follow.
         """
-        task = asyncio.create_task(self._transact(work))
+        task = asyncio.create_task(self._transact_runs(work))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         return await asyncio.shield(task)
@@ -51,7 +55,7 @@ class Resources:
         while self._commits:
             await asyncio.wait(tuple(self._commits))
 
-    async def _transact(self, work: Callable[[Unit], T]) -> T:
+    async def _transact_runs(self, work: Callable[[Unit], T]) -> T:
         units: list[Unit] = []
 
         def run(transaction: Transaction) -> T:

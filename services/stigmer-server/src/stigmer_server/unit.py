@@ -143,7 +143,7 @@ def record_of(kind: Kind, message: Message) -> Record:
     metadata = message.metadata
     try:
         data = messages.to_json(message)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidError.of("", "json.representable", str(error)) from error
     return Record(
         kind=kind.name,

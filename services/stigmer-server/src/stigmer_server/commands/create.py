@@ -22,5 +22,6 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     """
     draft = await drafts.draft(kind, request)
     drafts.resolve_slug(kind, draft)
-    saved = await resources.transact(lambda unit: drafts.insert(kind, draft, unit))
+    transact = resources.transact_runs if kind.phases else resources.transact
+    saved = await transact(lambda unit: drafts.insert(kind, draft, unit))
     return resources.answer(saved)

@@ -56,7 +56,7 @@ async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = Fal
                 unit.delete(dependent.kind, dependent.message.metadata.id)
         return unit.delete(kind, id)
 
-    return resources.answer(await resources.transact(work))
+    return resources.answer(await resources.transact_runs(work))
 
 
 def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from stigmer_server import definitions
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Kind
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit
+
+
+def _inspect(message: Message) -> None:
+    # Imported at first use: the language takes a fifth of a second and many megabytes to load.
+    from stigmer_server import definitions
+
+    definitions.inspect(message)
 
 
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
@@ -18,6 +24,6 @@ KIND = Kind(
     name="workflow",
     default_child="workflow_instance",
     secrets=("spec.env_spec.data",),
-    inspect=definitions.inspect,
+    inspect=_inspect,
     settle=_settle,
 )

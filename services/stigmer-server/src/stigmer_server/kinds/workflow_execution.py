@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import definitions, environments
+from stigmer_server import environments
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Kind, Parent, Phases
@@ -24,10 +24,19 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     message.metadata.org = message.metadata.org or instance.metadata.org or workflow.metadata.org
     environments.mark_secrets(spec.runtime_env, workflow.spec.env_spec.data)
     environments.require_all(unit, message, workflow, instance)
-    definitions.check_input(workflow, run_input(message))
+    _check_input(workflow, message)
     message.status.phase = _PHASES.pending
     message.status.temporal_workflow_id = KIND.run_id(message.metadata.id)
     unit.submitted.append((KIND, message.metadata.id, message.metadata.org))
+
+
+def _check_input(workflow: Message, message: Message) -> None:
+    """Hold the input against the schema, which only a definition can have."""
+    if workflow.spec.definition:
+        # Imported at first use, as the workflow's own module does.
+        from stigmer_server import definitions
+
+        definitions.check_input(workflow, run_input(message))
 
 
 def _default_instance_of(message: Message, unit: Unit) -> str:
