@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stigmer_cli.runs.execution import Execution
     from stigmer_cli.runs.place import Place
     from stigmer_cli.runs.start import Request
+    from stigmer_cli.runs.view import RunView
+
+_COMMAND = "stigmer run"
 
 
 def run(
@@ -48,7 +51,6 @@ def run(
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
     from stigmer_cli.runs.inputs import read_environment, read_input
-    from stigmer_cli.runs.outcome import tell
     from stigmer_cli.runs.start import Request, pick_workflow
 
     manifests = _manifests(what, org)
@@ -58,14 +60,11 @@ def run(
         request.check(chosen)
     started = _Run(made, manifests, chosen, what, org, request, detach=detach)
     try:
-        execution = runtime.run(started.main())
+        code = runtime.run(started.main())
     except runtime.InterruptedByUserError:
         started.tell_interrupted()
         raise
-    if execution is None:
-        started.tell_detached()
-        return
-    raise typer.Exit(tell(execution, made.output))
+    raise typer.Exit(code)
 
 
 def _manifests(what: str, org: str) -> list[Manifest]:
@@ -98,24 +97,27 @@ class _Run:
         self._owned = False
         self.identifier = ""
 
-    async def main(self) -> Execution | None:
-        """Start the run and follow it; None when it was only to be started."""
+    async def main(self) -> int:
+        """Start the run, follow it and tell how it ended; the exit code."""
         from stigmer_cli.runs.follow import ConnectionLostError, follow_again
+        from stigmer_cli.runs.outcome import tell
         from stigmer_cli.runs.place import open_place
-        from stigmer_cli.runs.view import RunView
 
-        command = "stigmer run"
-        with RunView(enabled=self._session.output is OutputFormat.TABLE or sys.stderr.isatty()) as view:
-            try:
-                async with open_place(self._session, command=command, own=not self._detach) as place:
-                    self._owned = place.stack is not None
-                    return await place.do(self._there(place, view))
-            except ConnectionLostError:
-                if self._owned:
-                    raise
-            return await follow_again(self._session, self.identifier, view.update, command=command, own=True)
+        output = self._session.output
+        try:
+            async with open_place(self._session, command=_COMMAND, own=not self._detach) as place:
+                self._owned = place.stack is not None
+                execution = await place.do(self._there(place))
+                # Told before a stack of our own is ended, which takes a moment that nobody needs to wait for.
+                return 0 if execution is None else tell(execution, output)
+        except ConnectionLostError:
+            if self._owned:
+                raise
+        with self._view() as view:
+            execution = await follow_again(self._session, self.identifier, view.update, command=_COMMAND, own=True)
+        return tell(execution, output)
 
-    async def _there(self, place: Place, view: Any) -> Execution | None:
+    async def _there(self, place: Place) -> Execution | None:
         from stigmer_cli.runs.follow import follow
         from stigmer_cli.runs.start import create
 
@@ -125,9 +127,16 @@ class _Run:
         created = await create(place.resources, workflow, self._request)
         self.identifier = created.metadata.id
         if self._detach:
+            self._tell_detached()
             return None
         console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
-        return await follow(place.resources, self.identifier, view.update)
+        with self._view() as view:
+            return await follow(place.resources, self.identifier, view.update)
+
+    def _view(self) -> RunView:
+        from stigmer_cli.runs.view import RunView
+
+        return RunView(enabled=self._session.output is OutputFormat.TABLE or sys.stderr.isatty())
 
     async def _workflow(self, resources: Resources) -> Message:
         """Return the stored workflow to run, after storing what the file declares."""
@@ -158,7 +167,7 @@ class _Run:
             console.note(f"interrupted; {self.identifier} goes on")
             console.note(f"  watch it with `stigmer watch {self.identifier}`")
 
-    def tell_detached(self) -> None:
+    def _tell_detached(self) -> None:
         """Print the run's id."""
         if self._session.output in {OutputFormat.JSON, OutputFormat.YAML}:
             console.result(console.structured({"id": self.identifier, "phase": "PENDING"}, self._session.output))

@@ -158,7 +158,8 @@ class _Loader:
             return None
         reading = Reading()
         content = {key: item for key, item in value.items() if key not in {"kind", "status"}}
-        sound = reading.message(descriptors.message_type(kind.message).DESCRIPTOR, content)
+        shape: Any = descriptors.message_type(kind.message).DESCRIPTOR
+        sound = reading.message(shape, content)
         for mistake in reading.mistakes:
             self._problem("manifest.field", mistake.pointer, mistake.message, mistake.hint)
         message = self._build(kind, sound)

@@ -45,7 +45,8 @@ def check_input(definition: Workflow, value: Any) -> None:
     schema = definition.input.schema_.document if definition.input and definition.input.schema_ else None
     if schema is None:
         return
-    errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
+    validator: Any = Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
         problems = [f"--input: {error.json_path}: {error.message}" for error in errors]
         msg = f"the input does not fit the schema of workflow {definition.document.name!r}"

@@ -12,7 +12,7 @@ from stigmer_protos import descriptors
 from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.manifests import Manifest
 from stigmer_cli.messages import to_value
-from stigmer_cli.plain import is_object
+from stigmer_cli.plain import Json, is_object
 from stigmer_cli.resources import Message, Resources
 from stigmer_cli.runs.inputs import NO_INPUT, check_input
 
@@ -34,7 +34,7 @@ class Request:
         """
         if manifest.definition is None:
             return
-        value = {} if self.input is NO_INPUT else self.input
+        value: Json = {} if self.input is NO_INPUT else self.input
         if is_object(value) and self.message:
             value = {"message": self.message, **value}
         check_input(manifest.definition, value)

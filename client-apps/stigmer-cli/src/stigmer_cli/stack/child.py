@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,8 +33,10 @@ class ChildSpec:
     """Whether the process that started at the given moment serves by now. Asked about twenty times a second until it
     says so; must not raise."""
     address: str = ""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
     stop_seconds: float = 10.0
-    """How long it may take to end after SIGTERM, before SIGKILL."""
+    """How long it may take to end after that, before SIGKILL."""
 
 
 class Child:
@@ -107,12 +110,12 @@ class Child:
         self._stopping.set()
         if (process := self._process) is not None and process.returncode is None:
             with suppress(ProcessLookupError):
-                process.terminate()
+                process.send_signal(self._spec.stop_signal)
             try:
                 async with asyncio.timeout(self._spec.stop_seconds):
                     await process.wait()
             except TimeoutError:
-                self._log.write(f"did not end within {self._spec.stop_seconds:g} s of SIGTERM: killed")
+                self._log.write(f"did not end within {self._spec.stop_seconds:g} s of being asked to: killed")
                 with suppress(ProcessLookupError):
                     process.kill()
         if self._supervision is not None:
