@@ -121,7 +121,7 @@ class _Run:
         from stigmer_cli.runs.follow import follow
         from stigmer_cli.runs.start import create
 
-        if place.stack is not None:
+        if place.stack is not None and self._is_told:
             console.note("no stack runs here, so this command brings its own (`stigmer up --detach` keeps one)")
         workflow = await self._workflow(place.resources)
         created = await create(place.resources, workflow, self._request)
@@ -129,14 +129,20 @@ class _Run:
         if self._detach:
             self._tell_detached()
             return None
-        console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
+        if self._is_told:
+            console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
         with self._view() as view:
             return await follow(place.resources, self.identifier, view.update)
 
     def _view(self) -> RunView:
         from stigmer_cli.runs.view import RunView
 
-        return RunView(enabled=self._session.output is OutputFormat.TABLE or sys.stderr.isatty())
+        return RunView(enabled=self._is_told)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether to tell how things go: not when a program reads the result and nobody looks on."""
+        return self._session.output is OutputFormat.TABLE or sys.stderr.isatty()
 
     async def _workflow(self, resources: Resources) -> Message:
         """Return the stored workflow to run, after storing what the file declares."""
