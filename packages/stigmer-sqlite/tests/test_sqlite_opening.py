@@ -271,6 +271,19 @@ async def test_opening_that_is_cancelled_leaves_the_database_free(tmp_path: Path
     await (await asyncio.wait_for(until_free(), 20)).close()
 
 
+async def test_every_connection_has_every_setting(tmp_path: Path) -> None:
+    async with await SqliteStore.open(tmp_path / "store.db", [], readers=3) as store:
+        assert store._readers is not None
+        connections = [store._writer_connection, store._near_connection, *store._readers._connections]
+        assert len(connections) == 5
+        for connection in connections:
+            for setting, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+                assert connection.execute(f"PRAGMA {setting}").fetchone()[0] == value
+        for connection in connections[1:]:
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                connection.execute("DELETE FROM resources")
+
+
 async def test_closing_leaves_one_file_that_holds_everything(tmp_path: Path, agent: Make) -> None:
     path = tmp_path / "store.db"
     async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
