@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
 from stigmer_server.testing import Api, TemporalServer, free_port, serve
@@ -139,6 +139,19 @@ async def test_deleting_a_running_execution_cancels_its_run(
         run = await described(client, KIND, made)
         await api(KIND, "delete", {"value": made.metadata.id})
         await cancel_requested(client.get_workflow_handle(run.id))
+
+
+async def test_stopping_an_execution_stops_its_run(tmp_path: Path, temporal: TemporalServer, make: Make) -> None:
+    client = await Client.connect(temporal.address)
+    async with server(tmp_path, temporal.address) as api:
+        cancelled, terminated = await make(api, KIND, "cancelled"), await make(api, KIND, "terminated")
+        first, second = await described(client, KIND, cancelled), await described(client, KIND, terminated)
+        await api(KIND, "cancel", {"id": cancelled.metadata.id, "reason": "enough"})
+        await api(KIND, "terminate", {"id": terminated.metadata.id, "reason": "enough"})
+        await cancel_requested(client.get_workflow_handle(first.id))
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(client.get_workflow_handle(second.id).result(), 30)
+        assert "enough" in str(caught.value.cause)
 
 
 def test_a_server_without_an_engine_never_loads_temporal(tmp_path: Path) -> None:

@@ -185,6 +185,9 @@ async def test_a_runner_gets_what_it_needs_to_run_a_workflow(local: Api, make: M
     assert fields["metadata"].struct_value.fields["by"].string_value == "cron"
     with pytest.raises(NotFoundError):
         await local.runtime("getWorkflowRun", "wex-none")
+    await local("workflow_execution", "cancel", {"id": made.metadata.id})
+    with pytest.raises(FailedPreconditionError):
+        await local.runtime("getWorkflowRun", made.metadata.id)
 
 
 async def test_an_input_that_is_no_object_stays_as_it_is(local: Api, make: Make) -> None:
@@ -200,3 +203,26 @@ async def test_the_environment_is_given_only_while_it_is_needed(local: Api, make
     await report(local, "agent_execution", made, {"phase": "EXECUTION_COMPLETED"})
     with pytest.raises(FailedPreconditionError):
         await local.runtime("getEnvironment", made.metadata.id)
+
+
+@pytest.mark.parametrize("kind", EXECUTIONS)
+@pytest.mark.parametrize(("verb", "phase"), [("cancel", "EXECUTION_CANCELLED"), ("terminate", "EXECUTION_TERMINATED")])
+async def test_a_stopped_execution_has_ended(local: Api, make: Make, kind: str, verb: str, phase: str) -> None:
+    made = await make(local, kind)
+    states = aiter(
+        local.stream(kind, "subscribe", {"value" if kind == EXECUTIONS[0] else "executionId": made.metadata.id})
+    )
+    await anext(states)
+    request = {"id": made.metadata.id, "reason": "not needed any more"}
+    stopped = await local(kind, verb, request)
+    assert (await local(kind, "list", {"phase": phase})).entries[0] == stopped
+    assert "not needed any more" in str(stopped.status)
+    assert stopped.status.completed_at
+    assert [state async for state in states] == [stopped]
+    assert await local(kind, verb, request) == stopped
+    assert await report(local, kind, made, {"phase": "EXECUTION_COMPLETED"}) == stopped
+    other = "terminate" if verb == "cancel" else "cancel"
+    with pytest.raises(FailedPreconditionError):
+        await local(kind, other, request)
+    with pytest.raises(NotFoundError):
+        await local(kind, verb, {"id": "none"})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stigmer_protos import descriptors
 
@@ -38,12 +38,13 @@ def _numbers(value: Any) -> Any:
         case int() | float():
             return float(value)
         case list():
-            items: list[Any] = value
-            return [_numbers(item) for item in items]
+            return list(map(_numbers, cast("list[Any]", value)))
         case _:
             return {key: _numbers(item) for key, item in value.items()}
 
 
+# How long it takes to make an example says something of the machine, and nothing of the code.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_a_value_comes_back_as_it_was(plain: Any) -> None:
     value = VALUE()
@@ -85,9 +86,9 @@ def _fill(message: Any, depth: int) -> None:
     for field in fields:
         if field.containing_oneof is not None and message.WhichOneof(field.containing_oneof.name):
             continue
-        entry = field.message_type is not None and field.message_type.GetOptions().map_entry
-        if entry:
-            value = field.message_type.fields_by_name["value"]
+        entry: Any = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            value = entry.fields_by_name["value"]
             if value.message_type is None:
                 getattr(message, field.name)["key"] = _scalar(value)
             elif depth < 6:

@@ -34,7 +34,7 @@ async def push(api: Api, artifact: bytes, name: str = "House Style", tag: str = 
 
 
 async def test_a_pushed_skill_can_be_read_back_to_the_byte(api: Api) -> None:
-    artifact = packed(**{"scripts/run.py": b"print(1)"})
+    artifact = packed("# House style\n", **{"scripts/run.py": b"print(1)"})
     skill = await push(api, artifact, tag="stable")
     digest = hashlib.sha256(artifact).hexdigest()
     assert (skill.metadata.slug, skill.metadata.org) == ("house-style", "local")

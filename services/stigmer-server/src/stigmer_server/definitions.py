@@ -35,13 +35,13 @@ def inspect(message: Message) -> None:
     """
     spec = message.spec
     if spec.definition:
-        document = _parsed(spec.definition, _secrets(message)).to_dict()["document"]
+        document = _parsed(spec.definition, _names(message)).to_dict()["document"]
         spec.document.Clear()
         for name in ("dsl", "namespace", "name", "version"):
             setattr(spec.document, name, str(document.get(name, "")))
         spec.document.description = str(document.get("summary", document.get("description", "")) or "")
         text = spec.definition
-        _input_validator(text, _secrets(message))
+        _input_validator(text, _names(message))
     else:
         text = _as_yaml(_compiled(spec).to_dict())
     validation = message.status.serverless_workflow_validation
@@ -57,11 +57,12 @@ def check_input(workflow: Message, value: Message) -> None:
         InvalidError: The input breaks the schema: every violation with its path.
         RefusedError: The schema refers to something outside of it, which is not fetched.
     """
-    validator = _input_validator(workflow.spec.definition, _secrets(workflow))
+    validator = _input_validator(workflow.spec.definition, _names(workflow))
     if validator is None:
         return
     try:
-        found: list[ValidationError] = list(validator.iter_errors(value_to_plain(value)))
+        check: Any = validator
+        found: list[ValidationError] = list(check.iter_errors(value_to_plain(value)))
     except Unresolvable as error:
         msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error}"
         raise RefusedError(msg) from error
@@ -74,15 +75,14 @@ def check_input(workflow: Message, value: Message) -> None:
         raise InvalidError(_summary("the input does not fit the workflow's schema", violations), violations)
 
 
-def _secrets(workflow: Message) -> frozenset[str]:
-    """Return the names that the workflow's own environment declares as secret; its expressions may use them."""
-    declared = declared_by(workflow)
-    return frozenset(name for name in declared if declared[name].is_secret)
+def _names(workflow: Message) -> frozenset[str]:
+    """Return the names that the workflow's own environment declares; its expressions may use them as secrets."""
+    return frozenset(declared_by(workflow))
 
 
-def _parsed(text: str, secrets: frozenset[str]) -> Any:
+def _parsed(text: str, names: frozenset[str]) -> Any:
     try:
-        return parse(text, name=_DEFINITION, secrets=secrets)
+        return parse(text, name=_DEFINITION, secrets=names)
     except DocumentError as error:
         violations = [_violation(_DEFINITION, problem) for problem in error.problems]
         raise InvalidError(_summary("the definition is not valid", violations), violations) from error
@@ -101,9 +101,9 @@ def _violation(field: str, problem: Any) -> Violation:
 
 
 @lru_cache(maxsize=256)
-def _input_validator(definition: str, secrets: frozenset[str]) -> Draft202012Validator | None:
+def _input_validator(definition: str, names: frozenset[str]) -> Draft202012Validator | None:
     """Return the validator of a definition's inline input schema, or None when it has none."""
-    schema: Any = _parsed(definition, secrets).to_dict().get("input", {}).get("schema", {}).get("document")
+    schema: Any = _parsed(definition, names).to_dict().get("input", {}).get("schema", {}).get("document")
     if schema is None:
         return None
     try:

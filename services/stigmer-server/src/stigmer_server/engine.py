@@ -37,8 +37,12 @@ class Engine(Protocol):
         """Start the run of a stored, pending execution, once."""
         ...
 
-    def cancel(self, kind: Kind, id: str) -> None:
-        """Ask a run to stop, if there is one."""
+    def cancel(self, kind: Kind, id: str, reason: str) -> None:
+        """Ask a run to stop, if there is one; it may clean up."""
+        ...
+
+    def terminate(self, kind: Kind, id: str, reason: str) -> None:
+        """End a run at once, if there is one."""
         ...
 
 
@@ -60,7 +64,10 @@ class NoEngine:
     def submit(self, kind: Kind, id: str, org: str) -> None:
         """Do nothing."""
 
-    def cancel(self, kind: Kind, id: str) -> None:
+    def cancel(self, kind: Kind, id: str, reason: str) -> None:
+        """Do nothing."""
+
+    def terminate(self, kind: Kind, id: str, reason: str) -> None:
         """Do nothing."""
 
 
@@ -72,9 +79,11 @@ class _Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cancel:
+class _Stop:
     kind: Kind
     id: str
+    reason: str
+    at_once: bool
 
 
 class _AwayError(Exception):
@@ -89,9 +98,10 @@ class TemporalEngine:
         self._namespace = namespace
         self._queues = queues
         self._connected = asyncio.Event()
-        self._work: asyncio.Queue[_Start | _Cancel] = asyncio.Queue()
-        self._cancels: dict[str, _Cancel] = {}
+        self._work: asyncio.Queue[_Start | _Stop] = asyncio.Queue()
+        self._stops: dict[str, _Stop] = {}
         self._started: set[str] = set()
+        self._starting: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -114,10 +124,16 @@ class TemporalEngine:
         if self.connected:
             self._work.put_nowait(_Start(kind=kind, id=id, org=org))
 
-    def cancel(self, kind: Kind, id: str) -> None:
+    def cancel(self, kind: Kind, id: str, reason: str) -> None:
         """Stop it now, or when Temporal is back."""
-        action = _Cancel(kind=kind, id=id)
-        self._cancels[id] = action
+        self._put_stop(_Stop(kind=kind, id=id, reason=reason, at_once=False))
+
+    def terminate(self, kind: Kind, id: str, reason: str) -> None:
+        """End it now, or when Temporal is back."""
+        self._put_stop(_Stop(kind=kind, id=id, reason=reason, at_once=True))
+
+    def _put_stop(self, action: _Stop) -> None:
+        self._stops[action.id] = action
         if self.connected:
             self._work.put_nowait(action)
 
@@ -153,7 +169,7 @@ class TemporalEngine:
         """Do what is asked, and look for what was not, until Temporal no longer answers."""
         self._work = asyncio.Queue()
         self._connected.set()
-        for action in self._cancels.values():
+        for action in self._stops.values():
             self._work.put_nowait(action)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep(ledger))
@@ -174,10 +190,15 @@ class TemporalEngine:
     async def _act(self, client: Client, ledger: Ledger) -> None:
         while True:
             action = await self._work.get()
-            if isinstance(action, _Cancel):
+            if isinstance(action, _Start):
+                if action.id not in self._started | self._starting | self._stops.keys():
+                    await self._start(client, action, ledger)
+            elif action.id in self._starting:
+                # Stopped while it is being started: there is nothing to stop yet.
+                await asyncio.sleep(_FIRST_DELAY)
+                self._work.put_nowait(action)
+            else:
                 await self._stop(client, action)
-            elif action.id not in self._started:
-                await self._start(client, action, ledger)
 
     async def _start(self, client: Client, action: _Start, ledger: Ledger) -> None:
         from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -185,6 +206,7 @@ class TemporalEngine:
         from temporalio.service import RPCError
 
         kind, queue = action.kind, self._queues[action.kind.name]
+        self._starting.add(action.id)
         try:
             await client.start_workflow(
                 kind.run,
@@ -203,17 +225,23 @@ class TemporalEngine:
                 raise _AwayError(error.message) from error
             logger.error("{} {} cannot be started: {}", kind.title, action.id, error.message)
             await ledger.fail(kind, action.id, f"the run could not be started: {error.message}")
+        finally:
+            self._starting.discard(action.id)
         self._started.add(action.id)
 
-    async def _stop(self, client: Client, action: _Cancel) -> None:
+    async def _stop(self, client: Client, action: _Stop) -> None:
         from temporalio.service import RPCError, RPCStatusCode
 
         try:
-            await client.get_workflow_handle(action.kind.run_id(action.id)).cancel(rpc_timeout=_CALL_TIMEOUT)
+            handle = client.get_workflow_handle(action.kind.run_id(action.id))
+            if action.at_once:
+                await handle.terminate(reason=action.reason, rpc_timeout=_CALL_TIMEOUT)
+            else:
+                await handle.cancel(reason=action.reason, rpc_timeout=_CALL_TIMEOUT)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND and _is_away(error):
                 raise _AwayError(error.message) from error
-        self._cancels.pop(action.id, None)
+        self._stops.pop(action.id, None)
 
 
 def _is_away(error: object) -> bool:

@@ -65,8 +65,10 @@ class Resources:
         result = await self.store.transact(run)
         for kind, id, org in units[0].submitted:
             self.engine.submit(kind, id, org)
-        for kind, id in units[0].cancelled:
-            self.engine.cancel(kind, id)
+        for kind, id, reason in units[0].stopped:
+            self.engine.cancel(kind, id, reason)
+        for kind, id, reason in units[0].killed:
+            self.engine.terminate(kind, id, reason)
         return result
 
     async def record(self, kind: Kind, id: str) -> Record:

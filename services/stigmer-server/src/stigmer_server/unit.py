@@ -45,8 +45,10 @@ class Unit:
         self.now = timestamp()
         self.submitted: list[tuple[Kind, str, str]] = []
         """Executions (kind, id, org) that the engine should start once this is committed."""
-        self.cancelled: list[tuple[Kind, str]] = []
-        """Executions that the engine should stop once this is committed."""
+        self.stopped: list[tuple[Kind, str, str]] = []
+        """Executions (kind, id, reason) whose runs the engine should cancel once this is committed."""
+        self.killed: list[tuple[Kind, str, str]] = []
+        """Executions (kind, id, reason) whose runs the engine should end at once, once this is committed."""
 
     @property
     def reader(self) -> Reader:
@@ -127,7 +129,7 @@ class Unit:
         record = self._transaction.delete(kind.name, id)
         wire = wire_of(record)
         if kind.phases and not kind.is_finished(kind.parse(wire)):
-            self.cancelled.append((kind, id))
+            self.stopped.append((kind, id, "the execution was deleted"))
         return Saved(kind=kind, id=id, wire=wire)
 
     def _save(

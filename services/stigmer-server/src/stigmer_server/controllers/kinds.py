@@ -17,6 +17,7 @@ from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
 from stigmer_server.commands.push import push
+from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
 from stigmer_server.kinds import Kind
@@ -93,6 +94,17 @@ def _update_status(verbs: _Verbs) -> Handler:
         return await update_status(verbs.resources, verbs.kind, request.execution_id, request.status)
 
     return handle
+
+
+def _stop(*, at_once: bool) -> Callable[[_Verbs], Handler]:
+    def make(verbs: _Verbs) -> Handler:
+        async def handle(request: Message, context: CallContext) -> bytes:
+            del context
+            return await stop(verbs.resources, verbs.kind, request.id, reason=request.reason, at_once=at_once)
+
+        return handle
+
+    return make
 
 
 def _get(verbs: _Verbs) -> Handler:
@@ -199,6 +211,8 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "push": _writes(push),
     "delete": _delete,
     "updateStatus": _update_status,
+    "cancel": _stop(at_once=False),
+    "terminate": _stop(at_once=True),
     "get": _get,
     "getByReference": _get_by_reference,
     "getArtifact": _get_artifact,

@@ -57,6 +57,8 @@ class Phases:
     pending: int
     in_progress: int
     failed: int
+    cancelled: int
+    terminated: int
     terminal: frozenset[int]
     merge_status: Callable[[Message, Message], None]
     """Merges a reported status (second) into the stored one (first); phase and times are not its business."""

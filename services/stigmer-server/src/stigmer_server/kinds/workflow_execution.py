@@ -97,6 +97,8 @@ _PHASES = Phases(
     pending=1,
     in_progress=_IN_PROGRESS,
     failed=_FAILED,
+    cancelled=_CANCELLED,
+    terminated=_TERMINATED,
     terminal=frozenset({_COMPLETED, _FAILED, _CANCELLED, _TERMINATED}),
     merge_status=_merge_status,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stigmer_protos import descriptors
 
 from stigmer_server import environments
+from stigmer_server.errors import RefusedError
 from stigmer_server.kinds.workflow_execution import run_input
 from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
@@ -17,11 +18,15 @@ async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
 
     Raises:
         MissingError: The execution, its instance or its workflow does not exist.
-        RefusedError: The instance names an environment that does not exist.
+        RefusedError: The execution has ended, or the instance names an environment that does not exist.
     """
 
     def work(unit: Unit) -> Message:
-        execution = unit.require("workflow_execution", execution_id)
+        kind = unit.kinds["workflow_execution"]
+        execution = unit.require(kind.name, execution_id)
+        if kind.is_finished(execution):
+            msg = f"{kind.title} {execution_id} has ended; there is nothing left to run"
+            raise RefusedError(msg)
         instance = unit.require("workflow_instance", execution.spec.workflow_instance_id)
         workflow = unit.require("workflow", instance.spec.workflow_id)
         values = environments.of_execution(unit, "workflow_execution", execution)
