@@ -1,7 +1,8 @@
 """What the interpreter needs from the durable engine, given by Temporal."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
-from workflow_runner.activities.calls import HEARTBEAT_SECONDS, NOT_SENT
+from workflow_runner.activities.calls import NOT_SENT
+from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
 from workflow_runner.messages import Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
 
@@ -25,6 +27,8 @@ _REPORT_SECONDS = 0.25
 """After so long without one, a report goes with the next call in any case."""
 _MOMENT_SECONDS = 0.05
 """A call that takes longer takes its report along, so that people see what is waited for."""
+_SHOWN_SLEEP = timedelta(milliseconds=500)
+"""A shorter sleep is over before anybody has seen it."""
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
@@ -46,7 +50,11 @@ async def ask(activity: str, argument: Any) -> Any:
         if is_cancelled_exception(error) or _is_final(error):
             raise
     return await workflow.execute_activity(
-        activity, argument, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_FOREVER
+        activity,
+        argument,
+        start_to_close_timeout=_ORDINARY_LIMIT,
+        heartbeat_timeout=timedelta(seconds=SERVER_SECONDS),
+        retry_policy=_FOREVER,
     )
 
 
@@ -96,7 +104,13 @@ class TemporalEngine:
         return info.is_continue_as_new_suggested() or (most > 0 and info.get_current_history_length() >= most)
 
     async def sleep(self, length: timedelta) -> None:
-        """See `Engine`."""
+        """See `Engine`.
+
+        The report of a longer sleep is an ordinary activity: it can only begin once Temporal has the timer
+        and all before it. So what people see waiting has been kept, and no kill makes it happen again.
+        """
+        if length >= _SHOWN_SLEEP:
+            self.reporter.flush(deliver_durably)
         await workflow.sleep(length)
 
     async def call(
@@ -136,47 +150,33 @@ class TemporalEngine:
     async def _call_locally(self, activity: str, call: Call) -> CallAnswer | None:
         """Return the answer, or None when the call takes an ordinary activity."""
         self._in_row += 1
-        report = self.reporter.take()
-        is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
-        local: Call = {
-            **call,
-            "local_seconds": self._limits["local_call_seconds"],
-            "report": report,
-            "report_after": 0 if is_due else _MOMENT_SECONDS,
-        }
-        delivered = False
+        local: Call = {**call, "local_seconds": self._limits["local_call_seconds"]}
         try:
-            answer = cast(
-                "CallAnswer",
-                await workflow.execute_local_activity(
+            async with self._accompanied(local) as settle:
+                answer = await workflow.execute_local_activity(
                     activity, local, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
-                ),
-            )
-            delivered = answer.get("reported", False)
-            if delivered and report is not None:
-                self._reported_at = workflow.time()
+                )
+                settle(answer)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise
             return None
-        finally:
-            if report is not None and not delivered:
-                self.reporter.put_back(report)
-        return None if answer.get("slow") else answer
+        return None if answer.get("slow") else cast("CallAnswer", answer)
 
     async def _call_durably(self, activity: str, call: Call, *, repeatable: bool) -> CallAnswer:
-        self.reporter.flush()
         limit = timedelta(seconds=call["seconds"] + _SPARE_SECONDS)
         pause = _FIRST_PAUSE
         while True:
             try:
-                answer = await workflow.execute_activity(
-                    activity,
-                    call,
-                    start_to_close_timeout=limit,
-                    heartbeat_timeout=timedelta(seconds=HEARTBEAT_SECONDS),
-                    retry_policy=_FOREVER if repeatable else _ONCE,
-                )
+                async with self._accompanied(call) as settle:
+                    answer = await workflow.execute_activity(
+                        activity,
+                        call,
+                        start_to_close_timeout=limit,
+                        heartbeat_timeout=timedelta(seconds=CALL_SECONDS),
+                        retry_policy=_FOREVER if repeatable else _ONCE,
+                    )
+                    settle(answer)
                 return cast("CallAnswer", answer)
             except FailureError as error:
                 if is_cancelled_exception(error):
@@ -185,6 +185,31 @@ class TemporalEngine:
                     return {"error": _unknown_outcome(error).to_dict()}
             await workflow.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    @contextlib.asynccontextmanager
+    async def _accompanied(self, call: Call) -> AsyncGenerator[Callable[[CallAnswer], None]]:
+        """Let a report travel with `call`; take it back unless the answer says that it was delivered."""
+        report = call["report"] = self.reporter.take()
+        is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
+        call["report_after"] = 0 if is_due else _MOMENT_SECONDS
+        delivered = False
+
+        def settle(answer: CallAnswer) -> None:
+            nonlocal delivered
+            delivered = answer.get("reported", False)
+
+        try:
+            yield settle
+        finally:
+            if report is not None and delivered:
+                self._reported_at = workflow.time()
+            elif report is not None:
+                self.reporter.put_back(report)
+
+
+async def deliver_durably(report: Report) -> None:
+    """Give a report to the server once everything before it is in history."""
+    await workflow.execute_activity(names.REPORT, report, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_FOREVER)
 
 
 async def deliver(report: Report) -> None:

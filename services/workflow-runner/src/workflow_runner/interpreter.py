@@ -389,7 +389,6 @@ class _Step:
 
     async def sleep(self, length: timedelta) -> None:
         self._show_progress()
-        self._interpreter.reporter.flush()
         await self._interpreter.engine.sleep(length)
 
     async def run_tasks(

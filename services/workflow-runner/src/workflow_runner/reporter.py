@@ -18,6 +18,7 @@ _MOST_BYTES = 512 * 1024
 """What one report may hold: it is one message to the server, and may have to stand in history."""
 _FRAME_BYTES = 200
 """What a record takes besides its data, roughly."""
+_MOST_COMPANION_BYTES = 64 * 1024
 _ROOM_TASKS = 4_000
 _ROOM_BYTES = 8 * 1024 * 1024
 """What may wait here while the server is away; then the run waits too."""
@@ -47,8 +48,14 @@ class Reporter:
         return len(self._waiting) >= _ROOM_TASKS or self._bytes >= _ROOM_BYTES
 
     def take(self) -> Report | None:
-        """Take the next report out, for a caller that delivers it itself; None if there is none to take now."""
+        """Take the next report out, for a caller that delivers it itself; None if there is none to take now.
+
+        What is too large to travel with something else goes by itself.
+        """
         if not self._waiting or self._sending is not None:
+            return None
+        if self._bytes > _MOST_COMPANION_BYTES:
+            self.flush()
             return None
         return self._next()
 
@@ -60,10 +67,10 @@ class Reporter:
         for record, _ in newer.values():
             self.add(record)
 
-    def flush(self) -> None:
-        """Begin to send what waits, without waiting for it."""
+    def flush(self, send: Send | None = None) -> None:
+        """Begin to send what waits, in a way of the caller's or the usual one, without waiting for it."""
         if self._sending is None and self._waiting:
-            self._sending = asyncio.create_task(self._send_all())
+            self._sending = asyncio.create_task(self._send_all(send or self._send))
 
     async def drain(self) -> None:
         """Send everything, and return when the server has it."""
@@ -82,12 +89,12 @@ class Reporter:
         last.update(end)  # pyright: ignore[reportCallIssue, reportArgumentType] - the keys of Report
         await self._send(last)
 
-    async def _send_all(self) -> None:
+    async def _send_all(self, send: Send) -> None:
         try:
             while self._waiting:
                 report = self._next()
                 try:
-                    await self._send(report)
+                    await send(report)
                 except BaseException:
                     self.put_back(report)
                     raise

@@ -6,23 +6,21 @@ that fails gives an error as its answer: an activity that raises is one that cou
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from stigmer_dsl.errors import STANDARD, MissingSecretError, WorkflowError
 from stigmer_dsl.secrets import fill_secrets, find_secrets, mask_secrets
 from stigmer_grpc.errors import RpcError
 from stigmer_runner import Environments, Redactor
-from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
 from workflow_runner.messages import Call, CallAnswer
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
-HEARTBEAT_SECONDS = 10.0
-_HEARTBEAT_PAUSE = 2.5
 
 Exchange = Callable[[Mapping[str, Any], float], Awaitable[Any]]
 """Makes a call with secrets in it, within some seconds; returns its output or raises CallFailedError."""
@@ -52,7 +50,7 @@ class Calls:
         Raises:
             ApplicationError: The call did not go out, and can be made again.
         """
-        async with _heartbeats():
+        async with heartbeats(CALL_SECONDS):
             answered = asyncio.Event()
             delivering = asyncio.create_task(self._deliver(call, answered))
             try:
@@ -105,22 +103,3 @@ class Calls:
         except RpcError:
             return False
         return True
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncGenerator[None]:
-    """Let Temporal see that the worker lives, while the block runs."""
-    if activity.info().is_local:
-        yield
-        return
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(_HEARTBEAT_PAUSE)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()

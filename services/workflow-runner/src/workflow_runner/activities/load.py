@@ -16,6 +16,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
+from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
 from workflow_runner.messages import Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.tasks import unsupported
@@ -45,7 +46,8 @@ class Loading:
         Raises:
             RpcError: The server is away, or does not know the execution.
         """
-        loaded, _ = await asyncio.gather(self._load(request), self._announce(request))
+        async with heartbeats(SERVER_SECONDS):
+            loaded, _ = await asyncio.gather(self._load(request), self._announce(request))
         return loaded
 
     async def _load(self, request: LoadRequest) -> LoadAnswer:

@@ -8,6 +8,7 @@ from stigmer_runner import StigmerServer, fill_value
 from temporalio import activity
 
 from workflow_runner import names
+from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.messages import Report, TaskRecord
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
@@ -30,7 +31,8 @@ class Reporting:
         Raises:
             RpcError: The server is away, or refuses it.
         """
-        await self.deliver(report)
+        async with heartbeats(SERVER_SECONDS):
+            await self.deliver(report)
 
     async def deliver(self, report: Report) -> None:
         """Deliver one report from within another activity; raises as `report` does."""

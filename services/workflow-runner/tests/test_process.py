@@ -1,0 +1,181 @@
+"""The runner as a process: how it starts, is killed, and stops."""
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+from workflow_runner.testing import PeerServer, Request, Response, Runs, Site
+
+pytestmark = pytest.mark.slow
+
+Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+async def spawn_runner(folder: Path, temporal: str, server: str, queue: str, *flags: str) -> asyncio.subprocess.Process:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TEMPORAL_HOST_PORT": temporal,
+        "STIGMER_BACKEND_ENDPOINT": server,
+        "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE": queue,
+        "TEMPORAL_STICKY_SECONDS": "1",
+    }
+    with (folder / f"runner-{uuid.uuid4().hex}.log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workflow_runner", *flags, env=environment, stdout=log, stderr=log
+        )
+
+
+def log_of(folder: Path) -> str:
+    return "".join(file.read_text() for file in folder.glob("runner-*.log"))
+
+
+async def until_exists(file: Path) -> None:
+    async with asyncio.timeout(30):
+        while not file.exists():  # noqa: ASYNC110, ASYNC240 - a file has no event
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def spawn(tmp_path: Path, temporal: str, peer: PeerServer) -> AsyncGenerator[Spawn]:
+    """Start a runner and wait until it takes work."""
+    processes: list[asyncio.subprocess.Process] = []
+
+    async def start(queue: str, *flags: str) -> asyncio.subprocess.Process:
+        ready = tmp_path / f"ready-{uuid.uuid4().hex}"
+        process = await spawn_runner(tmp_path, temporal, peer.address, queue, "--ready-file", str(ready), *flags)
+        processes.append(process)
+        await until_exists(ready)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_a_killed_runner_is_followed_by_another_that_repeats_no_finished_call(
+    spawn: Spawn, client: Client, peer: PeerServer, site: Site
+) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    for path in ("/a", "/b", "/c", "/d"):
+        site.page(path, {"from": path})
+    first = await spawn(queue)
+    execution = runs.add(
+        f"""
+do:
+- a: {{call: http, with: {{method: get, endpoint: {site.url}/a}}}}
+- b: {{call: http, with: {{method: post, endpoint: {site.url}/b}}}}
+- c: {{call: http, with: {{method: get, endpoint: {site.url}/c}}}}
+- inner:
+    do:
+    - pause: {{wait: {{seconds: 3}}}}
+    - d: {{call: http, with: {{method: get, endpoint: {site.url}/d}}}}
+"""
+    )
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: "/do/3/inner/do/0/pause" in seen.reported)
+    first.kill()
+    await first.wait()
+    await spawn(queue)
+    async with asyncio.timeout(30):
+        assert await handle.result() == {"from": "/d"}
+    assert execution.phase == "COMPLETED"
+    assert {path: len(site.seen(path)) for path in ("/a", "/b", "/c", "/d")} == dict.fromkeys(
+        ("/a", "/b", "/c", "/d"), 1
+    )
+    assert {task.status for task in execution.reported.values()} == {3}
+
+
+async def test_a_call_that_must_not_be_repeated_ends_as_an_error_when_its_runner_is_killed(
+    spawn: Spawn, client: Client, peer: PeerServer, site: Site
+) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    begun = asyncio.Event()
+
+    async def never(_: Request) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        return Response({})
+
+    site.page("/order", never)
+    first = await spawn(queue)
+    execution = runs.add(
+        f"""
+do:
+- attempt:
+    try: [{{order: {{call: http, with: {{method: post, endpoint: {site.url}/order}}}}}}]
+    catch: {{do: [{{tell: {{set: {{status: '${{ $error.status }}', detail: '${{ $error.detail }}'}}}}}}]}}
+"""
+    )
+    handle = await runs.start(execution)
+    await asyncio.wait_for(begun.wait(), 30)
+    first.kill()
+    await first.wait()
+    await spawn(queue)
+    async with asyncio.timeout(60):
+        await handle.result()
+    assert execution.output["status"] == 408
+    assert "whether it took effect is not known" in execution.output["detail"]
+    assert len(site.seen("/order")) == 1
+
+
+async def test_starting_and_stopping_always_ends_with_zero(spawn: Spawn) -> None:
+    for number in range(6):
+        process = await spawn(f"queue-{uuid.uuid4().hex}")
+        process.send_signal(signal.SIGTERM if number % 2 else signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+
+
+async def test_a_stop_lets_a_call_in_flight_finish(spawn: Spawn, client: Client, peer: PeerServer, site: Site) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    begun = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        begun.set()
+        await asyncio.sleep(1)
+        return Response({"ok": True})
+
+    site.page("/slow", slow)
+    process = await spawn(queue)
+    execution = runs.add(f"do:\n- c: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}")
+    handle = await runs.start(execution)
+    await asyncio.wait_for(begun.wait(), 30)
+    process.terminate()
+    async with asyncio.timeout(20):
+        assert await process.wait() == 0
+    await spawn(queue)
+    async with asyncio.timeout(30):
+        assert await handle.result() == {"ok": True}
+    assert len(site.seen("/slow")) == 1
+
+
+async def test_a_stop_before_temporal_is_there_ends_with_zero(tmp_path: Path) -> None:
+    process = await spawn_runner(tmp_path, "127.0.0.1:1", "127.0.0.1:1", "queue", "--log-level", "warning")
+    async with asyncio.timeout(30):
+        while "no work from Temporal" not in log_of(tmp_path):  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.05)
+    process.terminate()
+    async with asyncio.timeout(20):
+        assert await process.wait() == 0
+
+
+async def test_wrong_settings_end_it_with_two_and_all_problems(tmp_path: Path) -> None:
+    process = await spawn_runner(
+        tmp_path, "127.0.0.1:1", "127.0.0.1:1", "queue", "--max-concurrency", "none", "--log-level", "loud"
+    )
+    async with asyncio.timeout(20):
+        assert await process.wait() == 2
+    text = log_of(tmp_path)
+    assert "--max-concurrency (TEMPORAL_MAX_CONCURRENCY)" in text
+    assert "--log-level (LOG_LEVEL)" in text
