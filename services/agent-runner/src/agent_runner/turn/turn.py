@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from loguru import logger
-from stigmer_grpc.errors import RpcError
+from stigmer_grpc.errors import DeadlineExceededError, RpcError, UnavailableError
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 
@@ -34,6 +34,7 @@ from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
 
 _RENEW_SECONDS = 5.0
+_AWAY_SECONDS = 1.0
 _SUMMARIES = "summarization"
 
 
@@ -121,7 +122,14 @@ class TurnTaker:
             seconds=self._limits.status_seconds,
         )
         builder.said_by_person(run.execution_id, execution.spec.message)
-        taken = _Taken(run=run, message=execution.spec.message, builder=builder, reporter=reporter, stop=stop)
+        taken = _Taken(
+            run=run,
+            message=execution.spec.message,
+            builder=builder,
+            reporter=reporter,
+            stop=stop,
+            calls_back=bool(execution.spec.callback_token),
+        )
         try:
             definition = await self._resources.agent(run.agent_id)
             choice = self._models.choose(execution.spec.execution_config.model_name, environment=variables)
@@ -129,8 +137,6 @@ class TurnTaker:
                 Turn(thread=run.thread, execution=run.execution_id, attempt=attempt)
             ) as lease:
                 await self._hold(taken, lease, definition, choice)
-                builder.finish(COMPLETED)
-                await reporter.flush()
             result = TurnResult(phase=COMPLETED)
         except ExecutionEndedError as error:
             logger.info("{}: {}", run.execution_id, error)
@@ -182,10 +188,11 @@ class TurnTaker:
             waiting = bool(state.tasks)
             conversation = read_conversation(state.values, waiting=waiting, message_id=run.execution_id)
             taken.tell_so_far(conversation, context)
-            if conversation.finished:
-                return
-            given = None if conversation.begun else {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
-            await _follow(graph, given, config, taken)
+            if not conversation.finished:
+                said = {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
+                await _follow(graph, None if conversation.begun else said, config, taken)
+        taken.builder.finish(COMPLETED)
+        await taken.deliver()
 
     async def _failed(self, taken: _Taken, error: Exception, redactor: Redactor, attempt: int) -> TurnResult:
         known = classify(error, model=taken.model)
@@ -199,7 +206,7 @@ class TurnTaker:
             raise TransientError(known) from None
         taken.builder.finish(FAILED, error=str(known))
         try:
-            await taken.reporter.flush()
+            await taken.deliver()
         except ExecutionEndedError:
             return TurnResult(phase=await self._phase(taken.run.execution_id))
         return TurnResult(phase=FAILED, code=known.code, error=redactor.text(known.summary))
@@ -222,6 +229,7 @@ class _Taken:
     builder: StatusBuilder
     reporter: StatusReporter
     stop: asyncio.Event
+    calls_back: bool
     model: str = ""
 
     def tell_beginning(self, definition: AgentDefinition, choice: ModelChoice) -> None:
@@ -234,10 +242,32 @@ class _Taken:
                 "scripted",
                 "No model is configured for this runner, so the built-in scripted model answers. No AI is involved.",
             )
-        for number, sentence in enumerate(definition.unavailable()):
+        unavailable = list(definition.unavailable())
+        if self.calls_back:
+            unavailable.append(
+                "This runner cannot complete callback tokens yet: whoever waits for this run's must ask."
+            )
+        for number, sentence in enumerate(unavailable):
             logger.warning("{}: {}", self.run.execution_id, sentence)
             self.builder.notice(f"unavailable:{number}", sentence)
         self.reporter.soon()
+
+    async def deliver(self) -> None:
+        """Report the end, waiting for a server that is away: only this attempt knows all that is in the status.
+
+        Raises:
+            ExecutionEndedError: The server takes no more of this execution.
+            RpcError: The server refused, or is still away when the worker stops.
+        """
+        while True:
+            try:
+                return await self.reporter.flush()
+            except (UnavailableError, DeadlineExceededError):
+                if self.stop.is_set():
+                    raise
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AWAY_SECONDS):
+                        await self.stop.wait()
 
     def tell_so_far(self, conversation: Conversation, context: TurnContext) -> None:
         """Bring the status to what the checkpoint holds."""
