@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
 import grpc
@@ -58,8 +59,8 @@ def _rpc_handler(dispatcher: Dispatcher) -> Any:
     answers = _Answers(dispatcher)
     if method.client_streaming:
         if method.server_streaming:
-            return _grpc.stream_stream_rpc_method_handler(answers.stream)
-        return _grpc.stream_unary_rpc_method_handler(answers.unary)
+            return _grpc.stream_stream_rpc_method_handler(answers.bidi)
+        return _grpc.stream_unary_rpc_method_handler(answers.client_stream)
     if method.server_streaming:
         return _grpc.unary_stream_rpc_method_handler(answers.stream)
     return _grpc.unary_unary_rpc_method_handler(answers.unary)
@@ -74,7 +75,8 @@ class _RawRequests:
     """
 
     def __init__(self, requests: AsyncIterator[bytes], call: Any) -> None:
-        self._next = requests.__aiter__().__anext__
+        self._iterator: Any = aiter(requests)
+        self._next = self._iterator.__anext__
         self._call = call
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -86,6 +88,12 @@ class _RawRequests:
         except StopAsyncIteration:
             await self._confirm_end()
             raise
+
+    async def aclose(self) -> None:
+        """Let go of grpc's generator now; left to the garbage collector it may outlive the event loop."""
+        # It refuses while something the handler left behind still reads from it.
+        with suppress(RuntimeError):
+            await self._iterator.aclose()
 
     async def _confirm_end(self) -> None:
         try:
@@ -107,8 +115,7 @@ class _Answers:
     async def unary(self, raw: bytes | AsyncIterator[bytes], call: Any) -> bytes:
         context = self._context(call)
         try:
-            source = raw if isinstance(raw, bytes) else _RawRequests(raw, call)
-            response = await self._unary(source, context)
+            response = await self._unary(raw, context)
         except RpcError as error:
             return await _abort(error, context, call)
         if context.trailing is not None:
@@ -118,12 +125,19 @@ class _Answers:
     async def stream(self, raw: bytes | AsyncIterator[bytes], call: Any) -> None:
         context = self._context(call)
         try:
-            source = raw if isinstance(raw, bytes) else _RawRequests(raw, call)
-            await self._stream(source, context, call.write)
+            await self._stream(raw, context, call.write)
         except RpcError as error:
             await _abort(error, context, call)
         if context.trailing is not None:
             call.set_trailing_metadata(tuple(context.trailing.items()))
+
+    async def client_stream(self, raw: AsyncIterator[bytes], call: Any) -> bytes:
+        async with aclosing(_RawRequests(raw, call)) as requests:
+            return await self.unary(requests, call)
+
+    async def bidi(self, raw: AsyncIterator[bytes], call: Any) -> None:
+        async with aclosing(_RawRequests(raw, call)) as requests:
+            await self.stream(requests, call)
 
 
 async def _abort(error: RpcError, context: CallContext, call: Any) -> Any:

@@ -7,9 +7,9 @@ transport stands behind `Call`, which grpc's own servicer context meets as it is
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from stigmer_grpc.errors import REQUEST_ID
@@ -98,9 +98,7 @@ class CallContext:
     def request_id(self) -> str:
         """The caller's x-request-id if it is 1 to 128 printable ASCII characters, else one made here."""
         if self._request_id is None:
-            given = self.metadata.get(REQUEST_ID)
-            usable = isinstance(given, str) and _ACCEPTABLE_ID(given)
-            self._request_id = given if usable and isinstance(given, str) else os.urandom(8).hex()
+            self._request_id = _given_id(self._call.invocation_metadata()) or _new_id()
         return self._request_id
 
     @property
@@ -152,6 +150,18 @@ class CallContext:
             self.trailing = entries
         else:
             self.trailing.update(entries)
+
+
+def _given_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    for key, value in metadata:
+        if key == REQUEST_ID and isinstance(value, str) and _ACCEPTABLE_ID(value):
+            return value
+    return None
+
+
+def _new_id() -> str:
+    # An id and no secret: the operating system's randomness would cost a system call a call.
+    return f"{getrandbits(64):016x}"
 
 
 _KEY = re.compile(r"[0-9a-z_.-]+").fullmatch
