@@ -5,19 +5,12 @@ then checked; what is exported replaces the context, then is checked.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, cast
-
-import jsonschema
-from jsonschema.protocols import Validator
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import NoSuchResource, Unresolvable
+from typing import Any
 
 from stigmer_dsl.errors import SchemaError, WorkflowError
 from stigmer_dsl.expressions import Mode, evaluate, evaluate_bare
 from stigmer_dsl.model import Export, Input, Output, Schema
-from stigmer_dsl.problems import pointer_to
+from stigmer_dsl.schemas import invalid_schema, unsupported_format, violations
 from stigmer_dsl.secrets import Secrets
 
 LoadSchema = Callable[[Schema], Any]
@@ -125,9 +118,9 @@ def check(what: str, value: Any, schema: Schema | None, *, load: LoadSchema | No
     """
     if schema is None:
         return
-    problem = unsupported_format(schema.format)
-    if problem is not None:
-        raise WorkflowError.standard("configuration", problem)
+    wrong = unsupported_format(schema.format)
+    if wrong is not None:
+        raise WorkflowError.standard("configuration", wrong)
     document: Any = schema.document
     if schema.resource is not None:
         if load is None:
@@ -136,52 +129,9 @@ def check(what: str, value: Any, schema: Schema | None, *, load: LoadSchema | No
     problem = invalid_schema(document)
     if problem is not None:
         raise WorkflowError.standard("configuration", f"the schema of {what} is no JSON Schema: {problem[1]}")
-    try:
-        errors = sorted(_validator(document).iter_errors(value), key=lambda error: [str(part) for part in error.path])
-    except Unresolvable as error:
-        detail = f"the schema of {what} refers to {error.ref!r}, which is not in it"
-        raise WorkflowError.standard("configuration", detail) from None
+    errors = violations(document, value, what)
     if errors:
-        found = [(pointer_to(error.absolute_path), _short(error.message)) for error in errors[:_MAX_VIOLATIONS]]
+        found = errors[:_MAX_VIOLATIONS]
         if len(errors) > _MAX_VIOLATIONS:
             found.append(("", f"and {len(errors) - _MAX_VIOLATIONS} more"))
         raise SchemaError(what, found)
-
-
-def unsupported_format(format_: str) -> str | None:
-    """What is wrong with the format of a schema; None if it is JSON Schema."""
-    return (
-        None if format_.split(":")[0].lower() == "json" else f"the schema format {format_!r} is not supported: use json"
-    )
-
-
-def invalid_schema(document: Any) -> tuple[str, str] | None:
-    """What is wrong with a JSON Schema: the pointer into it, and a message; None if it is one."""
-    if not isinstance(document, (dict, bool)):
-        return "", "a schema is an object, or true or false"
-    error = next(iter(_meta_validator(_kind_of(document)).iter_errors(cast("Any", document))), None)
-    return None if error is None else (pointer_to(error.absolute_path), _short(error.message))
-
-
-@lru_cache(maxsize=8)
-def _meta_validator(kind: type[Validator]) -> Validator:
-    return kind(kind.META_SCHEMA)
-
-
-def _kind_of(document: Any) -> type[Validator]:
-    return validator_for(document, default=jsonschema.Draft202012Validator)
-
-
-def _refuse(uri: str) -> Any:
-    raise NoSuchResource(ref=uri)
-
-
-def _validator(document: Any) -> Validator:
-    kind = _kind_of(document)
-    # An own registry that fetches nothing: a schema must not make the runtime reach out.
-    registry = cast("Any", Registry)(retrieve=_refuse)
-    return cast("Any", kind)(document, registry=registry, format_checker=kind.FORMAT_CHECKER)
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= 300 else message[:299] + "…"

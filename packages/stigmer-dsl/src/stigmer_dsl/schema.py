@@ -5,6 +5,7 @@ from typing import Any, cast
 from pydantic.json_schema import GenerateJsonSchema
 
 from stigmer_dsl.model import Workflow
+from stigmer_dsl.model.tasks import CALLS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,6 +37,8 @@ def json_schema() -> dict[str, Any]:
     schema = Workflow.model_json_schema(by_alias=True, schema_generator=_Generator, mode="validation")
     definitions = cast("dict[str, Any]", schema["$defs"])
     _accept_text(definitions, "EndpointConfiguration", "AuthenticationPolicy")
+    # A call is of one kind: a built-in function is none of the document's own.
+    definitions["CallFunctionTask"]["properties"]["call"]["not"] = {"enum": sorted(CALLS)}
     return {"$schema": DRAFT, **schema}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stigmer_dsl.expressions.lexer import LexError, Token, split
+from stigmer_dsl.expressions.numbers import LARGEST
 from stigmer_dsl.problems import did_you_mean
 
 MAX_LENGTH = 20_000
@@ -50,6 +51,7 @@ _OPAQUE = frozenset(
     length ltrim ltrimstr match rindex rtrim rtrimstr scan split splits startswith sub test toboolean tojson tonumber
     trim trimstr utf8bytelength * / - %""".split()  # noqa: SIM905 - as above
 )
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "+=", "-=", "*=", "/=", "%="})
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 
 
@@ -102,6 +104,7 @@ def analyse(text: str) -> Analysis:
         raise RefusedError("expression.syntax", "the expression is empty")
     calls = _calls(tokens)
     _refuse_forbidden(tokens, calls)
+    _refuse_rounding(tokens)
     bound = _bound_names(tokens)
     secrets = _secrets(tokens, calls, bound)
     root, path = _path(tokens)
@@ -149,6 +152,15 @@ def _refuse_forbidden(tokens: Sequence[Token], calls: Sequence[tuple[int, str]])
         if word in FORBIDDEN:
             message = f"{word} is not allowed in an expression: {FORBIDDEN[word]}"
             raise RefusedError("expression.forbidden", message, "take the value from the input or a variable")
+
+
+def _refuse_rounding(tokens: Sequence[Token]) -> None:
+    """A number that a double does not count exactly may be passed on, but not calculated with."""
+    numbers = [token.text for token in tokens if token.kind == "number" and token.text.isdecimal()]
+    large = [digits for digits in numbers if len(digits) > 15 and int(digits[:40]) > LARGEST]
+    if large and any(_is(token, *_ARITHMETIC) for token in tokens):
+        message = f"jq cannot calculate exactly with {large[0]}, a number beyond 2^53"
+        raise RefusedError("expression.number", message, "put it in double quotes if it is no quantity")
 
 
 def _bound_names(tokens: Sequence[Token]) -> frozenset[str]:

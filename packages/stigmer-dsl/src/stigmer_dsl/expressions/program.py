@@ -15,14 +15,19 @@ import jq
 from stigmer_dsl.errors import ExpressionError, SecretAccessError
 from stigmer_dsl.expressions import guard
 from stigmer_dsl.expressions.analysis import Analysis, RefusedError, analyse, unknown_variables
+from stigmer_dsl.expressions.numbers import (
+    InexactError,
+    decode_exactly,
+    has_long_number,
+    large_numbers,
+    replace_numbers,
+)
 from stigmer_dsl.secrets import PLACEHOLDER, Secrets
 
 ARGUMENTS = frozenset({"context", "input", "output", "task", "workflow", "runtime", "authorization"})
 """The variables that every expression may use, besides `$secrets`; null where they have no value."""
 
 _WRAPPED = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
-_LONG_NUMBER = re.compile(r"(?<![\d.eE+])-?\d{16,}(?![\d.eE])")
-_EXACT = 2**53
 _SHOWN = 200
 _PLACE = re.compile(r" at <top-level>, line (\d+), column (\d+):?")
 
@@ -105,7 +110,31 @@ class Expression:
         if path is not None:
             root = self.analysis.root
             return self._follow(path, self._variable(root, variables) if root else input)
-        document = self._document(input, variables, secrets)
+        parts = self._parts(input, variables, secrets)
+        document = self._text(parts)
+        result = self._run(document, input)
+        if has_long_number(document):
+            self._refuse_rounding(parts, result, input)
+        return result
+
+    def _refuse_rounding(self, parts: list[Any], result: Any, input: Any) -> None:  # noqa: A002 - jq's word
+        """Refuse a result that depends on the value of a large number, which jq rounds to calculate with it."""
+        large = {number: other for number, other in large_numbers(parts).items() if str(abs(number)) not in self.text}
+        if not large:
+            return
+        changed = self._run(self._text(replace_numbers(parts, large)), input)
+        if changed != replace_numbers(result, large):
+            reason = "it calculates with a number that jq does not count exactly (beyond 2^53)"
+            raise ExpressionError(self.text, reason, on=shorten(input))
+
+    def _text(self, parts: list[Any]) -> str:
+        try:
+            return json.dumps(parts, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ExpressionError(self.text, f"the data is no JSON: {error}") from None
+
+    def _run(self, document: str, input: Any) -> Any:  # noqa: A002 - jq's word
+        """The first result on the JSON text of what jq is handed."""
         try:
             if self.analysis.fits(len(document)):
                 text = self._compile().input_text(document).first()
@@ -141,7 +170,7 @@ class Expression:
         advice = unknown_variables(self.analysis, ARGUMENTS | variables.keys())
         raise ExpressionError(self.text, f"${name} is not defined ({advice[0][1]})")
 
-    def _document(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None) -> str:  # noqa: A002 - jq's word
+    def _parts(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None) -> list[Any]:  # noqa: A002 - jq's word
         parts: list[Any] = [input]
         for name, keys in sorted(self.analysis.variables.items()):
             value = self._variable(name, variables)
@@ -151,10 +180,7 @@ class Expression:
             parts.append(value)
         if self.analysis.secrets:
             parts.append(self._markers(secrets))
-        try:
-            return json.dumps(parts, allow_nan=False, separators=(",", ":"))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ExpressionError(self.text, f"the data is no JSON: {error}") from None
+        return parts
 
     def _markers(self, secrets: Secrets | None) -> dict[str, Any]:
         declared = secrets.names if secrets is not None else frozenset[str]()
@@ -184,22 +210,12 @@ class Expression:
         return at
 
     def _decode(self, text: str, document: str, input: Any) -> Any:  # noqa: A002 - jq's word
-        """The result's value; a whole number that jq calculated beyond what it counts exactly is refused."""
-        if _LONG_NUMBER.search(text) is None:
+        if not has_long_number(text):
             return json.loads(text)
-
-        def exact(digits: str) -> int:
-            number = int(digits)
-            known = rf"(?<!\d){digits.lstrip('-')}(?!\d)"
-            if abs(number) > _EXACT and not re.search(known, document) and not re.search(known, self.text):
-                raise ExpressionError(
-                    self.text,
-                    f"the result has the number {digits}, which jq cannot calculate exactly (beyond 2^53)",
-                    on=shorten(input),
-                )
-            return number
-
-        return json.loads(text, parse_int=exact)
+        try:
+            return decode_exactly(text, document, self.text)
+        except InexactError as error:
+            raise ExpressionError(self.text, str(error), on=shorten(input)) from None
 
 
 def _kind(value: object) -> str:

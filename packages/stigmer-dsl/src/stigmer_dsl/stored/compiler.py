@@ -340,7 +340,8 @@ def placeholders(value: Any) -> set[str]:
 def compile_document(spec: Mapping[str, Any], notes: Notes) -> Body:
     """The document that a stored spec stands for."""
     stored = whole_numbers(spec)
-    header = Config(stored.get("document") or {}, "/document", notes)
+    said = stored.get("document")
+    header = Config(cast("Mapping[str, Any]", said) if isinstance(said, Mapping) else {}, "/document", notes)
     document: Body = {}
     for name, key in (("dsl", "dsl"), ("namespace", "namespace"), ("name", "name"), ("version", "version")):
         value = header.read(name, str, required=True)

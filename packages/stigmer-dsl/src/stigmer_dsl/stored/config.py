@@ -7,6 +7,9 @@ from stigmer_dsl.model.element import wire_name
 from stigmer_dsl.problems import did_you_mean, pointer_to
 from stigmer_dsl.validation.findings import Finding
 
+MAX_DEPTH = 250
+"""How deep the JSON of a spec is read; tasks end long before."""
+
 _EXACT = 2**53
 _KINDS: Mapping[type, str] = {
     dict: "an object",
@@ -85,12 +88,18 @@ class Config:
                 )
 
 
-def whole_numbers(value: Any) -> Any:
-    """The value with every whole double, which is all that a Struct holds, made the whole number it stands for."""
+def whole_numbers(value: Any, depth: int = 0) -> Any:
+    """The value with every whole double, which is all that a Struct holds, made the whole number it stands for.
+
+    What is nested deeper than `MAX_DEPTH` levels becomes null.
+    """
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
+    if isinstance(value, (Mapping, list, tuple)) and depth > MAX_DEPTH:
+        return None
     if isinstance(value, Mapping):
-        return {key: whole_numbers(item) for key, item in cast("Mapping[str, Any]", value).items()}
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {key: whole_numbers(item, depth + 1) for key, item in pairs}
     if isinstance(value, (list, tuple)):
-        return [whole_numbers(item) for item in cast("list[Any]", value)]
+        return [whole_numbers(item, depth + 1) for item in cast("list[Any]", value)]
     return value

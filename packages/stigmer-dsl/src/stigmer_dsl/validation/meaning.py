@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from stigmer_dsl import durations
-from stigmer_dsl.dataflow import invalid_schema, unsupported_format
 from stigmer_dsl.errors import DurationError
 from stigmer_dsl.expressions import ARGUMENTS, is_expression
 from stigmer_dsl.model import (
@@ -49,6 +48,7 @@ from stigmer_dsl.model.element import Element, wire_name
 from stigmer_dsl.model.events import EventProperties
 from stigmer_dsl.model.tasks import CALLS
 from stigmer_dsl.problems import did_you_mean, pointer_to
+from stigmer_dsl.schemas import invalid_schema, unsupported_format
 from stigmer_dsl.secrets import PLACEHOLDER
 from stigmer_dsl.validation.expressions import ExpressionChecks
 from stigmer_dsl.validation.findings import Finding, Report

@@ -140,7 +140,9 @@ def _finding(detail: ErrorDetails, located: _Located) -> Finding:
     if kind == "string_pattern_mismatch":
         message = f"must be {_PATTERNS.get(last, 'of another form')}, not {_shown(detail['input'])}"
         return Finding(code="dsl.value", pointer=located.pointer, message=message)
-    return Finding(code=_CODES.get(kind, "dsl.value"), pointer=located.pointer, message=_lower(detail["msg"]))
+    hint = _misspelt_kind(located.value) if kind == "task-kind" else ""
+    code = _CODES.get(kind, "dsl.value")
+    return Finding(code=code, pointer=located.pointer, message=_lower(detail["msg"]), hint=hint)
 
 
 def _unknown_field(name: str, loc: Sequence[int | str], located: _Located) -> Finding:
@@ -180,6 +182,13 @@ def _misspelt(name: str, holder: Any) -> str:
         return ""
     hint = did_you_mean(name, [str(key) for key in cast("dict[Any, Any]", holder)])
     return f"it has {hint.split()[-1].rstrip('?')}" if hint.startswith("did you mean") else ""
+
+
+def _misspelt_kind(task: Any) -> str:
+    """Which key of a task without a kind was probably meant to be one."""
+    keys = [str(key) for key in cast("dict[Any, Any]", task)] if isinstance(task, dict) else []
+    hints = [(key, did_you_mean(key, TASK_KEYS)) for key in keys if key not in TaskBase.model_fields]
+    return next((f"{key!r}: {hint}" for key, hint in hints if hint.startswith("did you mean")), "")
 
 
 def _lower(message: str) -> str:

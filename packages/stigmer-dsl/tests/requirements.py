@@ -1,0 +1,121 @@
+"""What the specification (and this library beyond it) asks for, each with the section that asks.
+
+Sections are headings of the specification's reference (`reference#…`) and of its DSL document (`dsl#…`); `own#…` are
+promises of this library. `test_requirements.py` holds that every one has a test, and that tests name no others.
+"""
+
+REQUIREMENTS: dict[str, tuple[str, str]] = {
+    # Documents
+    "document.header": (
+        "reference#document",
+        "dsl, namespace, name and version are needed; title, summary, tags, metadata are not",
+    ),
+    "document.closed": ("reference#workflow", "a key that the language does not know is refused"),
+    "document.version": ("reference#document", "documents of version 1.0.x are read, others refused"),
+    "document.tasks": ("reference#workflow", "a workflow has at least one task"),
+    "use.references": (
+        "reference#use",
+        "errors, retries, timeouts, authentications, functions and catalogs are used by name",
+    ),
+    "use.secrets": ("dsl#secret", "a secret that is not declared is refused; at run time with authorization, 403"),
+    "use.functions": ("reference#call", "a function of use.functions, of a catalog or at a URI is called by name"),
+    "use.extensions": ("reference#extension", "an extension has a target, a condition, and tasks before and after"),
+    "schedule": ("reference#schedule", "every, cron, after and on; at least one of them"),
+    "evaluate.language": ("reference#evaluate", "jq is the language of expressions"),
+    # Tasks
+    "task.kinds": ("reference#task", "every kind of task is known by its key"),
+    "task.one-kind": ("reference#task", "a task is of exactly one kind"),
+    "task.common": ("reference#task", "every task may have if, input, output, export, timeout, then and metadata"),
+    "task.names": ("dsl#task-flow", "names in a list are unique, so that directives are clear"),
+    "call.http": ("reference#http-call", "method, endpoint, headers, body, query, output, redirect"),
+    "call.grpc": ("reference#grpc-call", "proto, service, method, arguments"),
+    "call.openapi": ("reference#openapi-call", "document, operationId, parameters, authentication, output"),
+    "call.asyncapi": ("reference#asyncapi-call", "publish a message, or consume by a subscription"),
+    "call.a2a": ("reference#a2a-call", "a method of an agent card or a server"),
+    "call.mcp": ("reference#mcp-call", "a method through one transport"),
+    "call.own": ("own#calls", "agent, activity and human_input are functions too"),
+    "for.variables": ("reference#for", "each is item and at is index unless said; both exist in while and do only"),
+    "for.inline": ("reference#for", "the collection may be an inline array"),
+    "fork": ("reference#fork", "branches side by side; compete is false unless said"),
+    "listen": ("reference#listen", "one, all or any events; until ends any; foreach handles each"),
+    "event.filter": (
+        "reference#event-filter",
+        "a filter names at least one attribute; extension attributes are attributes",
+    ),
+    "emit": ("reference#emit", "an event with attributes, extension ones included"),
+    "raise": ("reference#raise", "an error inline, or by its name"),
+    "run.processes": (
+        "reference#run",
+        "exactly one of container, script, shell, workflow; await and return have defaults",
+    ),
+    "run.lifetime": ("reference#container-lifetime", "after goes with cleanup eventually, and only with it"),
+    "set": ("reference#set", "an object, or one expression"),
+    "switch": ("reference#switch-case", "at most one case has no condition"),
+    "try.catch": ("reference#catch", "the error is the variable error unless said, and exists in the catch only"),
+    "try.retry": ("reference#retry", "a policy inline or by name; one backoff; limits; jitter"),
+    "wait": ("reference#wait", "a duration in parts, as ISO 8601, or as an expression"),
+    "flow.targets": ("reference#flow-directive", "a directive is continue, exit, end, or a task of the same list"),
+    # Values
+    "authentication": (
+        "reference#authentication",
+        "exactly one scheme, or the name of a policy; a scheme may name a secret",
+    ),
+    "duration": ("reference#duration", "parts or ISO 8601 give a length; anything else is an error"),
+    "endpoint": ("reference#endpoint", "a URI, or an object with a URI and authentication"),
+    "uri-template": ("reference#uri-template", "only plain variables"),
+    "schema": ("reference#schema", "inline or elsewhere; a schema is checked itself"),
+    "error.standard": ("reference#standard-error-types", "eight types with their usual status"),
+    "error.hosts": ("own#errors", "both hosts of the standard types are one"),
+    "error.filter": ("reference#catch", "an error passes a filter when every field that it sets is equal"),
+    "error.details": ("dsl#errors", "errors are problem details with type, status, title, detail, instance"),
+    # Data flow
+    "flow.input": ("dsl#data-flow", "raw input is checked, then transformed"),
+    "flow.output": ("dsl#data-flow", "raw output is transformed, then checked"),
+    "flow.export": (
+        "dsl#data-flow",
+        "export.as sees the transformed output and replaces the context, which is then checked",
+    ),
+    "flow.validation-error": (
+        "dsl#data-flow",
+        "data that its schema refuses is a validation error, 400, with every violation",
+    ),
+    # Expressions
+    "expression.strict": (
+        "dsl#runtime-expressions",
+        "strict mode evaluates a text that is ${ } as a whole, and nothing else",
+    ),
+    "expression.loose": ("reference#evaluate", "loose mode evaluates every text; what fails stands for itself"),
+    "expression.bare": ("own#expressions", "fields that are expressions need no ${ }"),
+    "expression.arguments": (
+        "dsl#runtime-expression-arguments",
+        "context, input, output, secrets, authorization, task, workflow, runtime exist",
+    ),
+    "expression.error": ("dsl#runtime-expressions", "an expression that fails is an expression error, 400"),
+    "expression.no-injection": ("dsl#runtime-expressions", "data is never evaluated, whatever it looks like"),
+    "expression.descriptors": ("dsl#task-descriptor", "$task, $workflow, $runtime and dates have the described form"),
+    "expression.deterministic": ("own#expressions", "clock, environment and files are refused"),
+    "expression.bounded": ("own#expressions", "an expression that runs away fails within a bound"),
+    "expression.numbers": ("own#expressions", "whole numbers pass unchanged or are refused, never rounded"),
+    "expression.located": ("own#expressions", "a mistake is reported at its line and column"),
+    "secrets.symbolic": ("own#secrets", "expressions see markers, which are filled in later"),
+    "secrets.unforgeable": ("own#secrets", "data cannot name a secret"),
+    "secrets.opaque": ("own#secrets", "an expression cannot compare, cut or encode a secret"),
+    "secrets.redacted": ("own#secrets", "a secret is found in data however it is written"),
+    # Reading
+    "source.json": ("own#source", "JSON is read as well as YAML"),
+    "source.positions": ("own#source", "every value and key has its line and column"),
+    "source.limits": ("own#source", "bombs, deep nesting and long texts are refused quickly"),
+    "source.strict": ("own#source", "duplicate keys, keys that are no text, tags and NaN are refused"),
+    "source.documents": ("own#source", "a text may hold several documents"),
+    "problems.all": ("own#problems", "all problems are reported at once, in the order of the text"),
+    "problems.advice": ("own#problems", "a misspelt word gets the nearest known one"),
+    "problems.codes": ("own#problems", "every code is documented and produced"),
+    "stored.kinds": ("own#stored", "every stored kind compiles, however its kind is written"),
+    "stored.nested": ("own#stored", "tasks inside stored tasks compile at any depth"),
+    "stored.pointers": ("own#stored", "problems point into the stored form"),
+    "stored.numbers": ("own#stored", "whole doubles of a Struct become whole numbers"),
+    "trusted": ("own#model", "what to_dict gives loads back to the same workflow"),
+    "model.frozen": ("own#model", "a workflow cannot be changed"),
+    "schema.export": ("own#schema", "the JSON Schema accepts what parse accepts"),
+    "command": ("own#command", "validate says what is wrong and exits with 2"),
+}

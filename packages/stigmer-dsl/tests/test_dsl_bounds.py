@@ -1,0 +1,77 @@
+"""Expressions that run away: each fails within a bound, and the next one works."""
+
+import time
+
+import pytest
+from stigmer_dsl import ExpressionError, InvalidDocumentError, parse
+from stigmer_dsl.expressions import evaluate_bare
+from stigmer_dsl.expressions.analysis import analyse
+
+HOSTILE = [
+    "[range(1e12)]",
+    "last(repeat(1))",
+    "[limit(1e9; repeat(1))]",
+    "def f: f; f",
+    "def f: 1, f; [f]",
+    '"x" * 1000000000',
+    '[range(100000)] | map("x" * 100000)',
+    ".[536870000] = 1",
+    "[.,.]" + " | [.,.]" * 30 + " | flatten | length",
+    "last(range(1e5) as $a | range(1e5) as $b | $a)",
+    "[recurse(. + 1)] | length",
+    "0 | until(. > 1e12; . + 1)",
+    "[while(true; . + 1)]",
+    "reduce range(60) as $i (1; [., .]) | tojson",
+    '("a" * 40 + "b") | test("^(a|aa|a?)*$")',
+]
+
+
+@pytest.mark.requirement("expression.bounded")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_runaway_expression_fails_and_the_next_one_works(text: str) -> None:
+    with pytest.raises(ExpressionError, match=r"took more than|needed more than|retry-limit|Regex failure"):
+        evaluate_bare(text, [] if text.startswith(".[") else 1)
+    assert evaluate_bare("[range(3)]", None) == [0, 1, 2]
+
+
+def test_a_runaway_constant_fails_when_the_document_is_parsed() -> None:
+    # jq calculates constants when it compiles.
+    text = """document: { dsl: '1.0.3', namespace: a, name: b, version: 1.0.0 }
+do: [ { a: { set: { x: '${ "x" * 2000000000 }' } } } ]
+"""
+    with pytest.raises(InvalidDocumentError, match="cannot be compiled"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "inline"),
+    [
+        (".a + 1", 10_000_000, True),
+        (".items | map(.x)", 4_000, True),
+        (".items | map(.x)", 4_000_000, False),
+        (".a * 2", 10, False),
+        ("[.a[] | .b[] | .c[]]", 50, True),
+        ("[.a[] | .b[] | .c[]]", 10_000, False),
+        ("[.,.]" + "|[.,.]" * 40, 10, False),
+        ('.a | test("x")', 10, False),
+        ('.a | split(",")', 1_000, True),
+        ('.a | split(",";"g")', 1_000, False),
+    ],
+)
+def test_only_work_that_its_data_bounds_is_done_beside_the_caller(text: str, size: int, inline: bool) -> None:
+    assert analyse(text).fits(size) is inline
+
+
+def test_large_data_is_processed_within_the_bound() -> None:
+    data = {"items": [{"id": n, "price": n / 2} for n in range(5_000)]}
+    assert evaluate_bare(".items | map(select(.id >= 4990)) | length", data) == 10
+    assert evaluate_bare("[.items[] | .price * 2] | max", data) == 4999
+
+
+def test_a_dead_evaluating_process_is_replaced() -> None:
+    assert evaluate_bare("[range(2)]", None) == [0, 1]
+    with pytest.raises(ExpressionError):
+        evaluate_bare("[range(1e12)]", None)
+    started = time.monotonic()
+    assert evaluate_bare("[range(2)]", None) == [0, 1]
+    assert time.monotonic() - started < 60
