@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -53,7 +54,7 @@ async def serve_bare() -> None:
 
 
 @asynccontextmanager
-async def bare() -> AsyncGenerator[str]:
+async def bare() -> AsyncGenerator[tuple[str, int]]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__)), "--serve-bare"),
         stdin=asyncio.subprocess.PIPE,
@@ -61,7 +62,7 @@ async def bare() -> AsyncGenerator[str]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    yield (await process.stdout.readline()).decode().strip()
+    yield (await process.stdout.readline()).decode().strip(), process.pid
     process.stdin.close()
     await process.wait()
 
@@ -139,26 +140,53 @@ async def rate(call: Call, count: int) -> tuple[float, list[float]]:
     return len(times) / (perf_counter() - started), times
 
 
-async def in_turn(calls: dict[str, Call], rounds: int, count: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Median calls a second, and the 99th percentile of the milliseconds of a call, by name."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What calls of one name came to."""
+
+    rate: float
+    """Median calls a second."""
+    slow: float
+    """99th percentile of the milliseconds of a call."""
+    cpu: float
+    """Median microseconds of processor time that the server spent on a call."""
+
+
+async def in_turn(calls: dict[str, tuple[Call, int]], rounds: int, count: int) -> dict[str, Measured]:
+    """Make every call in turn, round by round, against the server with the process id beside it."""
     rates: dict[str, list[float]] = {name: [] for name in calls}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for call, _ in calls.values():
         await rate(call, count)
     for _ in range(rounds):
-        for name, call in calls.items():
+        for name, (call, pid) in calls.items():
+            before = cpu_seconds(pid)
             measured, each = await rate(call, count)
+            spent[name].append((cpu_seconds(pid) - before) / len(each) * 1e6)
             rates[name].append(measured)
             times[name] += each
-    slowest = {name: statistics.quantiles(values, n=100)[98] * 1e3 for name, values in times.items()}
-    return {name: statistics.median(values) for name, values in rates.items()}, slowest
+    return {
+        name: Measured(
+            rate=statistics.median(rates[name]),
+            slow=statistics.quantiles(times[name], n=100)[98] * 1e3,
+            cpu=statistics.median(spent[name]),
+        )
+        for name in calls
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(rounds: int, count: int, listed: int) -> list[Row]:
     async with AsyncExitStack() as stack:
         address, pid = await stack.enter_async_context(ours())
         server: Any = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-        peer: Any = await stack.enter_async_context(grpc.aio.insecure_channel(await stack.enter_async_context(bare())))
+        bare_address, bare_pid = await stack.enter_async_context(bare())
+        peer: Any = await stack.enter_async_context(grpc.aio.insecure_channel(bare_address))
         await asyncio.wait_for(server.channel_ready(), 30)
         idle = resident_megabytes(pid)
         api, echo = Client(server), Client(peer)
@@ -171,32 +199,32 @@ async def measure(rounds: int, count: int, listed: int) -> list[Row]:
         page_bytes = await api("agent_execution", "listBySession", page)
         by_id = message_type("ai.stigmer.agentic.agent.v1.AgentId")(value=stored.metadata.id).SerializeToString()
 
-        def create(kind: str) -> Call:
-            return lambda: api(kind, "create", resource(kind, f"made {next(numbers)}").SerializeToString())
+        def create(kind: str) -> tuple[Call, int]:
+            return lambda: api(kind, "create", resource(kind, f"made {next(numbers)}").SerializeToString()), pid
 
-        def answer(raw: bytes) -> Call:
-            return lambda: echo("agent", "create", raw)
+        def answer(raw: bytes) -> tuple[Call, int]:
+            return lambda: echo("agent", "create", raw), bare_pid
 
         made = resource("environment", "made 100000").SerializeToString()
-        calls: dict[str, Call] = {
-            "get": lambda: api("agent", "get", by_id),
+        calls: dict[str, tuple[Call, int]] = {
+            "get": (lambda: api("agent", "get", by_id), pid),
             "get, peer": answer(stored.SerializeToString()),
             "create": create("environment"),
             "create, peer": answer(made),
             "create two": create("agent"),
-            "list": lambda: api("agent_execution", "listBySession", page),
+            "list": (lambda: api("agent_execution", "listBySession", page), pid),
             "list, peer": answer(page_bytes),
-            "report": lambda: api("agent_execution", "updateStatus", report(run_id)),
+            "report": (lambda: api("agent_execution", "updateStatus", report(run_id)), pid),
             "report, peer": answer(report(run_id)),
         }
-        rates, slowest = await in_turn(calls, rounds, count)
-    return [*rate_rows(rates, listed), *latency_rows(slowest), memory_row(idle)]
+        found = await in_turn(calls, rounds, count)
+    return [*rate_rows(found, listed), *latency_rows(found), *cpu_rows(found), memory_row(idle)]
 
 
-def rate_rows(rates: dict[str, float], listed: int) -> list[Row]:
+def rate_rows(found: dict[str, Measured], listed: int) -> list[Row]:
     def row(name: str, key: str, limit: float, peer: str = "") -> Row:
-        theirs = rates[peer or f"{key}, peer"]
-        return Row(name=name, ours=rates[key], peer_name=BARE, peer=theirs, unit="calls/s", limit=limit, at_least=True)
+        ours, theirs = found[key].rate, found[peer or f"{key}, peer"].rate
+        return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="calls/s", limit=limit, at_least=True)
 
     return [
         row("get of an agent, 1 kB", "get", 0.6),
@@ -207,11 +235,22 @@ def rate_rows(rates: dict[str, float], listed: int) -> list[Row]:
     ]
 
 
-def latency_rows(slowest: dict[str, float]) -> list[Row]:
+def cpu_rows(found: dict[str, Measured]) -> list[Row]:
+    """What a call costs the server, which is hardly disturbed by what else the machine does."""
+
+    def row(name: str, key: str, limit: float) -> Row:
+        ours, theirs = found[key].cpu, found[f"{key}, peer"].cpu
+        return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="µs", limit=limit)
+
+    return [row("get, server CPU a call", "get", 1.67), row("create, server CPU a call", "create", 3.33)]
+
+
+def latency_rows(found: dict[str, Measured]) -> list[Row]:
     """Times under load, of which those of the bare server say how busy the machine itself is."""
 
     def row(name: str, key: str, limit: float) -> Row:
-        return Row(name=name, ours=slowest[key], peer_name=BARE, peer=slowest[f"{key}, peer"], unit="ms", limit=limit)
+        ours, theirs = found[key].slow, found[f"{key}, peer"].slow
+        return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="ms", limit=limit)
 
     return [
         row("get, 99th percentile, 50 callers", "get", 2.0),
