@@ -49,6 +49,10 @@ async def ask(activity: str, argument: Any) -> Any:
     except FailureError as error:
         if is_cancelled_exception(error) or _is_final(error):
             raise
+    return await _until_it_works(activity, argument)
+
+
+async def _until_it_works(activity: str, argument: Any) -> Any:
     return await workflow.execute_activity(
         activity,
         argument,
@@ -209,7 +213,7 @@ class TemporalEngine:
 
 async def deliver_durably(report: Report) -> None:
     """Give a report to the server once everything before it is in history."""
-    await workflow.execute_activity(names.REPORT, report, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_FOREVER)
+    await _until_it_works(names.REPORT, report)
 
 
 async def deliver(report: Report) -> None:
