@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import NoReturn
 
 from loguru import logger
@@ -59,8 +60,19 @@ async def _serve(settings: Settings) -> None:
     async with App(settings) as app:
         await app.serve()
         logger.info("database {}; anyone who reaches {} is let in", settings.db_path, ", ".join(app.addresses))
+        if not _is_loopback(settings.grpc_host):
+            logger.warning(
+                "{} can be reached from other machines, and nobody is asked who they are", settings.grpc_host
+            )
         await stop.wait()
         logger.info("stopping")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import binascii
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -25,6 +26,7 @@ CONFIG_VARIABLE = "STIGMER_SERVER_CONFIG"
 """Names the settings file when `--config` does not."""
 
 _KEY_BYTES = 32
+_named_file: ContextVar[str] = ContextVar("settings file of the command line", default="")
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 _Address = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}$")
@@ -112,11 +114,11 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
-        return (
-            value.strip().lower().replace("warn", "warning", 1).replace("warninging", "warning")
-            if isinstance(value, str)
-            else value
-        )
+        """Accept any case, and the short name that older set-ups use."""
+        if not isinstance(value, str):
+            return value
+        level = value.strip().lower()
+        return "warning" if level == "warn" else level
 
     @field_validator("db_path", "storage_path", mode="after")
     @classmethod
@@ -161,7 +163,7 @@ class _FileSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        name = os.environ.get(CONFIG_VARIABLE, "")
+        name = _named_file.get() or os.environ.get(CONFIG_VARIABLE, "")
         if not name:
             return {}
         names = {alias: alias for info in self.settings_cls.model_fields.values() for alias in variables_of(info)}
@@ -208,14 +210,14 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
         SystemExit: The command line asked for help or the version, or is not a command line.
     """
     given = vars(_parser().parse_args(arguments))
-    config = given.pop("config")
-    if config is not None:
-        os.environ[CONFIG_VARIABLE] = config
+    named = _named_file.set(given.pop("config") or "")
     flags = {name: value for name, value in given.items() if value is not None}
     try:
         return Settings(**flags)
     except ValidationError as error:
         raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
+    finally:
+        _named_file.reset(named)
 
 
 def variables_of(info: FieldInfo) -> tuple[str, ...]:
