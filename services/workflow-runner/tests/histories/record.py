@@ -1,0 +1,150 @@
+"""Records the histories that test_replay.py replays: one of every construct, on a server of its own.
+
+Run it after a change that is meant to change what new runs do, never to make a failing replay pass: runs that
+are in flight have the old histories.
+
+    python services/workflow-runner/tests/histories/record.py
+"""
+
+import asyncio
+import json
+import re
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from stigmer_runner.testing import temporal_server
+from temporalio.client import Client, WorkflowFailureError
+from workflow_runner import names
+from workflow_runner.settings import Settings
+from workflow_runner.testing import Execution, Response, Runs, Site, peer_server, site_server
+from workflow_runner.worker import serve
+
+FOLDER = Path(__file__).parent
+_MACHINE = re.compile(r"\b\d+@[\w.-]+")
+"""Process and host, as identities and sticky queues have them."""
+_PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
+
+DOCUMENTS: dict[str, str] = {
+    "set": "do:\n- a: {set: {n: '${ .n + 1 }'}, output: {as: '{m: .n}'}, export: {as: .}}\n- b: {set: '${ $context }'}",
+    "switch": "do:\n- w: {switch: [{a: {when: .n > 5, then: end}}, {b: {then: x}}]}\n- x: {set: {n: 9}}",
+    "jumps": "do:\n- add: {set: {n: '${ .n + 1 }'}}\n- again: {if: .n < 4, set: '${ . }', then: add}",
+    "for": "do:\n- l: {for: {in: '[1, 2, 3]'}, while: .n < 4, do: [{add: {set: {n: '${ .n + $item }'}}}]}",
+    "do-and-end": "do:\n- o: {do: [{i: {do: [{a: {set: {n: 1}, then: end}}]}}]}\n- never: {set: {n: 2}}",
+    "raise": "do:\n- boom: {raise: {error: {type: 'https://example.com/boom', status: 418, title: '${ \"no\" }'}}}",
+    "try": """
+do:
+- t:
+    try: [{boom: {raise: {error: {type: 'https://example.com/boom', status: 418}}}}]
+    catch:
+      retry:
+        delay: {milliseconds: 5}
+        backoff: {exponential: {}}
+        jitter: {from: {milliseconds: 1}, to: {milliseconds: 5}}
+        limit: {attempt: {count: 2, duration: {seconds: 5}}}
+      do: [{tell: {set: {s: '${ $error.status }'}}}]
+""",
+    "wait": "do:\n- short: {wait: {milliseconds: 5}}\n- long: {wait: PT0.6S}",
+    "timeouts": "do:\n- t: {try: [{w: {timeout: {after: PT0.05S}, wait: PT30S}}], catch: {do: [{x: {set: {n: 1}}}]}}",
+    "workflow-timeout": "timeout: {after: {milliseconds: 50}}\ndo:\n- w: {wait: PT30S}",
+    "http": """
+use: {secrets: [TOKEN]}
+do:
+- get: {call: http, with: {method: get, endpoint: 'SITE/pet', headers: {K: '${ $secrets.TOKEN }'}}}
+- post: {call: http, with: {method: post, endpoint: 'SITE/pet', body: {n: 1}}}
+- all: {for: {in: '[range(8)]'}, do: [{get: {call: http, with: {method: get, endpoint: 'SITE/pet'}}}]}
+- bad: {try: [{get: {call: http, with: {method: get, endpoint: 'SITE/none'}}}], catch: {}}
+- slow: {call: http, with: {method: get, endpoint: 'SITE/slow'}}
+""",
+    "continued": f"""
+do:
+- t:
+    try:
+    - l:
+        for: {{in: '[1, 2, 3]'}}
+        do:
+{_PAUSES.replace("    -", "        -")}
+        - add: {{set: {{n: '${{ .n + $item }}'}}}}
+    catch: {{}}
+""",
+    "invalid": "do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}",
+    "cancelled": "do:\n- o: {do: [{w: {wait: PT1H}}]}",
+    "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
+}
+
+
+async def record(address: str) -> None:
+    """Run every document and write its histories."""
+    async with peer_server() as peer, site_server() as site:
+        client = await Client.connect(address, identity="recorder")
+        site.page("/pet", {"name": "Rex"})
+        site.page("/slow", _slow)
+        runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")
+        stop = asyncio.Event()
+        settings = {
+            "temporal_address": address,
+            "server_address": peer.address,
+            "task_queue": runs.queue,
+            "max_history_events": 40,
+            "local_calls_in_row": 5,
+            "local_call_seconds": 0.2,
+        }
+        worker = asyncio.create_task(serve(Settings.model_validate(settings), stop))
+        for old in FOLDER.glob("*.json"):
+            old.unlink()
+        for name, document in DOCUMENTS.items():
+            await _write(name, client, await _run(name, document, runs, site))
+        stop.set()
+        await worker
+
+
+async def _slow(_: Any) -> Response:
+    await asyncio.sleep(0.5)
+    return Response({"slow": True})
+
+
+async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
+    text = document.replace("SITE", site.url)
+    if name != "cancelled":
+        return await runs.run(text, {"n": 1}, secrets={"TOKEN": "tok-1234"})
+    execution = runs.add(text)
+    handle = await runs.start(execution)
+    await runs.peer.until(execution, lambda seen: bool(seen.reported))
+    await handle.cancel()
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        return execution
+    raise RuntimeError("it was not cancelled")
+
+
+async def _write(name: str, client: Client, execution: Execution) -> None:
+    first = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}")
+    run_id = (await first.describe()).raw_description.workflow_execution_info.first_run_id
+    number = 0
+    while run_id:
+        history = await client.get_workflow_handle(first.id, run_id=run_id).fetch_history()
+        value = _without_traces(json.loads(_MACHINE.sub("runner", history.to_json())))
+        value["workflow_id"] = first.id
+        suffix = f"-{number}" if number else ""
+        (FOLDER / f"{name}{suffix}.json").write_text(json.dumps(value, indent=1) + "\n")
+        last = history.events[-1]
+        run_id = last.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        number += 1
+
+
+def _without_traces(value: Any) -> Any:
+    """Return a history without the stack traces of failures, which hold paths and are not replayed."""
+    match value:
+        case dict():
+            return {key: "" if key == "stackTrace" else _without_traces(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - JSON
+        case list():
+            return [_without_traces(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+        case _:
+            return value
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as at:
+        asyncio.run(record(at))

@@ -1,0 +1,51 @@
+"""Recorded histories do the same thing again with today's code: no run in flight breaks by an update."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from stigmer_dsl.model import SetTask
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+from workflow_runner import names
+from workflow_runner.flow import Outcome
+from workflow_runner.tasks import kinds
+from workflow_runner.tasks.port import Step
+from workflow_runner.workflow import InvokeWorkflow
+
+HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
+CONSTRUCTS = {"set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "continued", "cancelled"}
+
+
+def history_of(file: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json("stigmer/workflow-execution/invoke/replayed", file.read_text())
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+async def test_a_recorded_history_is_replayed(file: Path) -> None:
+    await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+
+
+def test_there_is_a_history_of_every_construct() -> None:
+    assert {file.stem for file in HISTORIES} >= CONSTRUCTS
+    assert len([file for file in HISTORIES if file.stem.startswith("continued")]) > 1
+
+
+async def test_a_change_of_what_a_task_does_breaks_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(task: SetTask, step: Step) -> Outcome:
+        await step.sleep(timedelta(seconds=1))
+        return Outcome(output=step.evaluate(task.set))
+
+    monkeypatch.setattr(kinds()[SetTask], "run", run)
+    file = next(file for file in HISTORIES if file.stem == "set")
+    with pytest.raises(NondeterminismError):
+        await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+
+
+async def test_a_change_of_an_activity_name_breaks_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    monkeypatch.setattr(names, "CALL_HTTP", "renamed")
+    file = next(file for file in HISTORIES if file.stem == "http")
+    with pytest.raises(NondeterminismError):
+        await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
