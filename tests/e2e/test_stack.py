@@ -124,7 +124,7 @@ def test_a_run_left_by_its_own_stack_goes_on_with_the_next_one(cli: Cli, tmp_pat
     path.write_text(
         HEADER.replace("NAME", "left")
         + f"  - first: {{call: http, with: {{method: get, endpoint: {site.url}/first}}}}\n"
-        + "  - rest: {wait: PT2S}\n  - end: {set: {done: true}}\n"
+        + "  - rest: {wait: PT2S}\n  - finish: {set: {done: true}}\n"
     )
     running = cli.start("run", str(path))
     running.until_said("✓ first")

@@ -154,7 +154,7 @@ class _Run:
 
         if self._chosen is None:
             kind = descriptors.kind_by_name("Workflow")
-            named = references.parse(self._what, kind=None if "/" in self._what else kind, org=self._org)
+            named = references.parse(self._what, kind=kind, org=self._org)
             require_workflow(named.kind.name)
             return await resources.get(named)
         for outcome in await apply_all(resources, self._manifests):

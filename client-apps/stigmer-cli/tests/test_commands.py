@@ -1,0 +1,194 @@
+"""The commands that need no stack, over a server inside this process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from stigmer_cli import __version__
+
+Write = Callable[[str, str], Path]
+
+AGENT = """\
+kind: Agent
+metadata: {name: release-notes}
+spec:
+  description: Drafts release notes
+  instructions: Read the merged changes and write short notes.
+"""
+PLAIN = """\
+document: {dsl: 1.0.0, namespace: docs, name: greet, version: 1.0.0}
+do:
+  - hello: {set: {greeting: hello}}
+"""
+
+
+def statuses(result: Any) -> dict[str, str]:
+    return {item["name"]: item["status"] for item in json.loads(result.out)["resources"]}
+
+
+def test_apply_tells_what_it_did(stigmer: Any, write: Write) -> None:
+    path = write("both.yaml", f"{AGENT}---\n{PLAIN}")
+    first = stigmer("apply", "-f", path, "-o", "json")
+    assert (first.code, statuses(first)) == (0, {"release-notes": "Created", "greet": "Created"})
+    again = stigmer("apply", "-f", path, "-o", "json")
+    assert statuses(again) == {"release-notes": "Unchanged", "greet": "Unchanged"}
+    write("both.yaml", f"{AGENT.replace('short', 'terse')}---\n{PLAIN}")
+    changed = stigmer("apply", "-f", path, "-o", "json")
+    assert statuses(changed) == {"release-notes": "Updated", "greet": "Unchanged"}
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(stigmer: Any, write: Write) -> None:
+    path = write("agent.yaml", AGENT)
+    assert statuses(stigmer("apply", "-f", path, "--dry-run", "-o", "json")) == {"release-notes": "Created"}
+    assert json.loads(stigmer("get", "agents", "-o", "json").out) == {"items": []}
+    stigmer("apply", "-f", path)
+    assert statuses(stigmer("apply", "-f", path, "--dry-run", "-o", "json")) == {"release-notes": "Unchanged"}
+    write("agent.yaml", AGENT.replace("short", "terse"))
+    assert statuses(stigmer("apply", "-f", path, "--dry-run", "-o", "json")) == {"release-notes": "Updated"}
+    assert "short" in stigmer("get", "agent", "release-notes", "-o", "yaml").out
+
+
+def test_a_folder_is_applied_whole_or_not_at_all(stigmer: Any, write: Write, tmp_path: Path) -> None:
+    write("resources/agents/a.yaml", AGENT)
+    write("resources/b.yml", PLAIN)
+    write("resources/notes.txt", "not a manifest")
+    write("resources/.hidden/c.yaml", "nonsense: true")
+    broken = write("resources/z.yaml", "kind: Agent\nmetadata: {name: z}\nspec: {instructions: 7}\n")
+    refused = stigmer("apply", "-f", tmp_path / "resources")
+    assert refused.code == 2
+    assert f"{broken}:3:8: /spec/instructions" in refused.err
+    assert json.loads(stigmer("get", "agents", "-o", "json").out) == {"items": []}
+    broken.unlink()
+    assert stigmer("apply", "-f", tmp_path / "resources", "-o", "name").out.split() == [
+        "agent/release-notes",
+        "workflow/greet",
+    ]
+
+
+def test_what_is_printed_can_be_applied_again(stigmer: Any, write: Write) -> None:
+    stigmer("apply", "-f", write("greet.yaml", f"# hello\n{PLAIN}"))
+    printed = stigmer("get", "wf", "greet", "-o", "yaml").out
+    assert f"definition: |\n    # hello\n    {PLAIN.splitlines()[0]}" in printed
+    again = stigmer("apply", "-f", write("again.yaml", printed), "-o", "json")
+    assert statuses(again) == {"greet": "Unchanged"}, again.err
+
+
+def test_get_prints_a_table_names_json_and_yaml(stigmer: Any, write: Write) -> None:
+    stigmer("apply", "-f", write("agent.yaml", AGENT))
+    table = stigmer("get", "agents").out.splitlines()
+    assert table[0].split() == ["NAME", "ID", "ORG", "UPDATED"]
+    assert table[1].split()[0] == "release-notes"
+    assert stigmer("get", "agents", "-o", "name").out == "agent/release-notes\n"
+    resource = json.loads(stigmer("get", "agent/release-notes", "-o", "json").out)
+    assert stigmer("get", resource["metadata"]["id"], "-o", "name").out == "agent/release-notes\n"
+    assert YAML(typ="safe").load(stigmer("-o", "yaml", "get", "agent", "release-notes").out) == resource
+
+
+def test_an_empty_list_says_so_and_is_no_error(stigmer: Any) -> None:
+    listed = stigmer("get", "environments")
+    assert listed.code == 0
+    assert "no environment yet" in listed.err
+
+
+def test_delete_takes_names_kinds_and_ids(stigmer: Any, write: Write) -> None:
+    stigmer("apply", "-f", write("both.yaml", f"{AGENT}---\n{PLAIN}"))
+    assert stigmer("delete", "agent", "release-notes").out == "agent/release-notes deleted\n"
+    identifier = json.loads(stigmer("get", "wf", "greet", "-o", "json").out)["metadata"]["id"]
+    assert stigmer("delete", identifier, "-o", "name").out == "workflow/greet\n"
+    gone = stigmer("delete", "agent/release-notes")
+    assert gone.code == 3
+    assert "stigmer get agent" in gone.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("get", "agnets"), 2),
+        (("get", "agent", "nobody"), 3),
+        (("delete", "agent"), 2),
+        (("apply", "-f", "nowhere.yaml"), 2),
+        (("validate", "nowhere.yaml"), 2),
+        (("watch", "nonsense"), 2),
+        (("watch", "wex-01m82r6b428qhc55v1b3bm0877"), 3),
+        (("run", "nowhere.yaml"), 2),
+        (("run", "agent/x", "--server", "127.0.0.1:9"), 5),
+        (("logs", "nobody"), 3),
+        (("frobnicate",), 2),
+        (("get",), 2),
+        (("get", "agents", "-o", "xml"), 2),
+    ],
+)
+def test_errors_have_their_exit_code_and_go_to_standard_error(
+    stigmer: Any, arguments: tuple[str, ...], code: int
+) -> None:
+    result = stigmer(*arguments)
+    assert (result.code, result.out) == (code, "")
+    assert result.err
+    assert "Traceback" not in result.err
+
+
+def test_validate_tells_every_problem_and_needs_no_home(stigmer: Any, write: Write) -> None:
+    good, bad = write("good.yaml", PLAIN), write("bad.yaml", AGENT.replace("instructions", "instruction"))
+    assert stigmer("validate", good).out == f"{good}:1: Workflow greet is valid\n"
+    result = stigmer("validate", good, bad)
+    assert (result.code, result.out) == (2, "")
+    assert f"{bad}:5:3: /spec/instruction" in result.err
+    listed = json.loads(stigmer("validate", bad, "-o", "json").out)
+    assert listed["valid"] is False
+    assert (listed["problems"][0]["line"], listed["problems"][0]["column"]) == (5, 3)
+
+
+def test_secrets_are_not_printed(stigmer: Any, write: Write) -> None:
+    text = "kind: Environment\nmetadata: {name: staging}\nspec: {data: {TOKEN: {value: VALUE, is_secret: true}}}\n"
+    path = write("environment.yaml", text.replace("VALUE", "hunter2"))
+    applied = stigmer("apply", "-f", path, "-o", "json")
+    assert statuses(applied) == {"staging": "Created"}
+    shown = stigmer("get", "env", "staging", "-o", "json")
+    assert shown.code == 0
+    assert "hunter2" not in shown.out
+    write("environment.yaml", text.replace("VALUE", "hunter3"))
+    assert statuses(stigmer("apply", "-f", path, "-o", "json")) == {"staging": "Updated"}
+
+
+def test_the_version_is_that_of_the_distribution(stigmer: Any) -> None:
+    assert stigmer("version").out == f"stigmer {__version__}\n"
+    assert stigmer("version", "-o", "json").out == f'{{\n  "version": "{__version__}"\n}}\n'
+    assert metadata.version("stigmer-cli") == __version__
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["version"], ["status"], ["get", "agents"]])
+def test_nothing_heavy_is_imported_for_a_light_command(arguments: list[str], tmp_path: Path) -> None:
+    heavy = ["temporalio", "langchain", "langchain_core", "rich", "workflow_runner", "agent_runner"]
+    if arguments[0] != "get":
+        heavy += ["stigmer_server", "stigmer_grpc", "grpc", "stigmer_dsl", "google.protobuf", "pydantic"]
+    program = (
+        "import sys; from stigmer_cli.__main__ import execute\n"
+        f"execute({arguments!r})\n"
+        f"loaded = [name for name in {heavy!r} if name in sys.modules]\n"
+        "sys.exit(', '.join(loaded) or 0)"
+    )
+    environment = {"STIGMER_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_that_is_told_of_exists() -> None:
+    import re
+
+    from stigmer_cli.app import app
+
+    known = {str(command.callback.__name__) for command in app.registered_commands if command.callback is not None}
+    source = Path(__file__).parent.parent / "src" / "stigmer_cli"
+    texts = [path.read_text(encoding="utf-8") for path in source.rglob("*.py")]
+    texts.append((source.parent.parent / "README.md").read_text(encoding="utf-8"))
+    named = {name for text in texts for name in re.findall(r"[`$] ?stigmer ([a-z]+)", text)}
+    assert named <= known
+    assert known == {name for name in known if re.search(rf"`stigmer {name}\b", texts[-1])}
