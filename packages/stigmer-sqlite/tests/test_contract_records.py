@@ -289,6 +289,7 @@ async def test_a_deleted_record_is_gone_and_begins_anew(store: ResourceStore, ag
     with pytest.raises(NotFoundError):
         await store.delete("agent", "a1")
     assert (await store.save(agent("a1"))).version == saved.version
+    assert (await store.list(Query(kind="agent", labels={"a": "c"}))).records == ()
 
 
 async def test_deleting_a_kind_leaves_the_others(store: ResourceStore, agent: Make, run: Make) -> None:

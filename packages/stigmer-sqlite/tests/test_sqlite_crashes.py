@@ -18,6 +18,12 @@ SCHEMAS = [KindSchema(kind="agent", indexes={"writer": "$.writer"})]
 ROUNDS = 8
 WRITERS = 8
 
+STRAY_LABELS = """
+SELECT count(*) FROM resource_labels AS l
+LEFT JOIN resources AS r ON r.id = l.id AND r.position = l.position AND r.kind = l.kind
+WHERE r.id IS NULL OR json_extract(r.labels, '$.' || l.key) <> l.value
+"""
+
 WRITE = """
 import asyncio, hashlib, json, os, sys
 from stigmer_sqlite import Archive, KindSchema, Record, SqliteStore
@@ -127,6 +133,8 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
         known = await check(path, kept, gone, known=known)
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute(STRAY_LABELS).fetchone()[0] == 0
         connection.close()
 
     assert acknowledged > 100

@@ -30,6 +30,7 @@ class Helper:
         self._done = threading.Lock()
         self._done.acquire()
         self._loop_left = False
+        self._next_look: asyncio.TimerHandle | None = None
         # A daemon: a program that ends without closing its store must end all the same; commits are atomic anyway.
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -51,11 +52,19 @@ class Helper:
             # From here on the thread tells the loop; if it finished in between, it did not.
             self._loop_left = True
             if not self._done.acquire(blocking=False):
-                self._loop.call_later(_BETWEEN_LOOKS, self._look, _NEXT_LOOK)
+                self._look_again()
                 return
+        if self._next_look is not None:
+            self._next_look.cancel()
         then, self._then = self._then, None
         # Not from within: a task that is done at once would call the next from inside the call of the last.
         self._loop.call_soon(then)
+
+    def _look_again(self) -> None:
+        # One look at a time is to come, however many have been caused.
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = self._loop.call_later(_BETWEEN_LOOKS, self._look, _NEXT_LOOK)
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
