@@ -23,6 +23,9 @@ HOSTILE = [
     "[while(true; . + 1)]",
     "reduce range(60) as $i (1; [., .]) | tojson",
     '("a" * 40 + "b") | test("^(a|aa|a?)*$")',
+    "[{" + ", ".join(f"k{n}: (1, 2)" for n in range(40)) + "}] | length",
+    "[" + " + ".join(["(1, 2)"] * 40) + "] | length",
+    '"\\"" ' + "| tojson" * 40 + " | length",
 ]
 
 
@@ -53,6 +56,16 @@ do: [ { a: { set: { x: '${ "x" * 2000000000 }' } } } ]
         ("[.a[] | .b[] | .c[]]", 50, True),
         ("[.a[] | .b[] | .c[]]", 10_000, False),
         ("[.,.]" + "|[.,.]" * 40, 10, False),
+        ("[{" + ", ".join(f"k{n}: (1, 2)" for n in range(40)) + "}] | length", 10, False),
+        ("[" + " + ".join(["(1, 2)"] * 40) + "] | length", 10, False),
+        ('["' + "\\(1, 2)" * 40 + '"] | length', 10, False),
+        ("[.x" + "[0, 1]" * 40 + "] | length", 10, False),
+        (".x" + " | tojson" * 30, 10, False),
+        (".x" + " | @sh" * 30, 10, False),
+        (".x" + " | . + ." * 40, 10, False),
+        ("[" + ", ".join(["."] * 100) + "]", 1_000, True),
+        ("{" + ", ".join(f"k{n}: .k{n}" for n in range(100)) + "}", 1_000, True),
+        ('"\\(.a) and \\(.b)"', 100_000, True),
         ('.a | test("x")', 10, False),
         ('.a | split(",")', 1_000, True),
         ('.a | split(",";"g")', 1_000, False),
@@ -60,6 +73,36 @@ do: [ { a: { set: { x: '${ "x" * 2000000000 }' } } } ]
 )
 def test_only_work_that_its_data_bounds_is_done_beside_the_caller(text: str, size: int, inline: bool) -> None:
     assert analyse(text).fits(size) is inline
+
+
+@pytest.mark.requirement("source.limits")
+def test_a_document_with_very_many_problems_is_answered_soon() -> None:
+    header = "document: { dsl: '1.0.3', namespace: a, name: b, version: 1.0.0 }\ndo:\n"
+    for task in (
+        "{ wait: PT1S, then: nowhere }",
+        "{ wait: PT1S, unknwn: 1 }",
+        "{ set: { x: '${ .a | nope }' } }",
+        "{ set: { x: '${ [range(1)] | nope }' } }",
+    ):
+        text = header + "".join(f"  - task{n}: {task}\n" for n in range(1500))
+        with pytest.raises(InvalidDocumentError) as caught:
+            parse(text)
+        assert 10 <= len(caught.value.problems) <= 201
+
+
+def test_a_long_expression_is_compiled_by_the_guard() -> None:
+    text = (
+        "document: { dsl: '1.0.3', namespace: a, name: b, version: 1.0.0 }\ndo: [ { a: { if: '%s', wait: PT1S } } ]\n"
+    )
+    assert parse(text % ("." + " + ." * 600))
+    with pytest.raises(InvalidDocumentError, match="cannot be compiled"):
+        parse(text % ("." + "+." * 9_900))
+
+
+def test_brackets_nest_up_to_a_fixed_depth() -> None:
+    assert evaluate_bare("(" * 90 + "1" + ")" * 90, None) == 1
+    with pytest.raises(ExpressionError, match="nested deeper"):
+        evaluate_bare("(" * 120 + "1" + ")" * 120, None)
 
 
 def test_large_data_is_processed_within_the_bound() -> None:

@@ -14,6 +14,9 @@ from stigmer_dsl.problems import did_you_mean
 MAX_LENGTH = 20_000
 """The longest expression, in characters."""
 
+# jq's time to compile grows with the square of the length and more, so what is longer is compiled by the guard.
+_SHORT = 2_000
+
 FORBIDDEN: Mapping[str, str] = {
     **dict.fromkeys(("now", "localtime", "strflocaltime"), "it reads the clock or the time zone"),
     **dict.fromkeys(("env", "$ENV", "get_search_list", "get_jq_origin", "get_prog_origin"), "it reads the environment"),
@@ -41,6 +44,8 @@ _ITERATING = frozenset(
     """IN INDEX all any contains group_by index indices inside map map_values max_by min_by paths rindex sort_by
     transpose unique_by with_entries""".split()  # noqa: SIM905 - as above
 )
+# Functions that write their input in more characters, and how many at most (a format may do what tojson does).
+_LENGTHENING: Mapping[str, int] = {"tojson": 6, "tostring": 6, "explode": 8, "to_entries": 4}
 # Words that can make any amount of work out of any input.
 _UNBOUNDED_WORDS = frozenset(
     {"def", "reduce", "foreach", "label", "*", "*=", "=", "|=", "+=", "-=", "/=", "%=", "//=", "?//", "?//="}
@@ -73,11 +78,11 @@ class Analysis:
     secrets: Mapping[str, frozenset[str]]
     """The secrets it names; for each the properties it reads, or none where it takes the whole secret."""
     bounded: bool
-    """Whether its work is bounded by a power of its input's size."""
+    """Whether its work is bounded by a power of its input's size, and compiling it is short work."""
     degree: int
     """That power."""
     width: int
-    """A factor: how often it can copy its input."""
+    """A factor: how much larger than its input what it makes can be."""
     path: tuple[str | int, ...] | None
     """The keys and indexes it follows, if it does nothing else."""
     root: str
@@ -85,7 +90,7 @@ class Analysis:
 
     def fits(self, size: int) -> bool:
         """Whether evaluation on `size` bytes of data is short work without being watched."""
-        return self.bounded and self.width * max(size, 16) ** self.degree <= 30_000_000
+        return self.bounded and (self.width * max(size, 16)) ** self.degree <= 30_000_000
 
 
 def analyse(text: str) -> Analysis:
@@ -112,7 +117,7 @@ def analyse(text: str) -> Analysis:
     return Analysis(
         variables=_variables(tokens, bound),
         secrets=secrets,
-        bounded=_is_bounded(tokens, calls),
+        bounded=len(text) <= _SHORT and _is_bounded(tokens, calls),
         degree=degree,
         width=width,
         path=path,
@@ -293,18 +298,31 @@ def _is_bounded(tokens: Sequence[Token], calls: Sequence[tuple[int, str]]) -> bo
 
 
 def _growth(tokens: Sequence[Token], calls: Sequence[tuple[int, str]]) -> tuple[int, int]:
-    """The degree and the factor of an upper bound on work: iterations multiply, and so do copies in pipe stages."""
+    """The degree and the factor of an upper bound on work.
+
+    Iterations, nested or not, multiply their lengths: each adds a degree. Copies multiply from one stage of a pipe to
+    the next and from one bracket to another; within a stage and a bracket they add up.
+    """
     degree = 1 + sum(1 for _, name in calls if name in _ITERATING)
-    width = stage = 1
+    width = 1
+    for _, name in calls:
+        width *= _LENGTHENING.get(name, 1)
+    stages = [1]
     for index, token in enumerate(tokens):
-        if _is(token, "..", "-") or (_is(token, "[") and _is(_at(tokens, index + 1), "]")):
+        if token.kind == "format":
+            width *= _LENGTHENING["tojson"]
+        elif _is(token, "..", "-") or (_is(token, "[") and _is(_at(tokens, index + 1), "]")):
             degree += 1
-        if _is(token, "|", "as"):
-            width *= stage
-            stage = 1
-        elif _is(token, ",", "+", ":") or (token.kind == "text" and not token.opens):
-            stage += 1
-    return degree, width * stage
+        if _is(token, "(", "[", "{"):
+            stages.append(1)
+        elif _is(token, ")", "]", "}"):
+            width *= stages.pop()
+        elif _is(token, "|", "as", "then", "elif", "else"):
+            width *= stages[-1]
+            stages[-1] = 1
+        elif _is(token, ",", ";", "+") or (token.kind == "text" and not token.opens):
+            stages[-1] += 1
+    return degree, width * stages[0]
 
 
 def _path(tokens: Sequence[Token]) -> tuple[str, tuple[str | int, ...] | None]:

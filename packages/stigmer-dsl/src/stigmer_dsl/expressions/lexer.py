@@ -33,6 +33,9 @@ KEYWORDS = frozenset(
     }
 )
 
+MAX_DEPTH = 100
+"""The deepest nesting of brackets and interpolations."""
+
 _WORDS = re.compile(
     r"""
       (?P<space>[ \t\r\n]+)
@@ -77,11 +80,16 @@ class _Lexer:
         self.text = text
         self.at = start
         self.tokens: list[Token] = []
+        self._depth = 0
 
     def run(self, closing: str) -> None:
         """Split up to the `closing` bracket, which is left standing; "" is the end of the text."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise LexError(f"brackets are nested deeper than {MAX_DEPTH} levels", self.at)
         while self.at < len(self.text):
             if self.text[self.at] == closing:
+                self._depth -= 1
                 return
             self._word()
         if closing:
@@ -145,10 +153,7 @@ def split(text: str) -> tuple[Token, ...]:
         LexError: The text is no sequence of words, or its brackets do not match.
     """
     lexer = _Lexer(text, 0)
-    try:
-        lexer.run("")
-    except RecursionError:
-        raise LexError("brackets are nested too deep", lexer.at) from None
+    lexer.run("")
     return tuple(lexer.tokens)
 
 
@@ -159,8 +164,5 @@ def end_of_expression(text: str, start: int) -> int:
         LexError: Nothing closes it.
     """
     lexer = _Lexer(text, start)
-    try:
-        lexer.run("}")
-    except RecursionError:
-        raise LexError("brackets are nested too deep", lexer.at) from None
+    lexer.run("}")
     return lexer.at

@@ -136,7 +136,7 @@ class Expression:
     def _run(self, document: str, input: Any) -> Any:  # noqa: A002 - jq's word
         """The first result on the JSON text of what jq is handed."""
         try:
-            if self.analysis.fits(len(document)):
+            if self.analysis.fits(len(document) + len(self._code)):
                 text = self._compile().input_text(document).first()
             else:
                 text = self._guarded(document)

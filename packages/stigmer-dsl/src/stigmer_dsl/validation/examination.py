@@ -1,9 +1,10 @@
 """A whole examination of a document: structure and meaning in one pass."""
 
+import contextlib
 from typing import Any, cast
 
 from stigmer_dsl.model import Workflow
-from stigmer_dsl.validation.findings import Finding
+from stigmer_dsl.validation.findings import MAX_FINDINGS, Finding, Report
 from stigmer_dsl.validation.meaning import MeaningCheck
 from stigmer_dsl.validation.structure import examine_structure
 
@@ -31,10 +32,24 @@ def examine(
         if not structure.workflow.do and not findings:
             findings.append(Finding(code="dsl.value", pointer="/do", message="a workflow needs at least one task"))
         check = MeaningCheck(
-            structure.workflow, findings.append, secrets=secrets, broken=structure.broken, stored=stored
+            structure.workflow, _reporter(findings), secrets=secrets, broken=structure.broken, stored=stored
         )
-        check.run()
+        with contextlib.suppress(_EnoughError):
+            check.run()
     return structure.workflow, findings
+
+
+class _EnoughError(Exception):
+    """So many problems were found that no more are looked for."""
+
+
+def _reporter(findings: list[Finding]) -> Report:
+    def report(finding: Finding) -> None:
+        findings.append(finding)
+        if len(findings) >= MAX_FINDINGS:
+            raise _EnoughError
+
+    return report
 
 
 def _version(value: Any) -> str | None:

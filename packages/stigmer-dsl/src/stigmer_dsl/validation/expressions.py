@@ -17,6 +17,11 @@ from stigmer_dsl.problems import did_you_mean
 from stigmer_dsl.secrets import PLACEHOLDER
 from stigmer_dsl.validation.findings import Finding, Report
 
+_TOGETHER = 100
+"""How many expressions are compiled in one go: more make jq slower."""
+_MAX_FAILURES = 20
+"""How many expressions that do not compile are reported; finding one takes up to half a second."""
+
 
 @dataclass(slots=True, kw_only=True)
 class ExpressionChecks:
@@ -26,6 +31,7 @@ class ExpressionChecks:
     secrets: frozenset[str]
     loose: bool
     _pending: list[tuple[str, Expression]] = field(default_factory=list[tuple[str, Expression]])
+    _failures: int = 0
 
     def text(self, pointer: str, text: str, known: frozenset[str]) -> None:
         """A text in which expressions may stand."""
@@ -98,13 +104,18 @@ class ExpressionChecks:
         inline = [(pointer, found) for pointer, found in self._pending if found.analysis.bounded]
         watched = [(pointer, found) for pointer, found in self._pending if not found.analysis.bounded]
         for group, compiles in ((inline, _compiles_inline), (watched, _compiles_watched)):
-            if group and not compiles(_together([found for _, found in group])):
-                for pointer, found in group:
-                    self._report_failure(pointer, found)
+            for start in range(0, len(group), _TOGETHER):
+                some = group[start : start + _TOGETHER]
+                if not compiles(_together([found for _, found in some])):
+                    for pointer, found in some:
+                        self._report_failure(pointer, found)
 
     def _report_failure(self, pointer: str, expression: Expression) -> None:
+        if self._failures >= _MAX_FAILURES:
+            return
         reason = expression.check()
         if reason is not None:
+            self._failures += 1
             self.report(Finding(code="expression.syntax", pointer=pointer, message=reason, expression=expression.text))
 
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+MAX_FINDINGS = 200
+"""How many problems of a document are looked for; nobody reads more, and a hostile one could have very many."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

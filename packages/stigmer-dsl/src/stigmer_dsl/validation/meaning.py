@@ -4,6 +4,7 @@ Walks the typed model once. Knows which fields hold expressions, which are const
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 from stigmer_dsl import durations
@@ -100,8 +101,14 @@ _DURATIONS = frozenset({"after", "delay", "duration", "wait", "every", "timeout"
 _JITTER = frozenset({"from_", "to"})
 
 
-def _fields(table: Mapping[type[Element], frozenset[str]], element: Element) -> frozenset[str]:
-    return frozenset[str]().union(*(names for kind, names in table.items() if isinstance(element, kind)))
+@cache
+def _roles(kind: type[Element]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The fields of a class that are bare expressions, those that are constant, and those that are URIs."""
+    bare, constant, uris = (
+        frozenset[str]().union(*(names for owner, names in table.items() if issubclass(kind, owner)))
+        for table in (_BARE, _CONSTANT, _URIS)
+    )
+    return bare, constant, uris
 
 
 class MeaningCheck:
@@ -262,7 +269,7 @@ class MeaningCheck:
     def _element(self, element: Element, pointer: str, scope: frozenset[str]) -> None:
         """Check an element, field by field."""
         self._special(element, pointer, scope)
-        bare, constant, uris = (_fields(table, element) for table in (_BARE, _CONSTANT, _URIS))
+        bare, constant, uris = _roles(type(element))
         for name in type(element).model_fields:
             value = getattr(element, name) if name in element.model_fields_set else None
             if value is None or name in constant:

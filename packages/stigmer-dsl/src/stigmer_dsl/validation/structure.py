@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from stigmer_dsl.model import TASK_KEYS, TaskBase, Workflow
 from stigmer_dsl.model.element import Element, wire_name
 from stigmer_dsl.problems import did_you_mean, pointer_parts, pointer_to
-from stigmer_dsl.validation.findings import Finding
+from stigmer_dsl.validation.findings import MAX_FINDINGS, Finding
 
 _ENTRY_FIELDS = ("task", "case", "extension")
 _HEADER = {"dsl": "1.0.0", "namespace": "unknown", "name": "unknown", "version": "0.0.0"}
@@ -76,7 +76,7 @@ def examine_structure(value: Any) -> Structure:
     try:
         return Structure(workflow=Workflow.model_validate(value))
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = error.errors(include_url=False)[:MAX_FINDINGS]
     if not isinstance(value, dict):
         message = f"a workflow is an object, not {_shown(value)}"
         return Structure(workflow=None, findings=[Finding(code="dsl.type", pointer="", message=message)])
