@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -10,12 +10,15 @@ REDACTED = "***REDACTED***"
 _SHORTEST_PART = 4
 """A shorter secret is only taken out where it is the whole string: as a part it would hit ordinary text."""
 
+_SHORTEST_CODE = 6
+"""The same for a part of base64: fewer characters hold too little of the secret to be worth a false hit."""
+
 
 class Redactor:
     """Replaces secret values, in the forms in which peers echo them, wherever they stand in a JSON value.
 
-    Forms: as they are, percent-encoded, JSON-escaped, and base64 with and without padding. Keys of objects
-    are searched too. A value that a peer has transformed in another way cannot be recognized.
+    Forms: as they are, percent-encoded, JSON-escaped, and base64, also of a longer text that they are
+    part of. Keys of objects are searched too. A value that a peer has transformed in another way cannot be recognized.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -60,8 +63,21 @@ def _forms(secret: str) -> set[str]:
         quote(secret, safe=""),
         quote_plus(secret),
         *escaped,
+        *_inside_base64(secret),
         encoded,
         encoded.rstrip("="),
         url_safe,
         url_safe.rstrip("="),
     }
+
+
+def _inside_base64(secret: str) -> Iterator[str]:
+    """Give what base64 of a longer text, such as `user:password`, has of the secret alone, by its place in it."""
+    raw = secret.encode()
+    for before in range(3):
+        first = -(-before * 8 // 6)
+        last = (before + len(raw)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            part = encode(b"\0" * before + raw).decode()[first:last]
+            if len(part) >= _SHORTEST_CODE:
+                yield part

@@ -20,6 +20,7 @@ _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandCont
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution"
 _RUN = "ai.stigmer.runtime.v1.WorkflowRun"
 _ENVIRONMENT = "ai.stigmer.runtime.v1.ExecutionEnvironment"
+_DOCUMENT = {"dsl": "1.0.0", "namespace": "test", "name": "test", "version": "1.0.0"}
 _LAST_PHASES = frozenset({3, 4, 5})
 _WAIT_SECONDS = 60.0
 
@@ -30,8 +31,9 @@ class Execution:
 
     id: str
     definition: str = ""
-    """The DSL document; or `tasks` in the stored form."""
+    """The DSL document, unless there are `tasks`."""
     tasks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The stored form: name, kind and task_config of each task."""
     input: Any = None
     secrets: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, str] = field(default_factory=dict[str, str])
@@ -111,9 +113,11 @@ class PeerServer:
         run: Message = descriptors.message_type(_RUN)()
         run.execution_id = execution.id
         run.org = "acme"
-        run.workflow.spec.definition = execution.definition
-        for task in execution.tasks:
-            _fill_task(run.workflow.spec, task)
+        if execution.tasks:
+            spec = {"document": _DOCUMENT, "tasks": execution.tasks}
+            json_format.ParseDict(spec, run.workflow.spec, descriptor_pool=descriptors.pool())
+        else:
+            run.workflow.spec.definition = execution.definition
         fill_value(run.input, execution.input)
         run.secret_names.extend(sorted(execution.secrets))
         run.variable_names.extend(sorted(execution.variables))
@@ -150,10 +154,6 @@ def _merge(status: Message, update: Message) -> None:
     for name in ("output", "output_value", "error_details"):
         if update.HasField(name):
             getattr(status, name).CopyFrom(getattr(update, name))
-
-
-def _fill_task(spec: Message, task: dict[str, Any]) -> None:
-    json_format.ParseDict(task, spec.tasks.add(), descriptor_pool=descriptors.pool())
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,95 @@
+"""The client of the server, over a real connection."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from stigmer_grpc import CallContext, NotFoundError, Server, UnavailableError, bind, connect
+from stigmer_protos import descriptors
+from stigmer_runner import RUNTIME, Environments, StigmerServer
+
+
+class Peer:
+    """Gives environments, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.address = ""
+        self._server: Server | None = None
+
+    async def environment(self, request: Any, _: CallContext) -> Any:
+        self.asked += 1
+        if request.execution_id == "absent":
+            raise NotFoundError("there is no such execution")
+        made: Any = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionEnvironment")()
+        made.values["REGION"].value = "north"
+        made.values["TOKEN"].value = "tok-1234"
+        made.values["TOKEN"].is_secret = True
+        return made
+
+    async def start(self, address: str = "127.0.0.1:0") -> None:
+        pool = descriptors.pool()
+        self._server = Server([bind(pool, RUNTIME, {"getEnvironment": self.environment})], pool=pool)
+        (self.address,) = await self._server.start(address)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(grace=0)
+            self._server = None
+
+
+@pytest.fixture
+async def peer() -> AsyncGenerator[Peer]:
+    made = Peer()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_an_environment_is_split_into_variables_and_secrets_and_kept_for_a_while(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        environments = Environments(StigmerServer(channel))
+        found = await environments.get("wex-1")
+        assert (dict(found.variables), dict(found.secrets)) == ({"REGION": "north"}, {"TOKEN": "tok-1234"})
+        assert "tok-1234" not in repr(found)
+        await environments.get("wex-1")
+        assert peer.asked == 1
+        environments.forget("wex-1")
+        await environments.get("wex-1")
+        assert peer.asked == 2
+
+
+async def test_kept_environments_are_bounded_and_grow_old(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        bounded = Environments(StigmerServer(channel), most=1)
+        for name in ("wex-1", "wex-2", "wex-1"):
+            await bounded.get(name)
+        assert peer.asked == 3
+        aging = Environments(StigmerServer(channel), seconds=0)
+        await aging.get("wex-1")
+        await aging.get("wex-1")
+        assert peer.asked == 5
+
+
+async def test_a_call_waits_for_a_server_that_is_away_for_a_moment(peer: Peer) -> None:
+    await peer.stop()
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        asking = asyncio.create_task(Environments(StigmerServer(channel, patience=20)).get("wex-1"))
+        await asyncio.sleep(0.3)
+        await peer.start(peer.address)
+        assert (await asking).variables == {"REGION": "north"}
+
+
+async def test_a_call_gives_up_on_a_server_that_stays_away(peer: Peer) -> None:
+    await peer.stop()
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        with pytest.raises(UnavailableError):
+            await StigmerServer(channel, patience=0.2).call(RUNTIME, "getEnvironment", {"executionId": "wex-1"})
+
+
+async def test_a_refusal_is_not_repeated(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        with pytest.raises(NotFoundError):
+            await StigmerServer(channel).call(RUNTIME, "getEnvironment", {"executionId": "absent"})
+        assert peer.asked == 1

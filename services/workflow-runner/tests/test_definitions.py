@@ -1,0 +1,98 @@
+"""Which definitions can be run, and in which forms they come."""
+
+from typing import Any
+
+import pytest
+from stigmer_dsl import parse
+from workflow_runner import unsupported
+from workflow_runner.tasks import kinds
+from workflow_runner.testing import HEADER, Response, Runs, Site
+
+
+def problems(text: str) -> list[tuple[str, str]]:
+    return [(problem.pointer, problem.message) for problem in unsupported(parse(HEADER + text))]
+
+
+def test_what_can_be_run_has_no_problems() -> None:
+    assert problems("do:\n- a: {do: [{b: {set: {n: 1}}}]}\n- c: {wait: PT1S}") == []
+
+
+def test_the_kinds_are_the_modules_of_the_folder() -> None:
+    assert sorted(task.kind for task in kinds()) == [
+        "call http",
+        "do",
+        "for",
+        "raise",
+        "set",
+        "switch",
+        "try",
+        "wait",
+    ]
+
+
+def test_each_unsupported_part_is_named_with_its_place_at_any_depth() -> None:
+    found = problems(
+        """
+schedule: {cron: '0 0 * * *'}
+do:
+- outer:
+    try:
+    - inner: {do: [{say: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}}]}
+    catch: {do: [{ask: {call: agent, with: {agent: helper, message: hello}}}]}
+- call:
+    call: http
+    with:
+      method: get
+      endpoint: {uri: 'http://x/', authentication: {digest: {username: a, password: b}}}
+"""
+    )
+    assert found == [
+        ("/do/0/outer/try/0/inner/do/0/say", "task 'say': emit is not run yet"),
+        ("/do/0/outer/catch/do/0/ask", "task 'ask': call agent is not run yet"),
+        ("/do/1/call/with/endpoint/authentication/digest", "task 'call': digest authentication is not run yet"),
+        ("/schedule", "schedules are not run; start the workflow yourself"),
+    ]
+
+
+def stored(name: str, kind: str, config: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": f"WORKFLOW_TASK_KIND_{kind}", "taskConfig": config, **more}
+
+
+async def run_stored(runs: Runs, tasks: list[dict[str, Any]], data: Any = None, **more: Any) -> Any:
+    execution = runs.add("", data, **more)
+    execution.tasks = tasks
+    handle = await runs.start(execution)
+    await handle.result()
+    return execution.output
+
+
+async def test_the_stored_form_is_run_like_a_document(runs: Runs, site: Site) -> None:
+    site.page("/pet", lambda request: Response({"key": request.headers["x-key"]}))
+    http = {"method": "GET", "endpoint": {"uri": f"{site.url}/pet"}, "headers": {"X-Key": "k-${.secrets.TOKEN}"}}
+    output = await run_stored(
+        runs,
+        [
+            stored("begin", "SET", {"variables": {"n": "${ .n + 1 }"}}, export={"as": "${ . }"}),
+            stored("fetch", "HTTP_CALL", {**http, "timeoutSeconds": 30}),
+            stored("pause", "WAIT", {"seconds": 1}),
+            stored("last", "SET", {"variables": {"n": "${ $context.n }", "key": "${ .key }"}}),
+        ],
+        {"n": 1},
+        secrets={"TOKEN": "tok-1234"},
+    )
+    assert output == {"n": 2, "key": "k-***REDACTED***"}
+    assert site.seen("/pet")[0].headers["x-key"] == "k-tok-1234"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_the_stored_form_nests(runs: Runs, count: int) -> None:
+    add = stored("add", "SET", {"variables": {"n": "${ .n + $item }"}})
+    loop = stored("loop", "FOR", {"each": "item", "in": "${ $workflow.input.items }", "do": [add]})
+    assert await run_stored(runs, [loop], {"n": 0, "items": [2] * count}) == {"n": 2 * count}
+
+
+async def test_a_definition_that_is_not_valid_says_all_that_is_wrong_with_it(runs: Runs) -> None:
+    error = await runs.error("do:\n- a: {set: {n: 1}, then: nowhere}\n- b: {wait: soon}")
+    assert error["type"].endswith("/errors/configuration")
+    assert "nowhere" in error["detail"]
+    assert "soon" in error["detail"]
