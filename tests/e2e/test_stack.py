@@ -6,11 +6,15 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from stigmer_cli.environment import Home
+from stigmer_cli.stack import temporal
+from stigmer_cli.stack.ports import choose_port
 from stigmer_cli.testing import Cli, CountingSite, wait_until
 
 pytestmark = pytest.mark.slow
@@ -187,6 +191,40 @@ def test_commands_without_a_stack_work_on_the_same_database(cli: Cli, tmp_path: 
     assert json.loads(cli.run("run", "kept").out) == {"n": 1}
     assert cli.run("down").code == 0
     assert "COMPLETED" in cli.run("get", "runs").out
+
+
+def test_watch_lives_through_a_restart_of_the_stack(cli: Cli, tmp_path: Path) -> None:
+    assert cli.run("up", "--detach").code == 0
+    path = tmp_path / "long.yaml"
+    path.write_text(HEADER.replace("NAME", "long") + "  - rest: {wait: PT6S}\n  - finish: {set: {done: true}}\n")
+    identifier = cli.run("run", str(path), "--detach").out.strip()
+    watching = cli.start("watch", identifier)
+    wait_until(lambda: "IN_PROGRESS" in cli.run("get", "runs").out, lambda: "the run never began")
+    assert cli.run("down").code == 0
+    watching.until_said("connection was lost")
+    assert cli.run("up", "--detach").code == 0
+    done = watching.wait()
+    assert (done.code, json.loads(done.out)) == (0, {"done": True}), done.err
+
+
+def test_an_existing_temporal_is_used_and_left_alone(cli: Cli, tmp_path: Path) -> None:
+    home = Home(root=tmp_path / "other")
+    home.create()
+    port, page_port = choose_port(0), choose_port(0)
+    elsewhere = subprocess.Popen(temporal.command(home, port=port, page_port=page_port), stdout=subprocess.DEVNULL)
+    try:
+        up = cli.run("up", "--detach", "-o", "json", env={"STIGMER_TEMPORAL_ADDRESS": f"127.0.0.1:{port}"})
+        assert up.code == 0, up.err
+        assert (up.json["temporal"], up.json["temporal_page"]) == (f"127.0.0.1:{port}", "")
+        assert cli.component("temporal")["pid"] == 0
+        path = tmp_path / "one.yaml"
+        path.write_text(HEADER.replace("NAME", "one") + "  - one: {set: {n: 1}}\n")
+        assert json.loads(cli.run("run", str(path)).out) == {"n": 1}
+        assert cli.run("down").code == 0
+        assert elsewhere.poll() is None
+    finally:
+        elsewhere.kill()
+        elsewhere.wait()
 
 
 def test_a_server_that_is_not_there_is_told(cli: Cli) -> None:

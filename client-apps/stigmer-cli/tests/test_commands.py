@@ -89,7 +89,8 @@ def test_get_prints_a_table_names_json_and_yaml(stigmer: Any, write: Write) -> N
     assert stigmer("get", "agents", "-o", "name").out == "agent/release-notes\n"
     resource = json.loads(stigmer("get", "agent/release-notes", "-o", "json").out)
     assert stigmer("get", resource["metadata"]["id"], "-o", "name").out == "agent/release-notes\n"
-    assert YAML(typ="safe").load(stigmer("-o", "yaml", "get", "agent", "release-notes").out) == resource
+    yaml: Any = YAML(typ="safe")
+    assert yaml.load(stigmer("-o", "yaml", "get", "agent", "release-notes").out) == resource
 
 
 def test_an_empty_list_says_so_and_is_no_error(stigmer: Any) -> None:

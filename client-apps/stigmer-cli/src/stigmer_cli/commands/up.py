@@ -45,7 +45,7 @@ async def _foreground(made: Session) -> None:
         console.result(_told(stack.status, made.output))
         console.note("Ctrl-C ends it; `stigmer run FILE` in another terminal uses it")
         try:
-            await stack.broken()
+            await stack.unguarded()
         finally:
             console.note("stopping …")
 

@@ -43,18 +43,29 @@ async def start_detached(environment: Environment) -> tuple[StackStatus, bool]:
             start_new_session=True,
             env=dict(environment.variables),
         )
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        status = read_status(home.state)
-        if status is not None and status.pid == process.pid and status.ready:
-            return status, False
-        await asyncio.sleep(POLL_SECONDS)
-    ended = process.poll()
-    with suppress(ProcessLookupError):
+    try:
+        status = await _until_ready(environment, process)
+    except asyncio.CancelledError:
         process.terminate()
+        raise
+    if status is not None:
+        return status, False
+    ended = process.poll()
+    process.terminate()
     told = "".join(f"\n    {line}" for line in tail(home.logs / f"{_LOG}.log", 8))
     msg = f"the stack did not come up ({f'exit code {ended}' if ended is not None else f'{START_SECONDS:g} s'}){told}"
     raise UnavailableError(msg, hint="`stigmer logs` tells more")
+
+
+async def _until_ready(environment: Environment, process: subprocess.Popen[bytes]) -> StackStatus | None:
+    """Return the status of the started stack when all of it serves, None when it ended or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        status = read_status(environment.home.state)
+        if status is not None and status.pid == process.pid and status.ready:
+            return status
+        await asyncio.sleep(POLL_SECONDS)
+    return None
 
 
 async def stop(environment: Environment) -> Holder | None:

@@ -53,6 +53,7 @@ class Stack:
         self._temporal: Child | None = None
         self._server: EmbeddedServer | None = None
         self._runners: list[Child] = []
+        self._light: list[Child] = []
         self._starting: asyncio.Task[None] | None = None
         self._was_ready = False
         self._temporal_address = ""
@@ -118,16 +119,28 @@ class Stack:
         self._write()
 
     async def broken(self) -> None:
-        """Wait for as long as the stack can do its work; ends only by raising.
+        """Wait for as long as workflows can be run here; ends only by raising.
 
         Raises:
-            UnavailableError: A component failed for good, or the guard is gone.
+            UnavailableError: A component that they need failed for good, or the guard is gone.
         """
         async with asyncio.TaskGroup() as group:
-            for child in self._children():
+            for child in self._light:
                 group.create_task(child.failed())
-            if self._guard is not None:
-                group.create_task(_guard_ended(self._guard))
+            group.create_task(self.unguarded())
+
+    async def unguarded(self) -> None:
+        """Wait for as long as nothing could be left behind; ends only by raising.
+
+        Components that fail for good do not end this: the others are of use without them, and `status` tells.
+
+        Raises:
+            UnavailableError: The guard is gone.
+        """
+        if self._guard is not None:
+            await self._guard.wait()
+        msg = "the guard of the stack's processes was killed"
+        raise UnavailableError(msg, hint="start again: `stigmer up`")
 
     async def _start(self) -> None:
         self._guard = guard = await Guard.start()
@@ -145,18 +158,18 @@ class Stack:
         self._runners = [self._child(self._runner_spec(runner), guard) for runner in found]
         self._exit.push_async_callback(self._stop_runners)
         heavy = [child for child, runner in zip(self._runners, found, strict=True) if runner.is_heavy]
-        light = [child for child in self._children() if child not in heavy]
-        for child in light:
+        self._light = [child for child in self._children() if child not in heavy]
+        for child in self._light:
             child.start()
         await server.__aenter__()
         await server.serve(self._server_address)
         self._server = server
         self._write()
-        self._starting = asyncio.create_task(self._start_heavy(light, heavy), name="start what is heavy")
+        self._starting = asyncio.create_task(self._start_heavy(heavy), name="start what is heavy")
 
-    async def _start_heavy(self, light: list[Child], heavy: list[Child]) -> None:
+    async def _start_heavy(self, heavy: list[Child]) -> None:
         with suppress(UnavailableError):
-            await asyncio.gather(*(child.ready() for child in light))
+            await asyncio.gather(*(child.ready() for child in self._light))
         for child in heavy:
             child.start()
 
@@ -239,12 +252,6 @@ class Stack:
             raise UnavailableError(
                 msg, hint="correct STIGMER_TEMPORAL_ADDRESS, or unset it to use one that stigmer starts"
             ) from None
-
-
-async def _guard_ended(guard: Guard) -> None:
-    await guard.wait()
-    msg = "the guard of the stack's processes was killed"
-    raise UnavailableError(msg, hint="start again: `stigmer up`")
 
 
 def _taken(holder: Holder | None) -> ConflictError:
