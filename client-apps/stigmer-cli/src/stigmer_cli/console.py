@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from typing import Any, TextIO
 
@@ -55,6 +56,19 @@ def complain(text: str, *, hint: str = "") -> None:
     if hint:
         sys.stderr.write(f"  {hint}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def waiting(text: str) -> Generator[None]:
+    """Tell what is being waited for: with a spinner on a terminal, on a line of its own elsewhere."""
+    if not is_styled(sys.stderr):
+        note(f"{text} …")
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{text} …"):
+        yield
 
 
 def result(text: str) -> None:

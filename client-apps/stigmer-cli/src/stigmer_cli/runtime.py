@@ -41,7 +41,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
         loop = asyncio.get_running_loop()
         for number in _ENDING:
-            loop.add_signal_handler(number, stop)
+            # Whoever started us may want a signal ignored, as `nohup` does.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, stop)
         try:
             return await task
         except asyncio.CancelledError:

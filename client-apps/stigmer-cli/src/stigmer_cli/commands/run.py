@@ -105,7 +105,9 @@ class _Run:
 
         output = self._session.output
         try:
-            async with open_place(self._session, command=_COMMAND, own=not self._detach) as place:
+            async with open_place(
+                self._session, command=_COMMAND, own=not self._detach, starting=self._tell_starting
+            ) as place:
                 self._owned = place.stack is not None
                 execution = await place.do(self._there(place))
                 # Told before a stack of our own is ended, which takes a moment that nobody needs to wait for.
@@ -121,8 +123,6 @@ class _Run:
         from stigmer_cli.runs.follow import follow
         from stigmer_cli.runs.start import create
 
-        if place.stack is not None and self._is_told:
-            console.note("no stack runs here, so this command brings its own (`stigmer up --detach` keeps one)")
         workflow = await self._workflow(place.resources)
         created = await create(place.resources, workflow, self._request)
         self.identifier = created.metadata.id
@@ -133,6 +133,10 @@ class _Run:
             console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
         with self._view() as view:
             return await follow(place.resources, self.identifier, view.update)
+
+    def _tell_starting(self) -> None:
+        if self._is_told:
+            console.note("no stack runs here, so this command brings its own (`stigmer up --detach` keeps one)")
 
     def _view(self) -> RunView:
         from stigmer_cli.runs.view import RunView

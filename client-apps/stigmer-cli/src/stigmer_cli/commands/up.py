@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,9 @@ from stigmer_cli.options import Debug, Output, session
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
     from stigmer_cli.stack.state import StackStatus
+
+
+_STARTING = "starting Temporal, the server and the runners"
 
 
 def up(
@@ -39,9 +43,10 @@ def up(
 async def _foreground(made: Session) -> None:
     from stigmer_cli.stack.stack import Stack
 
-    console.note("starting Temporal, the server and the runners …")
-    async with Stack(made.environment, command="stigmer up") as stack:
-        await stack.ready()
+    async with AsyncExitStack() as held:
+        with console.waiting(_STARTING):
+            stack = await held.enter_async_context(Stack(made.environment, command="stigmer up"))
+            await stack.ready()
         console.result(_told(stack.status, made.output))
         console.note("Ctrl-C ends it; `stigmer run FILE` in another terminal uses it")
         try:
@@ -53,7 +58,8 @@ async def _foreground(made: Session) -> None:
 async def _detached(made: Session) -> StackStatus:
     from stigmer_cli.stack.detached import start_detached
 
-    status, was_running = await start_detached(made.environment)
+    with console.waiting(_STARTING):
+        status, was_running = await start_detached(made.environment)
     if was_running:
         console.note(f"the stack runs already, process {status.pid}, since {status.started_at}")
     return status

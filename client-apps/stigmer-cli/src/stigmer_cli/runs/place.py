@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from stigmer_cli.connection import dial, running_stack
 from stigmer_cli.errors import ConflictError, UnavailableError
 from stigmer_cli.options import Session
 from stigmer_cli.resources import Resources
+from stigmer_cli.stack.lock import find_holder
 
 if TYPE_CHECKING:
     from stigmer_cli.stack.stack import Stack
@@ -51,8 +52,16 @@ class Place:
 
 
 @asynccontextmanager
-async def open_place(session: Session, *, command: str, own: bool = True) -> AsyncGenerator[Place]:
+async def open_place(
+    session: Session, *, command: str, own: bool = True, starting: Callable[[], None] = lambda: None
+) -> AsyncGenerator[Place]:
     """Open the server of `--server`, else that of the running stack, else a stack for the length of this command.
+
+    Args:
+        session: Where to look.
+        command: Who asks, for others who find the stack taken.
+        own: Whether a stack may be started.
+        starting: Called before one is.
 
     Raises:
         UnavailableError: No server answers, or nothing runs and `own` forbids to start a stack.
@@ -72,6 +81,8 @@ async def open_place(session: Session, *, command: str, own: bool = True) -> Asy
             msg = "no stack runs here"
             raise UnavailableError(msg, hint="start one that stays: `stigmer up --detach`")
         stack = _new_stack(session, command)
+        if find_holder(session.environment.home.lock) is None:
+            starting()
         try:
             await stack.__aenter__()
         except ConflictError:

@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from stigmer_cli.stack import temporal
 from stigmer_cli.stack.child import ChildSpec
 
-NAMESPACE = "default"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
@@ -51,7 +49,9 @@ def installed() -> tuple[Runner, ...]:
     return tuple(runner for runner in RUNNERS if find_spec(f"{runner.module}.__main__") is not None)
 
 
-def spec(runner: Runner, variables: Mapping[str, str], *, temporal_address: str, server_address: str) -> ChildSpec:
+def spec(
+    runner: Runner, variables: Mapping[str, str], *, temporal_address: str, namespace: str, server_address: str
+) -> ChildSpec:
     """Say how to run a runner against the given Temporal and server, in the given environment otherwise."""
     queue = variables.get(runner.queue_variable) or runner.queue
     environment = {
@@ -59,12 +59,12 @@ def spec(runner: Runner, variables: Mapping[str, str], *, temporal_address: str,
         "PYTHONUNBUFFERED": "1",
         "TEMPORAL_HOST_PORT": temporal_address,
         "TEMPORAL_SERVICE_ADDRESS": temporal_address,
-        "TEMPORAL_NAMESPACE": NAMESPACE,
+        "TEMPORAL_NAMESPACE": namespace,
         "STIGMER_BACKEND_ENDPOINT": server_address,
     }
 
     async def is_ready(since: datetime) -> bool:
-        return await temporal.has_pollers(temporal_address, namespace=NAMESPACE, queue=queue, since=since)
+        return await temporal.has_pollers(temporal_address, namespace=namespace, queue=queue, since=since)
 
     return ChildSpec(
         name=runner.name, command=(sys.executable, "-m", runner.module), environment=environment, is_ready=is_ready

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from stigmer_cli.environment import Home
+from stigmer_cli.errors import InvalidInputError, UnavailableError
 from stigmer_cli.stack.logs import RotatingLog
 
 if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
     from stigmer_server.app import App
+    from stigmer_server.settings import Settings
 
 NOT_ENTERED = "used before it was entered"
 PREFERRED_PORT = 7234
@@ -26,12 +29,16 @@ class EmbeddedServer:
     Args:
         home: Whose database and files to serve.
         temporal_address: Where the engine connects, as soon as it can; empty for a server that runs nothing.
+        namespace: Which namespace of it the engine uses.
         log: Where the server's log goes; None discards it.
     """
 
-    def __init__(self, home: Home, *, temporal_address: str = "", log: RotatingLog | None = None) -> None:
+    def __init__(
+        self, home: Home, *, temporal_address: str = "", namespace: str = "default", log: RotatingLog | None = None
+    ) -> None:
         self._home = home
         self._temporal_address = temporal_address
+        self._namespace = namespace
         self._log = log
         self._app: App | None = None
         self._exit = AsyncExitStack()
@@ -44,12 +51,9 @@ class EmbeddedServer:
             logger.remove(0)
         if self._log is not None:
             self._exit.enter_context(_Logging(self._log))
-        settings = settings_type(
-            db_path=self._home.database,
-            storage_path=self._home.storage,
-            **({"temporal_address": self._temporal_address} if self._temporal_address else {}),
-        )
-        self._app = await self._exit.enter_async_context(app_type(settings, engine=bool(self._temporal_address)))
+        settings = self._settings(settings_type)
+        with _told():
+            self._app = await self._exit.enter_async_context(app_type(settings, engine=bool(self._temporal_address)))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -57,11 +61,23 @@ class EmbeddedServer:
 
     async def serve(self, address: str) -> None:
         """Listen on host:port as well as inside the process."""
-        await self._entered.serve(address)
+        with _told():
+            await self._entered.serve(address)
 
     def channel(self) -> Channel:
         """Return a channel that needs no socket."""
         return self._entered.channel()
+
+    def _settings(self, settings_type: type[Settings]) -> Settings:
+        """Return the server's settings: ours, and for the rest what its own variables say."""
+        engine: dict[str, Any] = {}
+        if self._temporal_address:
+            engine = {"temporal_address": self._temporal_address, "temporal_namespace": self._namespace}
+        try:
+            return settings_type(db_path=self._home.database, storage_path=self._home.storage, **engine)
+        except ValueError as error:
+            msg = f"a variable in the environment does not suit the server: {error}"
+            raise InvalidInputError(msg, hint="correct or unset it; `stigmer-server --help` tells them all") from error
 
     @property
     def _entered(self) -> App:
@@ -70,7 +86,19 @@ class EmbeddedServer:
         return self._app
 
 
-def _load() -> tuple[type[App], type]:
+@contextmanager
+def _told() -> Generator[None]:
+    """Turn what keeps the server from starting into an error of this command."""
+    from stigmer_server.errors import StartupError
+
+    try:
+        yield
+    except StartupError as error:
+        msg = f"the server cannot start: {error}"
+        raise UnavailableError(msg, hint="`stigmer status` shows what runs here already") from error
+
+
+def _load() -> tuple[type[App], type[Settings]]:
     from stigmer_server.app import App
     from stigmer_server.settings import Settings
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SERVER = "stigmer-server"
 TEMPORAL = "temporal"
+_DEFAULT_NAMESPACE = "default"
 _EXTERNAL_TEMPORAL_SECONDS = 30.0
 
 
@@ -48,6 +49,9 @@ class Stack:
         self._holder = Holder(pid=os.getpid(), command=command, started_at=now_stamp())
         self._lock = StackLock(self._home.lock)
         self._external = bool(environment.temporal_address)
+        # A Temporal of ours has this one namespace; someone else's may have given us another.
+        named = environment.variables.get("TEMPORAL_NAMESPACE", "") if self._external else ""
+        self._namespace = named or _DEFAULT_NAMESPACE
         self._exit = AsyncExitStack()
         self._guard: Guard | None = None
         self._temporal: Child | None = None
@@ -151,7 +155,12 @@ class Stack:
         else:
             self._temporal = self._child(self._temporal_spec(), guard)
             self._exit.push_async_callback(self._temporal.stop)
-        server = EmbeddedServer(self._home, temporal_address=self._temporal_address, log=self._log(SERVER))
+        server = EmbeddedServer(
+            self._home,
+            temporal_address=self._temporal_address,
+            namespace=self._namespace,
+            log=self._log(SERVER),
+        )
         # What is pushed last is ended first, so the runners go before the server although they start beside it.
         self._exit.push_async_exit(server)
         found = runners.installed()
@@ -204,6 +213,7 @@ class Stack:
             runner,
             self._environment.variables,
             temporal_address=self._temporal_address,
+            namespace=self._namespace,
             server_address=self._server_address,
         )
 
