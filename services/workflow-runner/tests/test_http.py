@@ -164,3 +164,32 @@ do:
     await runs.output(definition.format(url=site.url), secrets={"TOKEN": "tok-123", "PASSWORD": "pass-123"})
     sent = [request.headers["authorization"] for request in site.seen("/me")]
     assert sent == ["Bearer tok-123", "Basic " + base64.b64encode(b"me:pass-123").decode()]
+
+
+async def test_large_answers_in_a_row_are_kept_without_bursting_history(start_runner: StartRunner, site: Site) -> None:
+    runs = await start_runner(max_response_bytes=1_800_000)
+    site.page("/large", {"text": "x" * 900_000})
+    steps = "\n".join(
+        f"- g{index}: {{call: http, with: {{method: get, endpoint: {site.url}/large}}, output: {{as: .text | length}}}}"
+        for index in range(8)
+    )
+    assert await runs.output(f"do:\n{steps}") == 900_000
+    assert len(site.seen("/large")) == 8
+
+
+async def test_an_answer_that_history_cannot_hold_is_a_clear_error(start_runner: StartRunner, site: Site) -> None:
+    runs = await start_runner(max_response_bytes=1_800_000)
+    site.page("/wide", Response(("é" * 800_000).encode(), headers={"content-type": "text/plain"}))
+    error = await runs.error(call(f"{site.url}/wide"))
+    assert "more than the 1900000 that can be kept" in error["detail"]
+    sent = await runs.error(
+        f"do:\n- c: {{call: http, with: {{method: post, endpoint: {site.url}/x, body: '${{ .big + .big + .big }}'}}}}",
+        {"big": "x" * 1_000_000},
+    )
+    assert "the call takes 30" in sent["detail"]
+    assert site.seen("/x") == []
+
+
+async def test_a_large_result_reaches_the_server(runs: Runs) -> None:
+    definition = "do:\n- big: {set: {text: '${ .big + .big + .big }'}}"
+    assert len((await runs.output(definition, {"big": "x" * 1_000_000}))["text"]) == 3_000_000

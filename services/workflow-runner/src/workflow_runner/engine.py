@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
@@ -14,7 +15,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from workflow_runner import names
 from workflow_runner.activities.calls import NOT_SENT
 from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
-from workflow_runner.messages import Call, CallAnswer, Limits, Report
+from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
 
 _ONCE = RetryPolicy(maximum_attempts=1)
@@ -27,6 +28,8 @@ _REPORT_SECONDS = 0.25
 """After so long without one, a report goes with the next call in any case."""
 _MOMENT_SECONDS = 0.05
 """A call that takes longer takes its report along, so that people see what is waited for."""
+_MOST_ROW_BYTES = 512 * 1024
+"""What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 _FIRST_PAUSE = timedelta(seconds=1)
@@ -89,6 +92,7 @@ class TemporalEngine:
         self._limits = limits
         self._slow: set[str] = set()
         self._in_row = 0
+        self._row_bytes = 0
         self._history_length = 0
         self._reported_at = 0.0
         self.reporter = Reporter(execution_id, deliver)
@@ -121,6 +125,10 @@ class TemporalEngine:
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
     ) -> CallAnswer:
         """See `Engine`."""
+        size = size_of(arguments)
+        if size > MOST_BYTES:
+            detail = f"the call takes {size} bytes, more than the {MOST_BYTES} that can be kept"
+            raise WorkflowError.standard("configuration", detail)
         call: Call = {
             "execution_id": self._execution_id,
             "has_secrets": self._has_secrets,
@@ -148,8 +156,8 @@ class TemporalEngine:
         length = workflow.info().get_current_history_length()
         if length != self._history_length:
             self._history_length = length
-            self._in_row = 0
-        return self._in_row < self._limits["local_calls_in_row"]
+            self._in_row = self._row_bytes = 0
+        return self._in_row < self._limits["local_calls_in_row"] and self._row_bytes < _MOST_ROW_BYTES
 
     async def _call_locally(self, activity: str, call: Call) -> CallAnswer | None:
         """Return the answer, or None when the call takes an ordinary activity."""
@@ -165,6 +173,7 @@ class TemporalEngine:
             if is_cancelled_exception(error):
                 raise
             return None
+        self._row_bytes += answer.get("bytes", 0)
         return None if answer.get("slow") else cast("CallAnswer", answer)
 
     async def _call_durably(self, activity: str, call: Call, *, repeatable: bool) -> CallAnswer:
@@ -213,12 +222,36 @@ class TemporalEngine:
 
 async def deliver_durably(report: Report) -> None:
     """Give a report to the server once everything before it is in history."""
-    await _until_it_works(names.REPORT, report)
+    if size_of(report) > MOST_BYTES:
+        await deliver(report)
+    else:
+        await _until_it_works(names.REPORT, report)
 
 
 async def deliver(report: Report) -> None:
     """Give a report to the server, however long that takes."""
-    await ask(names.REPORT, report)
+    if size_of(report) <= MOST_BYTES:
+        await ask(names.REPORT, report)
+        return
+    # Only the arguments of local activities stay out of history, so a large report waits with timers.
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await workflow.execute_local_activity(
+                names.REPORT, report, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
+            )
+        except FailureError as error:
+            if is_cancelled_exception(error) or _is_final(error):
+                raise
+        else:
+            return
+        await workflow.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def size_of(value: Any) -> int:
+    """Return what a JSON value takes in history, roughly."""
+    return len(json.dumps(value))
 
 
 def _was_not_sent(error: FailureError) -> bool:

@@ -10,6 +10,10 @@ TaskStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "SKIPPED"]
 Phase = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 
 
+MOST_BYTES = 1_900_000
+"""What one value may take in history: Temporal refuses more than two million bytes, and would do so for ever."""
+
+
 class Limits(TypedDict):
     """Bounds of one run. Taken into history with the definition, so that a replay has the same."""
 
@@ -150,5 +154,7 @@ class CallAnswer(TypedDict):
     output: NotRequired[Any]
     error: NotRequired[dict[str, Any]]
     slow: NotRequired[bool]
+    bytes: NotRequired[int]
+    """What the output takes in history."""
     reported: NotRequired[bool]
     """Whether the report that went with the call was delivered."""

@@ -5,6 +5,7 @@ foreign code: this code is ours, uses no clock, no randomness and no input but i
 activities return, and recorded histories of every kind of task are replayed in the tests.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,14 +15,14 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import Workflow, load_trusted
 from stigmer_dsl.secrets import Secrets
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
 from workflow_runner.data import Evaluator, iso8601
-from workflow_runner.engine import TemporalEngine, ask, deliver
+from workflow_runner.engine import TemporalEngine, ask, deliver, size_of
 from workflow_runner.flow import Suspended
 from workflow_runner.interpreter import Interpreter
-from workflow_runner.messages import Invocation, LoadAnswer, LoadRequest, Resumption
+from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
 
 
@@ -38,7 +39,7 @@ class InvokeWorkflow:
 
     @workflow.run
     async def run(self, invocation: Any) -> Any:
-        """Run what the server asks for and return the workflow's output.
+        """Run what the server asks for and return the workflow's output; null if it is too large for history.
 
         Raises:
             ApplicationError: The workflow faulted; type and details are those of the problem.
@@ -60,14 +61,27 @@ class _Execution:
         try:
             output = await self._output()
         except WorkflowError as error:
-            await self._finish(phase="FAILED", error=error.to_dict())
-            raise ApplicationError(str(error), error.to_dict(), type=error.type, non_retryable=True) from None
-        except BaseException as error:
+            raise await self._fault(error) from None
+        except asyncio.CancelledError:
+            await self._finish(phase="CANCELLED")
+            raise
+        except FailureError as error:
             if is_cancelled_exception(error):
                 await self._finish(phase="CANCELLED")
-            raise
+                raise
+            # What cannot be loaded or reported for good.
+            raise await self._fault(WorkflowError.standard("runtime", str(error.cause or error))) from error
+        except Exception as error:
+            workflow.logger.exception("the interpreter failed")
+            raise await self._fault(WorkflowError.standard("runtime", f"internal error: {error!r}")) from error
         await self._finish(phase="COMPLETED", output=output)
-        return output
+        return output if size_of(output) <= MOST_BYTES else None
+
+    async def _fault(self, error: WorkflowError) -> ApplicationError:
+        """Tell the server of the fault; return it as Temporal is to have it."""
+        details = error.to_dict()
+        await self._finish(phase="FAILED", error=details)
+        return ApplicationError(str(error), details, type=error.type, non_retryable=True)
 
     async def _output(self) -> Any:
         state = self._resume or await self._first_state()
@@ -109,6 +123,10 @@ class _Execution:
                 "deadline": interpreter.deadline,
                 "frame": suspended.frame,
             }
+            size = size_of(resume)
+            if size > MOST_BYTES:
+                detail = f"the run's data takes {size} bytes, more than the {MOST_BYTES} that a long run can carry on"
+                raise WorkflowError.standard("runtime", detail) from None
             workflow.continue_as_new({**self._invocation, "resume": resume})
 
     async def _first_state(self) -> Resumption:

@@ -6,6 +6,7 @@ that fails gives an error as its answer: an activity that raises is one that cou
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from temporalio.exceptions import ApplicationError
 
 from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
-from workflow_runner.messages import Call, CallAnswer
+from workflow_runner.messages import MOST_BYTES, Call, CallAnswer
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
@@ -68,13 +69,17 @@ class Calls:
         try:
             if call["has_secrets"]:
                 arguments, redactor = await self._filled(call)
-            output = await exchange(arguments, seconds)
+            output = redactor.value(await exchange(arguments, seconds))
+            size = len(json.dumps(output))
+            if size > MOST_BYTES:
+                detail = f"the answer takes {size} bytes, more than the {MOST_BYTES} that can be kept"
+                raise CallFailedError("communication", detail)
         except CallFailedError as failure:
             error = failure.error.to_dict()
             if seconds < call["seconds"] and error["type"] == STANDARD["timeout"].type:
                 return {"slow": True}
             return {"error": mask_secrets(redactor.value(error))}
-        return {"output": redactor.value(output)}
+        return {"output": output, "bytes": size}
 
     async def _filled(self, call: Call) -> tuple[Any, Redactor]:
         try:

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from loguru import logger
 from stigmer_dsl import Problem, compile_tasks, parse
 from stigmer_dsl.errors import DocumentError, WorkflowError
-from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, RpcError
+from stigmer_grpc.errors import RpcError
 from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, StigmerServer, read_value
 from temporalio import activity
@@ -17,15 +17,11 @@ from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
-from workflow_runner.activities.report import Reporting
+from workflow_runner.activities.report import FINAL, Reporting
 from workflow_runner.messages import Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.tasks import unsupported
 
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
-
-
-_FINAL = (NotFoundError, InvalidArgumentError, FailedPreconditionError)
-"""What no repetition changes."""
 
 
 class Loading:
@@ -53,7 +49,7 @@ class Loading:
     async def _load(self, request: LoadRequest) -> LoadAnswer:
         try:
             answer = await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": request["execution_id"]})
-        except _FINAL as error:
+        except FINAL as error:
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:

@@ -3,9 +3,11 @@
 from typing import Any
 
 from stigmer_dsl.secrets import mask_secrets
+from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from stigmer_protos import descriptors
 from stigmer_runner import StigmerServer, fill_value
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
@@ -16,6 +18,10 @@ _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusI
 _PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
 
 Message = Any
+
+
+FINAL = (NotFoundError, InvalidArgumentError, FailedPreconditionError)
+"""What the server says for good: no repetition changes it."""
 
 
 class Reporting:
@@ -31,8 +37,11 @@ class Reporting:
         Raises:
             RpcError: The server is away, or refuses it.
         """
-        async with heartbeats(SERVER_SECONDS):
-            await self.deliver(report)
+        try:
+            async with heartbeats(SERVER_SECONDS):
+                await self.deliver(report)
+        except FINAL as error:
+            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
 
     async def deliver(self, report: Report) -> None:
         """Deliver one report from within another activity; raises as `report` does."""
