@@ -164,7 +164,8 @@ async def throughput(rounds: int, count: int) -> list[Row]:
             unit="calls/s", limit=0.75, at_least=True),
         Row(name=f"echo of {len(small)} bytes, bare client", ours=rate["small"], peer_name=bare,
             peer=rate["bare small"], unit="calls/s", limit=0.75, at_least=True),
-        Row(name=f"server CPU a call of {size}", ours=cost["ours"], peer_name=bare, peer=cost["bare"], unit="µs", limit=1.33),
+        Row(name=f"server CPU a call of {size}", ours=cost["ours"], peer_name=bare, peer=cost["bare"], unit="µs",
+            limit=1.33),
     ]  # fmt: skip
 
 
