@@ -135,6 +135,13 @@ def test_detach_needs_a_stack_that_stays(cli: Cli, tmp_path: Path) -> None:
     assert "stigmer up --detach" in done.err
 
 
+def test_two_runs_at_once_in_an_empty_home_both_come_to_their_end(cli: Cli, tmp_path: Path) -> None:
+    short = cli.start("run", workflow(tmp_path, "short", "  - rest: {wait: PT1S}\n  - finish: {set: {n: 1}}\n"))
+    long = cli.start("run", workflow(tmp_path, "long", "  - rest: {wait: PT5S}\n  - finish: {set: {n: 2}}\n"))
+    results = [running.wait() for running in (short, long)]
+    assert [(done.code, json.loads(done.out)) for done in results] == [(0, {"n": 1}), (0, {"n": 2})], results
+
+
 def test_which_of_several_workflows_is_run_is_said_by_name(stack: Cli, tmp_path: Path) -> None:
     first = Path(workflow(tmp_path, "first", "  - one: {set: {n: 1}}\n")).read_text()
     second = Path(workflow(tmp_path, "second", "  - one: {set: {n: 2}}\n")).read_text()

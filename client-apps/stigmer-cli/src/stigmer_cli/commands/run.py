@@ -168,14 +168,17 @@ class _Run:
 
     def tell_interrupted(self) -> None:
         """Say what became of the run when the user left it."""
+        from stigmer_cli.connection import running_stack
+
+        environment = self._session.environment
         if not self.identifier:
             console.note("interrupted before anything was started")
-        elif self._owned:
-            console.note(f"interrupted; {self.identifier} waits where it was")
-            console.note(f"  go on with `stigmer up --detach`, then `stigmer watch {self.identifier}`")
-        else:
+        elif self._session.server or environment.server_address or running_stack(environment):
             console.note(f"interrupted; {self.identifier} goes on")
             console.note(f"  watch it with `stigmer watch {self.identifier}`")
+        else:
+            console.note(f"interrupted; {self.identifier} waits where it was")
+            console.note(f"  go on with `stigmer up --detach`, then `stigmer watch {self.identifier}`")
 
     def _tell_detached(self) -> None:
         """Print the run's id."""
