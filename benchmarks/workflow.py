@@ -28,7 +28,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
 from workflow_runner.settings import Settings
-from workflow_runner.testing import PeerServer, Runs, Site, peer_server, site_server
+from workflow_runner.testing import Runs, Site, peer_server, site_server
 from workflow_runner.worker import serve
 
 TASKS = 100
@@ -57,9 +57,7 @@ class PlainWorkflow:
     async def run(self, url: str, count: int) -> Any:
         answer = None
         for _ in range(count):
-            answer = await workflow.execute_activity(
-                "plain-get", url, start_to_close_timeout=timedelta(seconds=30)
-            )
+            answer = await workflow.execute_activity("plain-get", url, start_to_close_timeout=timedelta(seconds=30))
         return answer
 
 

@@ -4,13 +4,11 @@ A position is a tree of frames that mirrors the nesting of task lists. It is JSO
 of a continued run, and it is enough to go on there: no task before it is done or reported again.
 """
 
-from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a task gave."""
+class Outcome(NamedTuple):
+    """What a task gave. Made twice for every task, hence no dataclass."""
 
     output: Any
     then: str | None = None

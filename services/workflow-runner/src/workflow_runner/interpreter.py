@@ -9,7 +9,6 @@ everything outside come through `Engine`.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
@@ -300,7 +299,7 @@ class _Step:
         output = raw
         if given is None and self._task.export is None:
             return output
-        self._current = replace(self._current, output=raw)
+        self._current = self._current._replace(output=raw)
         if given is not None:
             if given.as_ is not None:
                 view = self._view({"input": self.input})

@@ -103,6 +103,8 @@ class Report(TypedDict):
     """What changed since the last report."""
 
     execution_id: str
+    may_hold_markers: NotRequired[bool]
+    """Whether values may hold the markers of secrets, which nobody is to see; true unless said."""
     tasks: list[TaskRecord]
     phase: NotRequired[Phase]
     started_at: NotRequired[str]

@@ -7,7 +7,7 @@ report is on its way at a time; what happens meanwhile goes with the next one.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from workflow_runner.messages import Report, TaskRecord
 
@@ -19,6 +19,8 @@ _MOST_BYTES = 512 * 1024
 _FRAME_BYTES = 200
 """What a record takes besides its data, roughly."""
 _MOST_COMPANION_BYTES = 64 * 1024
+_FEW = 8
+_SMALL_BYTES = 200
 _ROOM_TASKS = 4_000
 _ROOM_BYTES = 8 * 1024 * 1024
 """What may wait here while the server is away; then the run waits too."""
@@ -27,8 +29,9 @@ _ROOM_BYTES = 8 * 1024 * 1024
 class Reporter:
     """Reports one run. Deterministic: what it sends when depends on nothing but what the run did."""
 
-    def __init__(self, execution_id: str, send: Send) -> None:
+    def __init__(self, execution_id: str, send: Send, *, may_hold_markers: bool = True) -> None:
         self._execution_id = execution_id
+        self._may_hold_markers = may_hold_markers
         self._send = send
         self._waiting: dict[str, tuple[TaskRecord, int]] = {}
         self._bytes = 0
@@ -36,7 +39,7 @@ class Reporter:
 
     def add(self, record: TaskRecord) -> int:
         """Keep `record` for the next report; return its size in bytes, roughly."""
-        size = len(json.dumps((record["input"], record.get("output"), record.get("error")))) + _FRAME_BYTES
+        size = _size(record["input"]) + _size(record.get("output")) + _size(record.get("error")) + _FRAME_BYTES
         _, before = self._waiting.get(record["id"], (None, 0))
         self._waiting[record["id"]] = (record, size)
         self._bytes += size - before
@@ -112,4 +115,15 @@ class Reporter:
             self._bytes -= size
             room -= size
             tasks.append(record)
-        return {"execution_id": self._execution_id, "tasks": tasks}
+        return {"execution_id": self._execution_id, "may_hold_markers": self._may_hold_markers, "tasks": tasks}
+
+
+def _size(value: Any) -> int:
+    """Return the bytes of a value as JSON, roughly; what is plainly small is not looked at closely."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        if len(fields) <= _FEW and not any(isinstance(item, (str, dict, list)) for item in fields.values()):
+            return _SMALL_BYTES
+    elif value is None or isinstance(value, (bool, int, float)):
+        return 0
+    return len(json.dumps(value))

@@ -1,5 +1,6 @@
 """Telling the server what happened in a run."""
 
+from functools import cache
 from typing import Any
 
 from stigmer_dsl.secrets import mask_secrets
@@ -58,6 +59,8 @@ def _message(report: Report) -> Message:
     status.started_at = report.get("started_at", "")
     status.completed_at = report.get("completed_at", "")
     status.temporal_workflow_id = report.get("workflow_id", "")
+    if report.get("may_hold_markers", True):
+        report = mask_secrets(report)
     if "output" in report:
         _fill(status, "output", report["output"])
     if "error" in report:
@@ -89,21 +92,20 @@ def _fill_task(message: Message, task: TaskRecord) -> None:
 
 def _fill(message: Message, field: str, value: Any) -> None:
     """Set `field` and `field`_value: an object goes into the Struct, and every value into the Value."""
-    shown: Any = mask_secrets(value)
     any_value: Message = getattr(message, f"{field}_value")
-    fill_value(any_value, shown)
-    if isinstance(shown, dict):
+    fill_value(any_value, value)
+    if isinstance(value, dict):
         getattr(message, field).CopyFrom(any_value.struct_value)
 
 
 def _fill_error(message: Message, error: dict[str, Any]) -> None:
-    shown = mask_secrets(error)
-    parts = (str(shown.get(key) or "") for key in ("title", "detail"))
-    sentence = ": ".join(part for part in parts if part) or str(shown.get("type"))
-    place = shown.get("instance")
+    parts = (str(error.get(key) or "") for key in ("title", "detail"))
+    sentence = ": ".join(part for part in parts if part) or str(error.get("type"))
+    place = error.get("instance")
     message.error = f"{sentence} (at {place})" if place else sentence
-    fill_value(message.error_details, shown)
+    fill_value(message.error_details, error)
 
 
+@cache
 def _number(enum: str, name: str) -> int:
     return descriptors.pool().FindEnumTypeByName(f"{_PACKAGE}.{enum}").values_by_name[name].number
