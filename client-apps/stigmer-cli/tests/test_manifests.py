@@ -173,6 +173,57 @@ def test_tasks_of_a_manifest_are_compiled_and_their_problems_placed() -> None:
     assert sound(text.replace(" + }", " }")).definition is not None
 
 
+@pytest.mark.parametrize("spelling", ["switch_case", "switch", "SWITCH", "WORKFLOW_TASK_KIND_SWITCH"])
+def test_the_kind_of_a_task_may_be_spelt_short(spelling: str) -> None:
+    manifest = sound(
+        f"""\
+        kind: Workflow
+        metadata: {{name: x}}
+        spec:
+          document: {{dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}}
+          tasks:
+            - name: choose
+              kind: {spelling}
+              task_config: {{cases: [{{name: a, then: end}}]}}
+        """
+    )
+    assert manifest.message.spec.tasks[0].kind == 5
+
+
+def test_a_field_that_is_unknown_is_told_once() -> None:
+    text = """\
+        kind: Workflow
+        metadata: {name: x}
+        spec:
+          document: {dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}
+          tasks:
+            - name: choose
+              kind: switch
+              task_config: {cases: []}
+              flw: {then: end}
+        """
+    _, problems = read(text)
+    assert [problem.partition(": /")[2].partition(":")[0] for problem in problems] == [
+        "spec/tasks/0/flw",
+        "spec/tasks/0/task_config/cases",
+    ]
+
+
+def test_a_definition_in_a_manifest_may_use_the_secrets_that_the_manifest_declares() -> None:
+    text = """\
+        kind: Workflow
+        metadata: {name: x}
+        spec:
+          env_spec: {data: {TOKEN: {is_secret: true}}}
+          definition: |
+            document: {dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}
+            do:
+              - ask:
+                  set: {token: "${ $secrets.TOKEN }"}
+        """
+    assert sound(text).definition is not None
+
+
 def test_two_declarations_of_one_resource_are_refused() -> None:
     _, problems = read(f"{AGENT}---\n{AGENT}")
     assert problems == ["file.yaml:7:1: /: the agent 'release-notes' is declared twice (first at file.yaml:1)"]

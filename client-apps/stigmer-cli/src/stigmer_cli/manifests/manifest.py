@@ -230,22 +230,24 @@ class _Loader:
         if kind.name != "Workflow":
             return None
         if message.spec.definition:
-            return self._inner_definition(message.spec.definition)
+            return self._inner_definition(message.spec.definition, secrets=list(message.spec.env_spec.data))
         return self._compiled(value["spec"]) if message.spec.tasks and not reading.hides("spec.tasks") else None
 
     def _compiled(self, spec: dict[str, Any]) -> Workflow | None:
         try:
             return compile_tasks(spec)
         except InvalidDocumentError as error:
+            told = {problem.pointer for problem in self.problems}
             for problem in error.problems:
-                self._problem(problem.code, f"/spec{problem.pointer}", problem.message, problem.hint)
+                if (pointer := f"/spec{problem.pointer}") not in told:
+                    self._problem(problem.code, pointer, problem.message, problem.hint)
             return None
 
-    def _inner_definition(self, text: str) -> Workflow | None:
+    def _inner_definition(self, text: str, *, secrets: list[str]) -> Workflow | None:
         """Read the definition inside a manifest, and place its problems where they stand in the file."""
         shift = _shift_of_block(self._document, "/spec/definition", text)
         try:
-            return parse(text, name=self._document.name)
+            return parse(text, name=self._document.name, secrets=secrets)
         except (InvalidDocumentError, SourceError) as error:
             for problem in error.problems:
                 place = self._document.position("/spec/definition")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from stigmer_dsl.stored import kind_name
 
 from stigmer_cli.kinds import nearest, suggest
 from stigmer_cli.plain import Json, is_list, is_object
@@ -215,6 +216,8 @@ def _is_whole(value: Json) -> bool:
 
 def _enum_name(descriptor: EnumDescriptor, text: str) -> str:
     """Return the enum's name for a spelling of it; case and the prefix that all names share do not matter."""
+    if descriptor.name == "WorkflowTaskKind":
+        text = kind_name(text) or text
     wanted = text.upper()
     shared = _shared_prefix([name.upper() for name in descriptor.values_by_name])
     for name in descriptor.values_by_name:

@@ -186,7 +186,10 @@ class TaskCompiler:
 
     def _switch(self, config: Config, at: str) -> Body:
         cases: list[Body] = []
-        for n, item in enumerate(config.read("cases", list, required=True) or []):
+        given = config.read("cases", list, required=True)
+        if given == []:
+            self._notes.find("dsl.value", config.at("cases"), "needs at least one case")
+        for n, item in enumerate(given or []):
             origin = f"{config.at('cases')}/{n}"
             case = Config(cast("Mapping[str, Any]", item) if isinstance(item, Mapping) else {}, origin, self._notes)
             name = case.read("name", str, required=True) or f"broken {n}"
