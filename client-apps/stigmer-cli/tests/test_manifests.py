@@ -224,6 +224,28 @@ def test_a_definition_in_a_manifest_may_use_the_secrets_that_the_manifest_declar
     assert sound(text).definition is not None
 
 
+def test_what_the_runner_cannot_run_is_refused_at_its_place() -> None:
+    fork = "fork: {branches: [{a: {set: {x: 1}}}, {b: {set: {x: 2}}}]}"
+    _, problems = read(f"{PLAIN}  - both:\n      {fork}\n")
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "file.yaml:5:5: /do/1/both: task 'both': fork is not run yet"
+    ]
+    _, problems = read(
+        """\
+        kind: Workflow
+        metadata: {name: x}
+        spec:
+          document: {dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}
+          tasks:
+            - {name: pause, kind: wait, task_config: {seconds: 1}}
+            - {name: hear, kind: listen, task_config: {to: {mode: one, signals: [{id: go, type: signal}]}}}
+        """
+    )
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "file.yaml:7:7: /spec/tasks/1: task 'hear': listen is not run yet"
+    ]
+
+
 def test_two_declarations_of_one_resource_are_refused() -> None:
     _, problems = read(f"{AGENT}---\n{AGENT}")
     assert problems == ["file.yaml:7:1: /: the agent 'release-notes' is declared twice (first at file.yaml:1)"]

@@ -16,6 +16,7 @@ from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceErro
 from stigmer_dsl.problems import Position, Problem
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
+from workflow_runner import unsupported
 
 from stigmer_cli import kinds
 from stigmer_cli.manifests.files import File
@@ -150,7 +151,8 @@ class _Loader:
         message.metadata.owner_scope = _ORGANIZATION_SCOPE
         message.spec.definition = _text_of(self._document)
         message.spec.description = definition.document.summary or ""
-        return self._manifest(kind, message, definition)
+        self._check_runnable(definition, message)
+        return None if self.problems else self._manifest(kind, message, definition)
 
     def _resource(self, value: dict[str, Any]) -> Manifest | None:
         kind = self._kind(value)
@@ -168,6 +170,8 @@ class _Loader:
         self._check_name(message, reading)
         self._check_rules(message, reading)
         definition = None if reading.hides("spec") else self._definition(kind, message, value, reading)
+        if definition is not None:
+            self._check_runnable(definition, message)
         return None if self.problems else self._manifest(kind, message, definition)
 
     def _kind(self, value: dict[str, Any]) -> Kind | None:
@@ -256,6 +260,17 @@ class _Loader:
                 pointer = f"/spec/definition{problem.pointer}"
                 self._problem(problem.code, pointer, problem.message, problem.hint, position=place)
             return None
+
+    def _check_runnable(self, definition: Workflow, message: Message) -> None:
+        """Refuse what is sound but cannot be run yet, before anything of it has run."""
+        is_plain = is_object(self._document.value) and "kind" not in self._document.value
+        for problem in unsupported(definition):
+            pointer = problem.pointer
+            if not is_plain:
+                # The definition's own pointers are not the manifest's; the task at the top is what both have.
+                index = pointer.split("/")[2] if pointer.startswith("/do/") else ""
+                pointer = "/spec/definition" if message.spec.definition else f"/spec/tasks/{index}".rstrip("/")
+            self._problem(problem.code, pointer, problem.message, "a later version of Stigmer may run it")
 
     def _checked(self, read: Any) -> Workflow | None:
         try:
