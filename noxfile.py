@@ -1,7 +1,7 @@
 """What a contributor runs: `uv run nox` for everything that must pass, `uv run nox -l` for the list.
 
-Sessions use the environment that `uv run` made from uv.lock, so nothing is installed twice; only `build` makes
-environments of its own, to prove that each library stands alone.
+Sessions use the environment that `uv run` made from uv.lock, and add the tools to it, so nothing is installed twice;
+only `build` makes environments of its own, to prove that each library stands alone.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ nox.options.sessions = ["lint", "types", "tests", "build", "e2e"]
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff over our code, buf over the contract, generated code against its sources, uv.lock against the members."""
+    _add_tools(session)
     session.run(sys.executable, "-m", "ruff", "check", ".")
     session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
     session.run(sys.executable, str(PROTOS / "scripts" / "lint.py"))
@@ -50,18 +51,21 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Pyright, strict, over sources, tests and benchmarks; `-- FOLDER` narrows it."""
+    _add_tools(session)
     session.run(sys.executable, "-m", "basedpyright", "--level", "error", *session.posargs)
 
 
 @nox.session
 def protos(session: nox.Session) -> None:
     """Regenerate what the contract's sources generate; `-- --check` fails on a difference instead."""
+    _add_tools(session)
     session.run(sys.executable, str(PROTOS / "scripts" / "generate.py"), *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests of every member and the cross-package ones; `-- stigmer-dsl -k jq` narrows it."""
+    _add_tools(session)
     picked = [word for word in session.posargs if word in MEMBERS]
     options = [word for word in session.posargs if word not in MEMBERS]
     folders = [MEMBERS[name] / "tests" for name in picked or MEMBERS] + ([] if picked else [ROOT / "tests"])
@@ -73,6 +77,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Run what starts the whole product as real processes, and every example."""
+    _add_tools(session)
     if not _pytest(*(path / "tests" for path in MEMBERS.values()), ROOT / "tests", "-m", "slow", *session.posargs):
         session.error("failed")
 
@@ -83,6 +88,10 @@ def build(session: nox.Session) -> None:
     dist = ROOT / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("uv", "build", "--quiet", "--all-packages", "--out-dir", str(dist))
+    # Ours by path: the index may know other packages by these names, or older ones.
+    ours = Path(session.create_tmp()) / "ours.txt"
+    wheels = (wheel.resolve() for wheel in dist.glob("*.whl"))
+    ours.write_text("".join(f"{wheel.name.partition('-')[0]} @ {wheel.as_uri()}\n" for wheel in wheels))
     for name, path in MEMBERS.items():
         version = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
         stem = f"{name.replace('-', '_')}-{version}"
@@ -90,17 +99,23 @@ def build(session: nox.Session) -> None:
         if not (wheel.exists() and sdist.exists()):
             session.error(f"{name}: the build left no {wheel.name} or no {sdist.name}")
         if name in LIBRARIES:
-            _import_alone(session, wheel, name.replace("-", "_"))
+            _import_alone(session, wheel, name.replace("-", "_"), ours)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure against a named peer or limit in the same run; `-- store rpc` picks, `-- --quick` shortens."""
+    _add_tools(session)
     names = [word for word in session.posargs if not word.startswith("-")]
     options = [word for word in session.posargs if word.startswith("-")]
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
         if not script.stem.startswith("_") and (not names or script.stem in names):
             session.run(sys.executable, str(script), *options)
+
+
+def _add_tools(session: nox.Session) -> None:
+    """Install what only contributors need beside the members."""
+    session.run("uv", "sync", "--quiet", "--frozen", "--inexact", "--group", "tools")
 
 
 def _pytest(*arguments: Path | str) -> bool:
@@ -109,10 +124,10 @@ def _pytest(*arguments: Path | str) -> bool:
     return subprocess.run(command, cwd=ROOT, check=False).returncode in (0, NO_TESTS)
 
 
-def _import_alone(session: nox.Session, wheel: Path, module: str) -> None:
+def _import_alone(session: nox.Session, wheel: Path, module: str, ours: Path) -> None:
     """Install one wheel, with nothing of ours but what it depends on, and import every module in it."""
     where = Path(session.create_tmp()) / module
     python = str(where / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     session.run("uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(where))
-    session.run("uv", "pip", "install", "--quiet", "--python", python, "--find-links", str(wheel.parent), str(wheel))
+    session.run("uv", "pip", "install", "--quiet", "--python", python, "--overrides", str(ours), str(wheel))
     session.run(python, "-c", IMPORT_ALL, module, external=True)
