@@ -49,6 +49,9 @@ class Cli:
 
     def start(self, *arguments: str) -> Running:
         """Begin a command in a session of its own, as a terminal does."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # Shells ignore it in what they run in the background, and children inherit that; a terminal does not.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [sys.executable, "-m", "stigmer_cli", *arguments],
             env=self.environment,
