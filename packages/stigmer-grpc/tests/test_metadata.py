@@ -61,14 +61,26 @@ async def test_trailing_metadata_arrives_in_success_and_in_failure(lab: Any, not
         assert (trailers["x-first"], trailers["x-raw-bin"]) == ("1", b"\x01")
 
 
-async def test_a_request_id_is_made_and_returned(lab: Any, note: Any) -> None:
-    ids: set[str | bytes] = set()
-    async with lab.serve() as stub:
+async def refuse(request: Any, context: CallContext) -> Any:
+    raise NotFoundError("no such thing")
+
+
+async def test_a_request_id_is_made_and_returned_with_a_failure(lab: Any, note: Any) -> None:
+    ids: set[str] = set()
+    async with lab.serve(echo=refuse) as stub:
         for _ in range(50):
-            trailers: dict[str, str | bytes] = {}
-            await stub.unary("echo", note(text="x"), trailers=trailers)
-            ids.add(trailers["x-request-id"])
+            with pytest.raises(NotFoundError) as caught:
+                await stub.unary("echo", note(text="x"))
+            ids.add(caught.value.request_id)
     assert len(ids) == 50
+    assert "" not in ids
+
+
+async def test_a_stream_returns_its_request_id_however_it_ends(lab: Any, note: Any) -> None:
+    trailers: dict[str, str | bytes] = {}
+    async with lab.serve() as stub:
+        _ = [answer async for answer in stub.stream("count", note(text="x"), trailers=trailers)]
+    assert trailers["x-request-id"]
 
 
 async def test_a_given_request_id_is_taken_over_and_stands_in_every_log_line(
@@ -84,11 +96,10 @@ async def test_a_given_request_id_is_taken_over_and_stands_in_every_log_line(
 
     async with lab.serve(echo=talk, count=talk_late) as stub:
         given = {"x-request-id": "mine-1"}
-        unary: dict[str, str | bytes] = {}
         streamed: dict[str, str | bytes] = {}
-        await stub.unary("echo", note(text="x"), metadata=given, trailers=unary)
+        await stub.unary("echo", note(text="x"), metadata=given)
         _ = [answer async for answer in stub.stream("count", note(text="x"), metadata=given, trailers=streamed)]
-    assert unary["x-request-id"] == streamed["x-request-id"] == "mine-1"
+    assert streamed["x-request-id"] == "mine-1"
     lines = [record for record in logs if record["message"] == "inside mine-1" or "/lab.v1.Lab/" in record["message"]]
     assert len(lines) == 4
     assert {record["extra"]["request_id"] for record in lines} == {"mine-1"}
@@ -96,7 +107,7 @@ async def test_a_given_request_id_is_taken_over_and_stands_in_every_log_line(
 
 @pytest.mark.parametrize("given", ["", "with space", "x" * 129])
 async def test_a_request_id_unfit_for_logs_is_replaced(lab: Any, note: Any, given: str) -> None:
-    trailers: dict[str, str | bytes] = {}
-    async with lab.serve() as stub:
-        await stub.unary("echo", note(text="x"), metadata={"x-request-id": given}, trailers=trailers)
-    assert trailers["x-request-id"] not in ("", given)
+    async with lab.serve(echo=refuse) as stub:
+        with pytest.raises(NotFoundError) as caught:
+            await stub.unary("echo", note(text="x"), metadata={"x-request-id": given})
+    assert caught.value.request_id not in ("", given)

@@ -34,12 +34,15 @@ class Helper:
         # A daemon: a program that ends without closing its store must end all the same; commits are atomic anyway.
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def run(self, task: Callable[[], None], then: Callable[[], None]) -> None:
-        """Run the task, which must not raise, on the helper's thread, and `then` on the event loop's."""
+    def run(self, task: Callable[[], None], then: Callable[[], None], *, wait: bool) -> None:
+        """Run the task, which must not raise, on the helper's thread, and `then` on the event loop's.
+
+        `wait`: the event loop stands still for it at first; otherwise it goes on at once with what else there is.
+        """
         self._then = then
         self._loop_left = False
         self._tasks.put(task)
-        self._look(_FIRST_LOOK)
+        self._look(_FIRST_LOOK if wait else 0)
 
     def end(self) -> None:
         """End the thread once its task is done."""

@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 # Bounds how long the first of a group waits for the last, and how long the event loop is held up.
 _GROUP = 256
+_GATHER_SECONDS = 0.002
 _GROUP_SECONDS = 0.004
 _JOB_SECONDS = 0.004
 
@@ -78,6 +79,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Job] = deque()
         self._closing = False
+        self._expected = 0
+        self._gathering: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._helper = None if inline else Helper("stigmer-sqlite-writer")
@@ -91,6 +94,11 @@ class Writer:
         if self._idle.is_set():
             # Not at once: whoever else becomes ready in this round of the event loop joins the group.
             self._idle.clear()
+            self._expected = 1
+            self._loop.call_soon(self._begin)
+        elif self._gathering is not None and len(self._waiting) >= self._expected:
+            self._gathering.cancel()
+            self._gathering = None
             self._loop.call_soon(self._begin)
         return await job.future
 
@@ -101,6 +109,21 @@ class Writer:
         if self._helper is not None:
             self._helper.end()
             self._helper = None
+
+    def _gather(self, delivered: int) -> None:
+        """Begin the next group once as many jobs wait as writers were seen, or when that takes too long.
+
+        Whoever was served just now is likely to be back at once. A lone writer is never waited for.
+        """
+        self._expected = delivered + len(self._waiting)
+        if self._expected == 1 or self._closing or self._helper is None:
+            self._begin()
+        else:
+            self._gathering = self._loop.call_later(_GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._begin()
 
     def _begin(self) -> None:
         """Run the next group, or rest."""
@@ -204,13 +227,14 @@ class Writer:
     def _elsewhere(self, task: Callable[[], None], jobs: list[_Job]) -> None:
         def then() -> None:
             self._deliver(jobs, self._journal.committed())
-            self._begin()
+            self._gather(len(jobs))
 
         if self._helper is None:
             task()
             self._loop.call_soon(then)
         else:
-            self._helper.run(task, then)
+            # A lone writer has the commit soonest if the loop waits for it; others come while the loop goes on.
+            self._helper.run(task, then, wait=self._expected <= 1)
 
     def _commit(self, jobs: list[_Job]) -> None:
         try:
