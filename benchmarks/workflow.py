@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 from _report import Row, print_rows
 from loguru import logger
+from stigmer_grpc import run
 from stigmer_runner.testing import temporal_server
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -159,7 +160,7 @@ def main() -> int:
     rounds = 5 if parser.parse_args().quick else 20
     logger.remove()
     with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
-        rows = asyncio.run(measure(address, rounds))
+        rows = run(measure(address, rounds))
     print_rows("workflow", rows)
     return 0 if all(row.kept for row in rows) else 1
 
