@@ -122,8 +122,8 @@ def _size(value: Any) -> int:
     """Return the bytes of a value as JSON, roughly; what is plainly small is not looked at closely."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        if len(fields) <= _FEW and not any(isinstance(item, (str, dict, list)) for item in fields.values()):
-            return _SMALL_BYTES
+        if len(fields) <= _FEW and not any(isinstance(item, (dict, list)) for item in fields.values()):
+            return _SMALL_BYTES + sum(len(item) for item in fields.values() if isinstance(item, str))
     elif value is None or isinstance(value, (bool, int, float)):
         return 0
     return len(json.dumps(value))

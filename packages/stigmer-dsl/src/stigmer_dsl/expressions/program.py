@@ -28,6 +28,7 @@ ARGUMENTS = frozenset({"context", "input", "output", "task", "workflow", "runtim
 """The variables that every expression may use, besides `$secrets`; null where they have no value."""
 
 _WRAPPED = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SHOWN = 200
 _PLACE = re.compile(r" at <top-level>, line (\d+), column (\d+):?")
 
@@ -129,7 +130,7 @@ class Expression:
 
     def _text(self, parts: list[Any]) -> str:
         try:
-            return json.dumps(parts, allow_nan=False, separators=(",", ":"))
+            return _ENCODER.encode(parts)
         except (TypeError, ValueError, RecursionError) as error:
             raise ExpressionError(self.text, f"the data is no JSON: {error}") from None
 
