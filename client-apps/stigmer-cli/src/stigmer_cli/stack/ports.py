@@ -19,7 +19,7 @@ def choose_port(preferred: int) -> int:
     Between choosing a port and listening on it lie seconds in which another stack may start, so a preferred port is
     claimed for the life of this process.
     """
-    for port in (preferred, 0) if _claim(preferred) else (0,):
+    for port in (preferred, 0) if preferred and _claim(preferred) else (0,):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             # As servers bind: a connection of the last owner that still lingers is no obstacle, a listener is.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
