@@ -65,6 +65,7 @@ SHORT_NAMES = {
         ["ai.stigmer.commons.apiresource", "ai.stigmer.commons.apiresource.apiresourcekind", "ai.stigmer.commons.rpc"],
     ),
     "environment": ("environments: named sets of variables and secrets", ["ai.stigmer.agentic.environment.v1"]),
+    "events": ("events of organizations, as CloudEvents", ["ai.stigmer.events.v1"]),
     "execution_context": (
         "execution contexts: the values given to one run",
         ["ai.stigmer.agentic.executioncontext.v1"],
@@ -75,8 +76,9 @@ SHORT_NAMES = {
     ),
     "identity_account": ("accounts of people and machines in the cloud", ["ai.stigmer.iam.identityaccount.v1"]),
     "mcp_server": ("MCP servers: tools that agents share", ["ai.stigmer.agentic.mcpserver.v1"]),
+    "operations": ("how a server is", ["ai.stigmer.operations.v1"]),
     "organization": ("organizations of the cloud", ["ai.stigmer.tenancy.organization.v1"]),
-    "resources": ("lists of resources of any kind", ["ai.stigmer.resources.v1"]),
+    "resources": ("resources of any kind: lists, versions, watches", ["ai.stigmer.resources.v1"]),
     "runtime": ("what a runner needs to know to run an execution", ["ai.stigmer.runtime.v1"]),
     "session": ("sessions: conversations with an agent", ["ai.stigmer.agentic.session.v1"]),
     "skill": ("skills: packaged instructions, pushed as an archive", ["ai.stigmer.agentic.skill.v1"]),

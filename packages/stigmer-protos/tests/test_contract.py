@@ -200,8 +200,8 @@ def service_facts(service: Any) -> Iterator[str]:
             else:
                 braces.append(f"{name.rpartition('.')[2]}={str(value).lower()}")
         stream = "stream " if method.server_streaming else ""
-        assert not method.client_streaming
-        signature = f"{method.name}({method.input_type.full_name}) {stream}{method.output_type.full_name}"
+        parts_ = "stream " if method.client_streaming else ""
+        signature = f"{method.name}({parts_}{method.input_type.full_name}) {stream}{method.output_type.full_name}"
         yield fact(service.full_name, "method", signature, braces=braces)
 
 

@@ -53,6 +53,7 @@ def test_a_kind_says_all_that_the_options_say() -> None:
         services=(
             "ai.stigmer.agentic.skill.v1.SkillCommandController",
             "ai.stigmer.agentic.skill.v1.SkillQueryController",
+            "ai.stigmer.agentic.skill.v1.SkillTransferController",
         ),
     )
     policy = descriptors.kind_by_name("IamPolicy")
@@ -102,10 +103,13 @@ def test_a_resource_accepts_the_kind_and_api_version_of_its_kind() -> None:
 def test_services_are_sorted_and_each_handles_the_kind_it_says() -> None:
     names = [service.full_name for service in descriptors.services()]
     assert names == sorted(names)
-    assert len(names) == 35
+    assert len(names) == 39
     of_kinds = {name for kind in descriptors.KINDS for name in kind.services}
     assert set(names) - of_kinds == {
         "ai.stigmer.agentic.workflowrunner.v1.WorkflowRunnerServiceController",
+        "ai.stigmer.events.v1.EventController",
+        "ai.stigmer.operations.v1.ServerController",
+        "ai.stigmer.resources.v1.ResourceCommandController",
         "ai.stigmer.resources.v1.ResourceController",
         "ai.stigmer.runtime.v1.ExecutionRuntimeController",
     }
@@ -173,8 +177,11 @@ def test_every_scope_that_authorization_names_is_a_kind_or_left_to_the_request()
         "delete",
         "get",
         "getEnvironment",
+        "getRevision",
         "listAuthorizedPrincipalIds",
         "listAuthorizedResourceIds",
+        "listRevisions",
+        "rollback",
     }
 
 

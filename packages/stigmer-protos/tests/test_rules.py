@@ -63,6 +63,9 @@ def standard_rules() -> Iterator[Any]:
         if rules.repeated.min_items:
             least = [filled(field)[0]] * rules.repeated.min_items
             yield pytest.param(field, "repeated.min_items", least[1:], least, id=f"{field.full_name}-min_items")
+        if rules.repeated.max_items:
+            most = [filled(field)[0]] * rules.repeated.max_items
+            yield pytest.param(field, "repeated.max_items", [*most, most[0]], most, id=f"{field.full_name}-max_items")
 
 
 def filled(field: Any) -> Any:
@@ -87,7 +90,7 @@ def samples(rule: str, limit: Any) -> tuple[Any, Any]:
     if rule == "in":
         return "something else", next(iter(limit))
     if rule == "pattern":
-        return "spaces are not in it", {r"^1\.0\.0$": "1.0.0"}.get(limit, "a" * 64)
+        return "spaces are not in it", {r"^1\.0\.0$": "1.0.0", r"^(1\.0)?$": "1.0"}.get(limit, "a" * 64)
     return {
         "const": lambda: (limit + "x", limit),
         "min_len": lambda: ("x" * (limit - 1), "x" * limit),

@@ -36,7 +36,7 @@ def _numbers(value: Any) -> Any:
         case bool() | str() | None:
             return value
         case int() | float():
-            return float(value)
+            return float(value) + 0.0  # JSON tells -0 and 0 apart, and nobody else does
         case list():
             return list(map(_numbers, cast("list[Any]", value)))
         case _:

@@ -6,6 +6,7 @@ from stigmer_protos._gen.ai.stigmer.iam.apikey.v1 import (
     ApiKey as ApiKey,
     ApiKeyHash as ApiKeyHash,
     ApiKeyId as ApiKeyId,
+    ApiKeyRole as ApiKeyRole,
     ApiKeySpec as ApiKeySpec,
     ApiKeyStatus as ApiKeyStatus,
     ApiKeys as ApiKeys,

@@ -5,5 +5,6 @@
 from stigmer_protos._gen.ai.stigmer.runtime.v1 import (
     ExecutionEnvironment as ExecutionEnvironment,
     ExecutionRef as ExecutionRef,
+    ExecutionToken as ExecutionToken,
     WorkflowRun as WorkflowRun,
 )

@@ -3,8 +3,11 @@
 """Typed messages of skills: packaged instructions, pushed as an archive."""
 
 from stigmer_protos._gen.ai.stigmer.agentic.skill.v1 import (
+    ArtifactPart as ArtifactPart,
     GetArtifactRequest as GetArtifactRequest,
     GetArtifactResponse as GetArtifactResponse,
+    PushSkillHeader as PushSkillHeader,
+    PushSkillPart as PushSkillPart,
     PushSkillRequest as PushSkillRequest,
     PushSkillResponse as PushSkillResponse,
     Skill as Skill,

@@ -13,6 +13,7 @@ from stigmer_protos._gen.ai.stigmer.agentic.workflowexecution.v1 import (
     WorkflowExecutionControlInput as WorkflowExecutionControlInput,
     WorkflowExecutionId as WorkflowExecutionId,
     WorkflowExecutionList as WorkflowExecutionList,
+    WorkflowExecutionRecoverInput as WorkflowExecutionRecoverInput,
     WorkflowExecutionSpec as WorkflowExecutionSpec,
     WorkflowExecutionStatus as WorkflowExecutionStatus,
     WorkflowExecutionUpdate as WorkflowExecutionUpdate,

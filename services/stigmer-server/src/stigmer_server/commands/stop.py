@@ -45,6 +45,5 @@ def _report(kind: Kind, reason: str, *, at_once: bool) -> Message:
         raise TypeError(msg)
     report = kind.type().status
     report.phase = kind.phases.terminated if at_once else kind.phases.cancelled
-    field = "status_reason" if "status_reason" in report.DESCRIPTOR.fields_by_name and not at_once else "error"
-    setattr(report, field, reason)
+    setattr(report, "error" if at_once else "status_reason", reason)
     return report

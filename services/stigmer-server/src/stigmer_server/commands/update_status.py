@@ -53,7 +53,7 @@ def merge(kind: Kind, status: Message, report: Message) -> bool:
         return False
     phases.merge_status(status, report)
     status.phase = report.phase or status.phase
-    for name in ("error", "started_at", "completed_at"):
+    for name in ("error", "status_reason", "started_at", "completed_at"):
         if value := getattr(report, name):
             setattr(status, name, value)
     if status.phase in phases.terminal and not finished:

@@ -76,9 +76,8 @@ def _merge_status(status: Message, report: Message) -> None:
     for field, _ in report.ListFields():
         if field.name in ("output", "output_value", "error_details"):
             getattr(status, field.name).CopyFrom(getattr(report, field.name))
-    for name in ("temporal_workflow_id", "status_reason"):
-        if value := getattr(report, name):
-            setattr(status, name, value)
+    if report.temporal_workflow_id:
+        status.temporal_workflow_id = report.temporal_workflow_id
 
 
 def _merge_task(status: Message, report: Message) -> None:

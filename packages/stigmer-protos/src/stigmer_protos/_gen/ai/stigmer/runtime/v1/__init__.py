@@ -7,9 +7,11 @@
 __all__ = (
     "ExecutionEnvironment",
     "ExecutionRef",
+    "ExecutionToken",
     "WorkflowRun",
 )
 
+import datetime
 from dataclasses import dataclass
 
 import betterproto2
@@ -52,6 +54,29 @@ class ExecutionRef(betterproto2.Message):
 
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionRef", ExecutionRef)
+
+
+@dataclass(eq=False, repr=False)
+class ExecutionToken(betterproto2.Message):
+    """
+    What a runner shows to get the values of one execution.
+    """
+
+    token: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The token: it is good for one execution, while that has not ended, until it expires. Goes into the call metadata
+    `x-stigmer-execution-token`.
+    """
+
+    expires_at: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ____google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it expires; ask for a new one before.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionToken", ExecutionToken)
 
 
 @dataclass(eq=False, repr=False)

@@ -481,6 +481,11 @@ class AgentExecutionStatus(betterproto2.Message):
     Who wrote the resource, and when.
     """
 
+    status_reason: "str" = betterproto2.field(1000, betterproto2.TYPE_STRING)
+    """
+    Why it is in its phase, for people: what was given as the reason of a cancellation, for example.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "AgentExecutionStatus", AgentExecutionStatus

@@ -15,6 +15,7 @@ __all__ = (
     "WorkflowExecutionControlInput",
     "WorkflowExecutionId",
     "WorkflowExecutionList",
+    "WorkflowExecutionRecoverInput",
     "WorkflowExecutionSpec",
     "WorkflowExecutionStatus",
     "WorkflowExecutionUpdate",
@@ -451,6 +452,34 @@ class WorkflowExecutionList(betterproto2.Message):
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.workflowexecution.v1", "WorkflowExecutionList", WorkflowExecutionList
+)
+
+
+@dataclass(eq=False, repr=False)
+class WorkflowExecutionRecoverInput(betterproto2.Message):
+    """
+    Names the execution to run again, and where it begins.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, in the caller's words; kept with the execution.
+    """
+
+    from_task: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Name or JSON pointer of the task to begin with; that task and all after it are run again. Empty for the task
+    that failed.
+    """
+
+
+default_message_pool.register_message(
+    "ai.stigmer.agentic.workflowexecution.v1", "WorkflowExecutionRecoverInput", WorkflowExecutionRecoverInput
 )
 
 

@@ -4,7 +4,7 @@
 # plugin: python-betterproto2
 # This file has been @generated
 
-__all__ = ("ApiKey", "ApiKeyHash", "ApiKeyId", "ApiKeySpec", "ApiKeyStatus", "ApiKeys")
+__all__ = ("ApiKey", "ApiKeyHash", "ApiKeyId", "ApiKeyRole", "ApiKeySpec", "ApiKeyStatus", "ApiKeys")
 
 import datetime
 from dataclasses import dataclass
@@ -15,6 +15,57 @@ from ......message_pool import default_message_pool
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class ApiKeyRole(betterproto2.Enum):
+    """
+    What a key may do in its organization.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not said.
+    """
+
+    VIEWER = 1
+    """
+    Read.
+    """
+
+    EDITOR = 2
+    """
+    Read, write and run.
+    """
+
+    OWNER = 3
+    """
+    Also manage the organization and its keys.
+    """
+
+    RUNNER = 4
+    """
+    Serve as a runner of every organization: get what an execution needs, and report on it.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "API_KEY_ROLE_UNSPECIFIED",
+            1: "API_KEY_ROLE_VIEWER",
+            2: "API_KEY_ROLE_EDITOR",
+            3: "API_KEY_ROLE_OWNER",
+            4: "API_KEY_ROLE_RUNNER",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "API_KEY_ROLE_UNSPECIFIED": 0,
+            "API_KEY_ROLE_VIEWER": 1,
+            "API_KEY_ROLE_EDITOR": 2,
+            "API_KEY_ROLE_OWNER": 3,
+            "API_KEY_ROLE_RUNNER": 4,
+        }
 
 
 @dataclass(eq=False, repr=False)
@@ -125,6 +176,11 @@ class ApiKeySpec(betterproto2.Message):
     never_expires: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
     """
     The key works until it is deleted.
+    """
+
+    role: "ApiKeyRole" = betterproto2.field(1000, betterproto2.TYPE_ENUM, default_factory=lambda: ApiKeyRole(0))
+    """
+    What the key may do in its organization. Unspecified means an editor.
     """
 
 
