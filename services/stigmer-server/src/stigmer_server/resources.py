@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from copy import copy
+from typing import TypeVar, cast
 
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Record, ResourceStore, Transaction
 
 from stigmer_server.artifacts import Artifacts
+from stigmer_server.calls import INTERNAL, Call
 from stigmer_server.engine import Engine
 from stigmer_server.errors import MissingError
 from stigmer_server.kinds import Kind, Kinds
@@ -29,6 +31,8 @@ class Resources:
     def __init__(
         self, store: ResourceStore, kinds: Kinds, sealer: Sealer, engine: Engine, artifacts: Artifacts
     ) -> None:
+        self.call = INTERNAL
+        """On whose behalf, and how, these resources are used."""
         self.store = store
         self.kinds = kinds
         self.sealer = sealer
@@ -36,15 +40,35 @@ class Resources:
         self.artifacts = artifacts
         self._commits: set[asyncio.Task[object]] = set()
 
+    def on_behalf_of(self, call: Call) -> Resources:
+        """Return the same resources for use by a call."""
+        if call is self.call:
+            return self
+        made = copy(self)
+        made.call = call
+        return made
+
     async def transact(self, work: Callable[[Unit], T]) -> T:
-        """Run `work`, which starts and stops no execution, in a transaction."""
-        return await self.store.transact(lambda transaction: work(Unit(transaction, self.kinds, self.sealer)))
+        """Run `work`, which starts and stops no execution, in a transaction; in a dry run, undo it afterwards."""
+
+        def run(transaction: Transaction) -> T:
+            result = work(Unit(transaction, self.kinds, self.sealer, self.call))
+            if self.call.dry_run:
+                raise _DryRunOver(result)
+            return result
+
+        try:
+            return await self.store.transact(run)
+        except _DryRunOver as over:
+            return cast("T", over.result)
 
     async def transact_runs(self, work: Callable[[Unit], T]) -> T:
         """Run `work` in a transaction, and once it is committed hand its executions to the engine.
 
         A caller that gives up does not interrupt it: what was begun is committed, and its effects follow.
         """
+        if self.call.dry_run:
+            return await self.transact(work)
         task = asyncio.create_task(self._transact_runs(work))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
@@ -59,7 +83,7 @@ class Resources:
         units: list[Unit] = []
 
         def run(transaction: Transaction) -> T:
-            units[:] = [Unit(transaction, self.kinds, self.sealer)]
+            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call)]
             return work(units[0])
 
         result = await self.store.transact(run)
@@ -93,3 +117,11 @@ class Resources:
         message = kind.parse(wire)
         redact(kind, message)
         return message.SerializeToString()
+
+
+class _DryRunOver(Exception):  # noqa: N818 - it carries a result, and says that all went well
+    """Ends the transaction of a dry run, so that the store undoes it."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__("dry run")
+        self.result = result

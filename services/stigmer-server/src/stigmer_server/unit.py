@@ -15,6 +15,7 @@ from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
 
 from stigmer_server import audit, messages, naming
+from stigmer_server.calls import Call
 from stigmer_server.errors import InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
@@ -38,10 +39,11 @@ class Saved:
 class Unit:
     """The work of one transaction on resources."""
 
-    def __init__(self, transaction: Transaction, kinds: Kinds, sealer: Sealer) -> None:
+    def __init__(self, transaction: Transaction, kinds: Kinds, sealer: Sealer, call: Call) -> None:
         self._transaction = transaction
         self._sealer = sealer
         self.kinds = kinds
+        self.call = call
         self.now = timestamp()
         self.submitted: list[tuple[Kind, str, str]] = []
         """Executions (kind, id, org) that the engine should start once this is committed."""
@@ -102,7 +104,7 @@ class Unit:
         """
         message.metadata.version.Clear()
         message.metadata.version.id = "1"
-        audit.record_creation(message, self.now)
+        audit.record_creation(message, self.call.caller.id, self.now)
         seal_message(kind, message, None, self._sealer)
         return self._save(kind, message, expected=0, archive=archive or Archive(event="created", tag="1"))
 
@@ -111,7 +113,7 @@ class Unit:
         version = int(stored.metadata.version.id or "1")
         message.metadata.version.id = str(version + 1)
         message.metadata.version.previous_version_id = str(version)
-        audit.record_change(message, self.now)
+        audit.record_change(message, self.call.caller.id, self.now)
         tag = message.metadata.version.id
         return self._save(kind, message, archive=archive or Archive(event="updated", tag=tag))
 
@@ -121,7 +123,7 @@ class Unit:
 
     def replace_status(self, kind: Kind, message: Message) -> Saved:
         """Store a resource of which only the status has changed."""
-        audit.record_status_change(message, self.now)
+        audit.record_status_change(message, self.call.caller.id, self.now)
         return self._save(kind, message)
 
     def delete(self, kind: Kind, id: str) -> Saved:

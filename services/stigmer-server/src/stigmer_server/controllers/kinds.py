@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
+from stigmer_server.calls import call_of
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
@@ -47,6 +48,10 @@ class _Verbs:
     streams: Streams
     kind: Kind
 
+    def of(self, context: CallContext) -> Resources:
+        """Return the resources on behalf of the call."""
+        return self.resources.on_behalf_of(call_of(context))
+
 
 def kind_services(resources: Resources, streams: Streams) -> Iterator[Service]:
     """Yield every service of every kind, bound."""
@@ -72,8 +77,7 @@ def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
 
     def make(verbs: _Verbs) -> Handler:
         async def handle(request: Message, context: CallContext) -> bytes:
-            del context
-            return await verb(verbs.resources, verbs.kind, request)  # type: ignore[misc, no-any-return]
+            return await verb(verbs.of(context), verbs.kind, request)  # type: ignore[misc, no-any-return]
 
         return handle
 
@@ -83,15 +87,14 @@ def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
 def _delete(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
         forced = getattr(request, "force", False) or context.metadata.get(FORCE) == "true"
-        return await delete(verbs.resources, verbs.kind, _id(request), force=forced)
+        return await delete(verbs.of(context), verbs.kind, _id(request), force=forced)
 
     return handle
 
 
 def _update_status(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
-        del context
-        return await update_status(verbs.resources, verbs.kind, request.execution_id, request.status)
+        return await update_status(verbs.of(context), verbs.kind, request.execution_id, request.status)
 
     return handle
 
@@ -99,8 +102,7 @@ def _update_status(verbs: _Verbs) -> Handler:
 def _stop(*, at_once: bool) -> Callable[[_Verbs], Handler]:
     def make(verbs: _Verbs) -> Handler:
         async def handle(request: Message, context: CallContext) -> bytes:
-            del context
-            return await stop(verbs.resources, verbs.kind, request.id, reason=request.reason, at_once=at_once)
+            return await stop(verbs.of(context), verbs.kind, request.id, reason=request.reason, at_once=at_once)
 
         return handle
 
@@ -109,8 +111,7 @@ def _stop(*, at_once: bool) -> Callable[[_Verbs], Handler]:
 
 def _get(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
-        del context
-        return await get(verbs.resources, verbs.kind, request.value)
+        return await get(verbs.of(context), verbs.kind, request.value)
 
     return handle
 
@@ -119,16 +120,14 @@ def _get_artifact(verbs: _Verbs) -> Handler:
     answer = descriptors.message_type("ai.stigmer.agentic.skill.v1.GetArtifactResponse")
 
     async def handle(request: Message, context: CallContext) -> Message:
-        del context
-        return answer(artifact=await get_artifact(verbs.resources, request.artifact_storage_key))
+        return answer(artifact=await get_artifact(verbs.of(context), request.artifact_storage_key))
 
     return handle
 
 
 def _subscribe(verbs: _Verbs) -> Handler:
     def handle(request: Message, context: CallContext) -> AsyncIterator[bytes]:
-        del context
-        return subscribe(verbs.resources, verbs.streams, verbs.kind, _id(request))
+        return subscribe(verbs.of(context), verbs.streams, verbs.kind, _id(request))
 
     return handle
 
@@ -140,7 +139,7 @@ def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
     in_pages = "total_pages" in method.output_type.fields_by_name
 
     async def handle(request: Message, context: CallContext) -> bytes:
-        listed: Listed = await list_(verbs.resources, verbs.kind, _listing(verbs.kind, request))
+        listed: Listed = await list_(verbs.of(context), verbs.kind, _listing(verbs.kind, request))
         if listed.next_page_token:
             context.set_trailing_metadata({NEXT_PAGE: listed.next_page_token})
         total = answer(total_pages=listed.total_pages) if in_pages else answer(total_count=listed.total)
@@ -198,8 +197,7 @@ def _id(request: Message) -> str:
 
 def _get_by_reference(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
-        del context
-        return await get_by_reference(verbs.resources, verbs.kind, request)
+        return await get_by_reference(verbs.of(context), verbs.kind, request)
 
     return handle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stigmer_grpc import CallContext, Service, bind
 from stigmer_protos import descriptors
 
+from stigmer_server.calls import call_of
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, fill_struct, to_plain
@@ -17,7 +18,6 @@ def resource_service(resources: Resources) -> Service:
     answer = descriptors.message_type("ai.stigmer.resources.v1.ResourceList")
 
     async def handle(request: Message, context: CallContext) -> Message:
-        del context
         kind = _kind(resources, request.kind)
         listing = Listing(
             org=request.org or None,
@@ -26,7 +26,7 @@ def resource_service(resources: Resources) -> Service:
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        listed = await list_(resources, kind, listing)
+        listed = await list_(resources.on_behalf_of(call_of(context)), kind, listing)
         response: Message = answer(next_page_token=listed.next_page_token, total_count=listed.total)
         for entry in listed.entries:
             fill_struct(response.entries.add(), to_plain(kind.parse(entry)))

@@ -1,0 +1,57 @@
+"""On whose behalf a verb works, and how: what a call says beside its request.
+
+The gRPC side of a call stays in `stigmer_grpc`; a verb sees only this. Whoever authenticates callers puts a `Caller`
+under `CALLER` into the call context's values; where nobody does, everybody is the system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stigmer_grpc import CallContext
+
+CALLER = "caller"
+"""Key of the `Caller` in `CallContext.values`."""
+DRY_RUN = "x-stigmer-dry-run"
+"""Call metadata: `true` does everything but keep the result."""
+IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
+"""Call metadata: names a creation, so that a repeated call returns what the first one made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a call."""
+
+    id: str
+    """What the audit of a changed resource says: an account, an API key, a runner, or `system`."""
+    org: str | None = None
+    """Slug of the only organization whose resources the caller may see; None for every one."""
+
+
+SYSTEM = Caller(id="system")
+"""The server itself, and everybody as long as callers are not told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a verb must know of the call that it answers."""
+
+    caller: Caller = SYSTEM
+    dry_run: bool = False
+    """Whether nothing is kept: the transaction is undone once its result is known, and no run is started."""
+    idempotency_key: str = ""
+
+
+INTERNAL = Call()
+"""What the server does by itself."""
+
+
+def call_of(context: CallContext) -> Call:
+    """Return what a call over gRPC says of itself."""
+    caller = context.values.get(CALLER, SYSTEM)
+    metadata = context.metadata
+    dry_run, key = metadata.get(DRY_RUN, ""), metadata.get(IDEMPOTENCY_KEY, "")
+    if caller is SYSTEM and not dry_run and not key:
+        return INTERNAL
+    assert isinstance(caller, Caller)  # noqa: S101 - only an authenticator of ours writes this value
+    return Call(caller=caller, dry_run=dry_run == "true", idempotency_key=str(key))
