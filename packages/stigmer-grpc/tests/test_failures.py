@@ -306,3 +306,15 @@ async def test_errors_of_other_servers_are_read_the_same(pool: Any, note: Any) -
         with pytest.raises(ResourceExhaustedError, match=f"of {LIMIT + 1} bytes is larger than the limit of {LIMIT}"):
             await stub.unary("echo", note(text="large"))
     await server.stop(None)
+
+
+async def test_a_caller_in_the_middle_of_a_stream_learns_why_it_is_refused(lab: Any, note: Any) -> None:
+    async def refuse(requests: Any, context: Any) -> Any:
+        await anext(requests)
+        raise InvalidArgumentError("the first part is wrong")
+
+    parts = [note(text="x" * 500_000)] * 40
+    async with lab.serve(collect=refuse) as stub:
+        for _ in range(3):
+            with pytest.raises(InvalidArgumentError, match="the first part is wrong"):
+                await stub.client_stream("collect", parts)

@@ -120,3 +120,19 @@ async def test_text_that_cannot_be_archived_exactly_is_refused(
 
     with pytest.raises(NotFoundError):
         await store.get("agent", "a1")
+
+
+async def test_the_hashes_are_those_of_documents_that_are_kept(store: ResourceStore, agent: Make, run: Make) -> None:
+    def hashes(tx: Transaction) -> frozenset[str]:
+        return tx.archived_hashes()
+
+    assert await store.transact(hashes) == frozenset()
+    for id, hash in [("a1", "h1"), ("a1", "h2"), ("a2", "h2"), ("a3", "")]:
+        await store.save(agent(id), archive=Archive(hash=hash))
+    await store.save(run("r1"), archive=Archive(hash="h3"))
+
+    assert await store.transact(hashes) == {"h1", "h2", "h3"}
+
+    await store.delete("agent", "a1")
+
+    assert await store.transact(hashes) == {"h2", "h3"}

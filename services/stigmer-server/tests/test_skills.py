@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
+import struct
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,12 @@ def packed(text: str = "# House style\n", **others: bytes) -> bytes:
         for name, content in others.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def files(home: Path) -> list[str]:
+    """What is stored, and what is left of archives that are not."""
+    storage = home / "storage"
+    return sorted(str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
 
 
 async def push(api: Api, artifact: bytes, name: str = "House Style", tag: str = "", org: str = "local") -> Any:
@@ -90,15 +99,36 @@ async def test_an_artifact_key_leads_nowhere_else(local: Api, key: str) -> None:
         await local("skill", "getArtifact", {"artifactStorageKey": key})
 
 
-def zipped(name: str, content: bytes = b"x", *, mode: int = 0) -> bytes:
+def zipped(name: str, content: bytes = b"x", *, mode: int = 0, packing: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("SKILL.md", "# Fine")
         entry = zipfile.ZipInfo(name)
-        entry.compress_type = zipfile.ZIP_DEFLATED
+        entry.compress_type = packing
         entry.external_attr = mode << 16
         archive.writestr(entry, content)
     return buffer.getvalue()
+
+
+def understated(content: bytes, *, says: int) -> bytes:
+    """An archive whose second file is larger than it says, with the checksum of what it says."""
+    made = zipped("grows", content)
+    return made.replace(
+        struct.pack("<L", len(content)),
+        struct.pack("<L", says),
+    ).replace(struct.pack("<L", zlib.crc32(content)), struct.pack("<L", zlib.crc32(content[:says])))
+
+
+def overlapping() -> bytes:
+    """An archive whose directory names the same bytes many times over, under the name that they carry."""
+    content = zipped("twice", b"x" * 50_000)
+    start = content.index(b"PK\x01\x02")
+    end = content.rindex(b"PK\x05\x06")
+    directory = bytes(content[start:end])
+    copies = directory * 20
+    tail = bytearray(content[end:])
+    struct.pack_into("<HHL", tail, 8, 40, 40, len(copies))
+    return bytes(content[:start]) + copies + bytes(tail)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +143,28 @@ def zipped(name: str, content: bytes = b"x", *, mode: int = 0) -> bytes:
         zipped("C:evil"),
         zipped("bell\x07"),
         zipped("link", b"/etc/passwd", mode=stat.S_IFLNK | 0o777),
+        zipped("pipe", mode=stat.S_IFIFO | 0o600),
         zipped("bomb", bytes(10 * 2**20)),
+        zipped("SKILL.md"),
+        zipped("skill.MD"),
+        zipped("SKILL.md/below"),
+        zipped("line\nbreak"),
+        zipped("hidden\u202efile"),
+        zipped("n" * 1025),
+        zipped("nul.md").replace(b"nul.md", b"nu\0.md"),
+        zipped("squeezed", b"y" * 100, packing=zipfile.ZIP_LZMA),
+        zipped("wrong", b"one thing", packing=zipfile.ZIP_STORED).replace(b"one thing", b"two thing"),
+        understated(b"z" * 60_000, says=10),
+        overlapping(),
         packed()[:-10],
+        packed()[10:],
     ],
 )
 async def test_an_archive_that_breaks_a_rule_is_refused(local: Api, artifact: bytes, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         await push(local, artifact)
     assert caught.value.violations[0].field == "artifact"
-    assert not (tmp_path / "storage").exists()
+    assert files(tmp_path) == []
 
 
 async def test_an_archive_needs_its_text_at_the_root(local: Api) -> None:

@@ -23,6 +23,10 @@ CODES: Mapping[StatusCode, grpc.StatusCode] = {
 _DOUBT = 0.005
 """Seconds after the end of a client stream in which news of a cancellation may still come; seen: 1 ms at worst."""
 
+_LEFTOVER_BYTES = 128 * 2**20
+_LEFTOVER_SECONDS = 5.0
+"""How much of a refused client stream is read, so that its caller learns why."""
+
 # grpc ships no types: its generic functions are looked up untyped.
 _grpc: Any = grpc
 
@@ -89,6 +93,17 @@ class _RawRequests:
             await self._confirm_end()
             raise
 
+    async def discard(self) -> None:
+        """Read on for nothing, for a while.
+
+        To a client of grpc.aio that is still writing when its refusal comes, the call is broken, and the reason lost.
+        """
+        left = _LEFTOVER_BYTES
+        with suppress(StopAsyncIteration, TimeoutError):
+            async with asyncio.timeout(_LEFTOVER_SECONDS):
+                while left > 0:
+                    left -= len(await self._next())
+
     async def aclose(self) -> None:
         """Let go of grpc's generator now; left to the garbage collector it may outlive the event loop."""
         # It refuses while something the handler left behind still reads from it.
@@ -117,6 +132,8 @@ class _Answers:
         try:
             response = await self._unary(raw, context)
         except RpcError as error:
+            if isinstance(raw, _RawRequests) and not context.turned_away:
+                await raw.discard()
             return await _abort(error, context, call)
         if context.trailing is not None:
             call.set_trailing_metadata(tuple(context.trailing.items()))

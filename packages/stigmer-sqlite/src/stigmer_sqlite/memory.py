@@ -186,6 +186,10 @@ class _MemoryTransaction:
             self.delete(kind, entry.record.id)
         return len(entries)
 
+    def archived_hashes(self) -> frozenset[str]:
+        """As `Reader.archived_hashes`."""
+        return frozenset(entry.hash for entries in self._state.archive.values() for entry in entries if entry.hash)
+
     def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
         """As `ResourceStore.history`."""
         self._check(kind)

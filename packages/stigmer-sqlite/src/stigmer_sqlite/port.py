@@ -152,6 +152,10 @@ class Reader(Protocol):
         """
         ...
 
+    def archived_hashes(self) -> frozenset[str]:
+        """Return every hash under which a document of any kind is in the history."""
+        ...
+
 
 @runtime_checkable
 class Transaction(Reader, Protocol):

@@ -35,6 +35,8 @@ HISTORY = (
     "SELECT kind, id, version, data, wire, event, tag, hash, archived_at FROM resource_history "
     "WHERE id = ? AND kind = ?{filters} ORDER BY version DESC"
 )
+# The index holds all that is asked for, and only documents that have a hash.
+HASHES = "SELECT DISTINCT hash FROM resource_history INDEXED BY resource_history_by_hash WHERE hash <> ''"
 CHANGES = (
     "SELECT sequence, operation, kind, id, org_id, slug, version FROM changes WHERE sequence > ? "
     "ORDER BY sequence LIMIT ?"
@@ -104,6 +106,11 @@ class SqliteReader:
         if row is None:
             raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
         return entry_of(row)
+
+    def archived_hashes(self) -> frozenset[str]:
+        """As `Reader.archived_hashes`."""
+        with translated("reading hashes"), self._allowance.reading():
+            return frozenset(row[0] for row in self._all(HASHES, ()))
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
         """Return the changes after a sequence, oldest first."""

@@ -150,6 +150,11 @@ class SqliteTransaction:
         self._check()
         return self._reader.list(query)
 
+    def archived_hashes(self) -> frozenset[str]:
+        """As `Reader.archived_hashes`."""
+        self._check()
+        return self._reader.archived_hashes()
+
     def save(self, record: Record, *, expected: int | None = None, archive: Archive | None = None) -> Record:
         """As `Transaction.save`."""
         self._check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -13,6 +14,7 @@ from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
 
 from stigmer_server.artifacts import Artifacts
+from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
@@ -115,12 +117,16 @@ class App:
         engine = NoEngine()
         if self._with_engine:
             self._engine = engine = TemporalEngine(settings.temporal_address, settings.temporal_namespace, queues)
-        resources = Resources(store, kinds, sealer, engine, Artifacts(settings.storage_path))
+        artifacts = Artifacts(settings.storage_path)
+        artifacts.discard_unfinished()
+        resources = Resources(store, kinds, sealer, engine, artifacts)
         self._resources = resources
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
             self._engine.start(_Executions(resources))
             stack.push_async_callback(self._engine.close)
+        collector = asyncio.create_task(collect(store, artifacts), name="collector")
+        stack.push_async_callback(_ended, collector)
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
@@ -129,6 +135,11 @@ class App:
         stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
         stack.callback(streams.stop)
         return server
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class _Executions:

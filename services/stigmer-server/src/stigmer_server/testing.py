@@ -44,6 +44,10 @@ class Api:
         """Call a method that answers with a stream."""
         return self._stub(kind, verb).stream(verb, request, **options)
 
+    async def upload(self, kind: str, verb: str, requests: Any, **options: Any) -> Message:
+        """Call a method that takes a stream of requests and return its answer. Raises: RpcError."""
+        return await self._stub(kind, verb).client_stream(verb, requests, **options)
+
     async def runtime(self, verb: str, execution_id: str) -> Message:
         """Call the service of the runners. Raises: RpcError."""
         stub = self.channel.service("ai.stigmer.runtime.v1.ExecutionRuntimeController")

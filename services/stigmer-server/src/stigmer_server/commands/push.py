@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from stigmer_sqlite.port import Archive
 
 from stigmer_server import archives, drafts
-from stigmer_server.artifacts import digest
+from stigmer_server.artifacts import Incoming, key_of
+from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, copied
 from stigmer_server.resources import Resources
@@ -20,29 +22,62 @@ _READY = 2
 async def push(resources: Resources, kind: Kind, request: Message) -> bytes:
     """Store the archive by the hash of its bytes and make it the current version of the skill with this name.
 
-    Versions pushed before stay, and are found by their hash, or by their tag until another version takes it.
+    Versions pushed before stay, and are found by their hash, or by their tag until another version takes it. Pushing
+    what is the current version already, with the same tag, writes nothing.
 
     Raises:
         InvalidError: The name makes no slug, or the archive is unsafe, too large, or has no SKILL.md at its root.
     """
-    text = await asyncio.to_thread(archives.read_skill, request.artifact)
-    draft = _draft(kind, request, text)
+    async with resources.artifacts.receiving() as incoming:
+        await incoming.write(request.artifact)
+        return await _push(resources, kind, request, incoming)
+
+
+async def push_parts(resources: Resources, kind: Kind, parts: AsyncIterator[Message]) -> bytes:
+    """Do as `push` with an archive that comes in parts: a header, then the bytes in order.
+
+    Raises:
+        InvalidError: As `push`; or the header is not the first part and the only one, or names another hash.
+    """
+    header: Message | None = None
+    async with resources.artifacts.receiving() as incoming:
+        async for part in parts:
+            if (part.WhichOneof("part") == "header") != (header is None):
+                problem = "send one header, as the first part, and after it nothing but chunks"
+                raise InvalidError.of("header", "skill.parts.order", problem)
+            if header is None:
+                header = part.header
+            else:
+                await incoming.write(part.chunk)
+        if header is None:
+            raise InvalidError.of("header", "skill.parts.header", "no part came; send a header and then the archive")
+        if header.sha256 and header.sha256 != incoming.hash:
+            problem = f"is {header.sha256}, and the hash of what came is {incoming.hash}; send the archive again"
+            raise InvalidError.of("header.sha256", "skill.parts.sha256", problem)
+        return await _push(resources, kind, header, incoming)
+
+
+async def _push(resources: Resources, kind: Kind, header: Message, incoming: Incoming) -> bytes:
+    text = await asyncio.to_thread(archives.read_skill, incoming.file)
+    draft = _draft(kind, header, incoming.hash, text)
     drafts.resolve_slug(kind, draft)
-    draft.status.artifact_storage_key = await resources.artifacts.store(request.artifact)
+    if not resources.call.dry_run:
+        await incoming.keep()
     saved = await resources.transact(lambda unit: _store(kind, draft, unit))
     return resources.answer(saved)
 
 
-def _draft(kind: Kind, request: Message, text: str) -> Message:
+def _draft(kind: Kind, header: Message, hash: str, text: str) -> Message:
     draft = kind.type()
     draft.api_version = kind.described.api_version
     draft.kind = kind.title
-    draft.metadata.name = request.name
-    draft.metadata.org = request.org
-    draft.metadata.owner_scope = request.scope
+    draft.metadata.name = header.name
+    draft.metadata.org = header.org
+    draft.metadata.owner_scope = header.scope
     draft.spec.skill_md = text
-    draft.spec.tag = request.tag
-    draft.status.version_hash = digest(request.artifact)
+    draft.spec.tag = header.tag
+    draft.status.version_hash = hash
+    draft.status.artifact_storage_key = key_of(hash)
     draft.status.state = _READY
     drafts.check_rules(draft)
     return draft
@@ -56,9 +91,21 @@ def _store(kind: Kind, draft: Message, unit: Unit) -> Saved:
     if stored is None:
         assign_id(kind, message)
         return unit.insert(kind, message, archive=archive)
+    if _is_current(stored, message):
+        return Saved(kind=kind, id=stored.metadata.id, wire=stored.SerializeToString())
     metadata.id = stored.metadata.id
     for name in ("labels", "annotations"):
         getattr(metadata, name).MergeFrom(getattr(stored.metadata, name))
     metadata.tags.extend(stored.metadata.tags)
     status.audit.CopyFrom(stored.status.audit)
     return unit.replace(kind, message, stored, archive=archive)
+
+
+def _is_current(stored: Message, pushed: Message) -> bool:
+    """Tell whether the pushed version is what the skill already is."""
+    return (
+        stored.status.version_hash == pushed.status.version_hash
+        and stored.spec == pushed.spec
+        and stored.metadata.name == pushed.metadata.name
+        and stored.metadata.owner_scope == pushed.metadata.owner_scope
+    )

@@ -17,7 +17,7 @@ from stigmer_server.calls import call_of
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
-from stigmer_server.commands.push import push
+from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
@@ -25,7 +25,7 @@ from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message
 from stigmer_server.queries.get import get
-from stigmer_server.queries.get_artifact import get_artifact
+from stigmer_server.queries.get_artifact import get_artifact, get_artifact_parts
 from stigmer_server.queries.get_by_reference import get_by_reference
 from stigmer_server.queries.list_ import Listed, Listing, list_
 from stigmer_server.queries.subscribe import subscribe
@@ -73,7 +73,7 @@ def _handler(verbs: _Verbs, method: MethodDescriptor) -> Handler:
 
 
 def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
-    """Bind a verb that takes the resource itself."""
+    """Bind a verb that takes the request itself."""
 
     def make(verbs: _Verbs) -> Handler:
         async def handle(request: Message, context: CallContext) -> bytes:
@@ -121,6 +121,16 @@ def _get_artifact(verbs: _Verbs) -> Handler:
 
     async def handle(request: Message, context: CallContext) -> Message:
         return answer(artifact=await get_artifact(verbs.of(context), request.artifact_storage_key))
+
+    return handle
+
+
+def _get_artifact_parts(verbs: _Verbs) -> Handler:
+    answer = descriptors.message_type("ai.stigmer.agentic.skill.v1.ArtifactPart")
+
+    async def handle(request: Message, context: CallContext) -> AsyncIterator[Message]:
+        async for part in get_artifact_parts(verbs.of(context), request.artifact_storage_key):
+            yield answer(chunk=part)
 
     return handle
 
@@ -207,6 +217,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "create": _writes(create),
     "update": _writes(update),
     "push": _writes(push),
+    "pushParts": _writes(push_parts),
     "delete": _delete,
     "updateStatus": _update_status,
     "cancel": _stop(at_once=False),
@@ -214,6 +225,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "get": _get,
     "getByReference": _get_by_reference,
     "getArtifact": _get_artifact,
+    "getArtifactParts": _get_artifact_parts,
     "subscribe": _subscribe,
 }
 """The verbs by the names of their methods; a method that answers with a list needs no name here."""
