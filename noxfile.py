@@ -83,6 +83,16 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Run the fault campaigns at full length; `-- -k killed` picks, `-- --rounds 20` shortens."""
+    _add_tools(session)
+    length = () if any(word.startswith("--rounds") for word in session.posargs) else ("--full",)
+    # One after another, and as long as they take: they measure, and load the machine by themselves.
+    command = (sys.executable, "-m", "pytest", "-q", "--timeout", "0", str(ROOT / "tests" / "faults"), *length)
+    session.run(*command, *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build a wheel and an sdist of every member; install each library alone from its wheel and import it."""
     dist = ROOT / "dist"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 import subprocess
+import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2
 from stigmer_grpc import Channel, ResponseStream, Stub, connect
 from stigmer_protos import descriptors
 
@@ -90,6 +96,96 @@ def manifest(kind: str, name: str, spec: Mapping[str, Any], **metadata: Any) -> 
         "metadata": {"name": name, "org": "local", **scope, **metadata},
         "spec": spec,
     }
+
+
+class ServerProcess:
+    """A `stigmer-server` in a process of its own, to be signalled, killed and started again on the same files."""
+
+    def __init__(self, folder: Path, *arguments: str, port: int | None = None, **variables: str) -> None:
+        """Start it on the files of a folder.
+
+        Args:
+            folder: Where its database and its storage are.
+            arguments: Its command line.
+            port: Where it listens; None: a free port.
+            variables: Its environment beside the caller's; no Temporal unless they name one.
+        """
+        self.port = port or free_port()
+        places = {"DB_PATH": str(folder / "stigmer.db"), "STORAGE_PATH": str(folder / "storage")}
+        temporal = {"TEMPORAL_HOST_PORT": f"127.0.0.1:{free_port()}"}
+        environment = {**os.environ, **places, **temporal, "GRPC_PORT": str(self.port), **variables}
+        # A file and no pipe: nobody reads while the server runs, and a full pipe would stop it.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._channels: list[Channel] = []
+        self._started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stigmer_server", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+        )
+        self.ready_seconds = 0.0
+        """From the start of the process to its first answer that it serves; set by `ready`."""
+
+    async def ready(self, timeout: float = 30.0) -> Api:  # noqa: ASYNC109 - the wait is the point of it
+        """Wait until health says that it serves, and return a client, which `close` closes.
+
+        Raises:
+            TimeoutError: It does not within the time.
+            RuntimeError: It ended instead.
+        """
+        async with asyncio.timeout(timeout):
+            while not await self._listens():
+                if self.process.poll() is not None:
+                    msg = f"the server ended with {self.process.returncode}: {self.said()}"
+                    raise RuntimeError(msg)
+                await asyncio.sleep(0.005)
+            async with connect(self.address, pool=descriptor_pool.Default()) as channel:
+                await channel.service(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name).unary("Check", {})
+        self.ready_seconds = time.monotonic() - self._started
+        return self.client()
+
+    @property
+    def address(self) -> str:
+        """Where it listens once it is ready."""
+        return f"127.0.0.1:{self.port}"
+
+    def client(self) -> Api:
+        """Return a client with a connection of its own, which `close` closes."""
+        channel = connect(self.address, pool=descriptors.pool())
+        self._channels.append(channel)
+        return Api(channel)
+
+    def said(self) -> str:
+        """Return what it has written to its standard output and error."""
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
+
+    async def ended(self) -> tuple[int, str]:
+        """Wait for its end, and return its exit code and what it said."""
+        code = await asyncio.to_thread(self.process.wait, 30)
+        return code, self.said()
+
+    async def kill(self) -> None:
+        """Kill it where it stands (SIGKILL), and wait until it is gone."""
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait)
+
+    async def close(self) -> None:
+        """Close its clients, and kill it if it still runs; again is harmless."""
+        for channel in self._channels:
+            await channel.close()
+        await self.kill()
+        self._said.close()
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
 
 
 class TemporalServer:
