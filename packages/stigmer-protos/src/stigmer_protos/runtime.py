@@ -6,5 +6,7 @@ from stigmer_protos._gen.ai.stigmer.runtime.v1 import (
     ExecutionEnvironment as ExecutionEnvironment,
     ExecutionRef as ExecutionRef,
     ExecutionToken as ExecutionToken,
+    WorkflowCheckpoint as WorkflowCheckpoint,
+    WorkflowPosition as WorkflowPosition,
     WorkflowRun as WorkflowRun,
 )

@@ -8,6 +8,8 @@ __all__ = (
     "ExecutionEnvironment",
     "ExecutionRef",
     "ExecutionToken",
+    "WorkflowCheckpoint",
+    "WorkflowPosition",
     "WorkflowRun",
 )
 
@@ -80,6 +82,72 @@ default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionToken",
 
 
 @dataclass(eq=False, repr=False)
+class WorkflowCheckpoint(betterproto2.Message):
+    """
+    Where a run of a workflow execution got to, so that another can go on from there.
+    """
+
+    execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
+
+    temporal_workflow_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Id of the Temporal workflow that got there.
+    """
+
+    content: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    What the runner must know to go on. Nobody else reads it; no secret is in it.
+    """
+
+    positions: "list[WorkflowPosition]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The tasks with which another run can begin, in the order in which they began. A task of an earlier checkpoint
+    is replaced by the same task of this one.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowCheckpoint", WorkflowCheckpoint)
+
+
+@dataclass(eq=False, repr=False)
+class WorkflowPosition(betterproto2.Message):
+    """
+    A task with which a run can begin.
+    """
+
+    reference: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Where the task stands in the definition: a JSON pointer.
+    """
+
+    task_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    task_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Id of its run; see WorkflowTask.
+    """
+
+    within: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Ids of the tasks that it runs in, outermost first.
+    """
+
+    failed: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Whether this is where the run failed.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowPosition", WorkflowPosition)
+
+
+@dataclass(eq=False, repr=False)
 class WorkflowRun(betterproto2.Message):
     """
     A run of a workflow, with everything that a runner needs but values of variables and secrets.
@@ -120,6 +188,17 @@ class WorkflowRun(betterproto2.Message):
     variable_names: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
     """
     Names of the variables that the run may use, sorted.
+    """
+
+    checkpoint: "bytes" = betterproto2.field(8, betterproto2.TYPE_BYTES)
+    """
+    Of a recovered execution: where the runs before it got to, as the runner itself wrote it down. Empty to begin
+    at the beginning.
+    """
+
+    begin_at: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Of a recovered execution: JSON pointer of the task to begin with. Empty for the one that failed.
     """
 
 

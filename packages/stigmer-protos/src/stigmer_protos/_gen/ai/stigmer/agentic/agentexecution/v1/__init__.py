@@ -483,7 +483,17 @@ class AgentExecutionStatus(betterproto2.Message):
 
     status_reason: "str" = betterproto2.field(1000, betterproto2.TYPE_STRING)
     """
-    Why it is in its phase, for people: what was given as the reason of a cancellation, for example.
+    Why it is in its phase, for people: what was given as the reason of a cancellation, or what it waits for.
+    """
+
+    temporal_workflow_id: "str" = betterproto2.field(1001, betterproto2.TYPE_STRING)
+    """
+    Id of the Temporal workflow that runs it; a recovered execution has a new one.
+    """
+
+    recoveries: "int" = betterproto2.field(1002, betterproto2.TYPE_INT32)
+    """
+    How often it has been recovered.
     """
 
 

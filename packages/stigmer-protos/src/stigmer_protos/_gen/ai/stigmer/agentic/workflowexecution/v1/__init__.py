@@ -574,7 +574,7 @@ class WorkflowExecutionStatus(betterproto2.Message):
 
     temporal_workflow_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    Id of the Temporal workflow that runs it.
+    Id of the Temporal workflow that runs it; a recovered execution has a new one.
     """
 
     audit: "___commons__apiresource__.ApiResourceAudit | None" = betterproto2.field(
@@ -600,7 +600,12 @@ class WorkflowExecutionStatus(betterproto2.Message):
 
     status_reason: "str" = betterproto2.field(1002, betterproto2.TYPE_STRING)
     """
-    Why the execution is in its phase, where somebody asked for it: the reason given. Added here.
+    Why the execution is in its phase: the reason that was given, or what it waits for. Added here.
+    """
+
+    recoveries: "int" = betterproto2.field(1003, betterproto2.TYPE_INT32)
+    """
+    How often the execution has been recovered. Added here.
     """
 
 
