@@ -12,6 +12,7 @@ from stigmer_sqlite import (
     Change,
     CompactedError,
     InvalidQueryError,
+    MemoryStore,
     Operation,
     Record,
     ResourceStore,
@@ -46,6 +47,66 @@ async def test_a_change_says_what_was_done_to_what(store: ResourceStore, agent: 
         Change(sequence=2, operation=Operation.UPDATED, kind="agent", id="a1", org_id="o", slug="t", version=2),
         Change(sequence=3, operation=Operation.DELETED, kind="agent", id="a1", org_id="o", slug="t", version=2),
     ]
+
+
+async def test_a_change_says_which_labels_it_left_and_found(store: ResourceStore, agent: Make) -> None:
+    blue, red = {"team": "blue", "é": "1"}, {"team": "red"}
+    live = store.watch()
+    for labels in (blue, blue, red, {}, red):
+        await store.save(agent("a1", labels=labels))
+    await store.delete("agent", "a1")
+    await store.save(agent("a2", labels=blue))
+    await store.delete_kind("agent")
+
+    expected: list[tuple[dict[str, str], dict[str, str] | None]] = [
+        (blue, None),
+        (blue, None),
+        (red, blue),
+        ({}, red),
+        (red, {}),
+        (red, None),
+        (blue, None),
+        (blue, None),
+    ]
+    for watch in (live, store.watch(after=0)):
+        assert [(change.labels, change.former_labels) for change in await take(watch, 8)] == expected
+
+
+async def test_a_watch_tells_how_far_it_is(store: ResourceStore, agent: Make, run: Make) -> None:
+    watch, late = store.watch(kinds=["agent"]), store.watch(after=0, kinds=["agent"])
+    assert (watch.position, late.position) == (0, 0)
+    for record in (run("r1"), agent("a1"), run("r2"), agent("a2"), run("r3")):
+        await store.save(record)
+
+    for reader in (watch, late):
+        positions = [(await anext(reader)).sequence and reader.position for _ in range(2)]
+        # All up to the next change that is to be told is behind it.
+        assert positions == [3, 5]
+    await store.save(run("r4"))
+    assert await is_silent(late)
+    assert (watch.position, late.position) == (6, 6)
+
+
+async def test_a_closed_watch_ends_after_what_is_at_hand(store: ResourceStore, agent: Make) -> None:
+    waiting, full = store.watch(), store.watch()
+    reading = asyncio.ensure_future(anext(waiting, None))
+    await asyncio.sleep(0)
+    waiting.close()
+    assert await asyncio.wait_for(reading, 10) is None
+
+    await store.save(agent("a1"))
+    full.close()
+    await store.save(agent("a2"))
+    assert [change.id async for change in full] == ["a1"]
+    assert await anext(waiting, None) is None
+
+
+async def test_a_store_has_an_identity_of_its_own(store: ResourceStore, agent: Make) -> None:
+    identity = await store.identity()
+    await store.save(agent("a1"))
+
+    assert await store.identity() == identity
+    assert identity != await MemoryStore(()).identity()
 
 
 async def test_a_watch_is_registered_when_it_is_made(store: ResourceStore, agent: Make) -> None:
@@ -176,6 +237,19 @@ async def test_compaction_drops_the_oldest_changes_and_no_resource(store: Resour
     with pytest.raises(CompactedError) as failure:
         await anext(store.watch(after=5))
     assert failure.value.after == 5
+
+
+async def test_compaction_may_go_in_steps(store: ResourceStore, agent: Make) -> None:
+    for i in range(10):
+        await store.save(agent(f"a{i}"))
+
+    assert [await store.compact(keep=2, limit=3) for _ in range(4)] == [3, 3, 2, 0]
+    assert [change.sequence for change in await take(store.watch(after=8), 2)] == [9, 10]
+    assert await store.compact(keep=0, limit=0) == 0
+    assert await store.compact(keep=0, limit=5000) == 2
+    assert await store.compact(keep=0, limit=5) == 0
+    with pytest.raises(InvalidQueryError):
+        await store.compact(keep=0, limit=-1)
 
 
 async def test_sequences_go_on_after_everything_was_compacted(store: ResourceStore, agent: Make) -> None:

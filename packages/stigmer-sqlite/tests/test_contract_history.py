@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,52 @@ async def test_entries_are_found_by_version_tag_or_hash(store: ResourceStore, ag
     assert (await store.archived("agent", "a1", hash="h1")).version == 4
     assert (await store.archived("agent", "a1", tag="stable", hash="h1")).version == 3
     assert (await store.archived("agent", "a1", version=1, tag="stable")).version == 1
+
+
+async def test_entries_are_numbered_whatever_was_written_in_between(store: ResourceStore, agent: Make) -> None:
+    for i in range(1, 4):
+        await store.save(agent("a1", name=str(i)), archive=Archive(event=f"e{i}", actor=f"by {i}", message=f"why {i}"))
+        await store.save(agent("a1", name="not kept"))
+    await store.save(agent("a2"), archive=Archive())
+
+    entries = await store.history("agent", "a1")
+
+    assert [(entry.number, entry.version) for entry in entries] == [(3, 5), (2, 3), (1, 1)]
+    assert [(entry.actor, entry.message) for entry in entries] == [(f"by {i}", f"why {i}") for i in (3, 2, 1)]
+    assert (await store.archived("agent", "a1", number=2)).event == "e2"
+    assert (await store.archived("agent", "a2", number=1)).version == 1
+    with pytest.raises(NotFoundError):
+        await store.archived("agent", "a1", number=4)
+    with pytest.raises(NotFoundError):
+        await store.archived("agent", "a1", number=2, version=1)
+
+
+async def test_numbers_begin_anew_with_a_new_resource(store: ResourceStore, agent: Make) -> None:
+    for _ in range(2):
+        await store.save(agent("a1"), archive=Archive())
+    await store.delete("agent", "a1")
+    await store.save(agent("a1"), archive=Archive())
+
+    assert [entry.number for entry in await store.history("agent", "a1")] == [1]
+
+
+async def test_a_history_is_read_in_parts_and_without_documents(store: ResourceStore, agent: Make) -> None:
+    for i in range(5):
+        await store.save(agent("a1", name=str(i), wire=b"x"), archive=Archive(tag=f"t{i}"))
+
+    async def numbers(**part: Any) -> list[int]:
+        return [entry.number for entry in await store.history("agent", "a1", **part)]
+
+    assert await numbers(limit=2) == [5, 4]
+    assert await numbers(before=4, limit=2) == [3, 2]
+    assert await numbers(before=2) == [1]
+    assert await numbers(before=1) == []
+    assert await numbers(limit=0) == []
+    assert await numbers(before=2**70, limit=1) == [5]
+    (light,) = await store.history("agent", "a1", limit=1, documents=False)
+    (whole,) = await store.history("agent", "a1", limit=1)
+    assert (light.data, light.wire) == ("", None)
+    assert light == replace(whole, data="", wire=None)
 
 
 async def test_an_entry_that_is_not_there_is_not_found(store: ResourceStore, agent: Make) -> None:
@@ -111,7 +159,16 @@ async def test_history_commits_with_its_transaction(store: ResourceStore, agent:
     assert [entry.tag for entry in await store.history("agent", "a1")] == ["kept"]
 
 
-@pytest.mark.parametrize("archive", [Archive(event="\0"), Archive(tag="\ud800"), Archive(hash="a\0")])
+@pytest.mark.parametrize(
+    "archive",
+    [
+        Archive(event="\0"),
+        Archive(tag="\ud800"),
+        Archive(hash="a\0"),
+        Archive(actor="\0"),
+        Archive(message="\ud800"),
+    ],
+)
 async def test_text_that_cannot_be_archived_exactly_is_refused(
     store: ResourceStore, agent: Make, archive: Archive
 ) -> None:

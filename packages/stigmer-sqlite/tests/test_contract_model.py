@@ -232,6 +232,7 @@ class Model(RuleBasedStateMachine):
             assert (stored.version, stored.data, stored.labels) == (record.version, record.data, record.labels)
             entries = self.runner.run(self.store.history(record.kind, id))
             assert [entry.version for entry in entries] == self.history.get(id, [])
+            assert [entry.number for entry in entries] == list(range(len(entries), 0, -1))
 
     @invariant()
     def changes_agree(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from stigmer_sqlite import InvalidQueryError, Query, Record, ResourceStore
+from stigmer_sqlite import InvalidQueryError, LabelTerm, Query, Record, ResourceStore
 
 Make = Callable[..., Record]
 
@@ -94,6 +94,8 @@ async def test_a_foreign_or_broken_cursor_is_refused(store: ResourceStore, agent
         Query(kind="run", cursor=cursor),
         Query(kind="agent", org_id="x", cursor=cursor),
         Query(kind="agent", labels={"a": "b"}, cursor=cursor),
+        Query(kind="agent", selector=[LabelTerm(key="a")], cursor=cursor),
+        Query(kind="agent", created_after=1, cursor=cursor),
         Query(kind="agent", where={"phase": "x"}, cursor=cursor),
         Query(kind="agent", text="x", cursor=cursor),
         Query(kind="agent", newest_first=False, cursor=cursor),
@@ -130,6 +132,86 @@ async def test_every_label_asked_for_must_match(store: ResourceStore, agent: Mak
     assert await ids(store, Query(kind="agent", labels={"team": "blue"})) == ["a2", "a1"]
     assert await ids(store, Query(kind="agent", labels={"team": "blue", "tier": "1"})) == ["a1"]
     assert await ids(store, Query(kind="agent", labels={"blue": "team"})) == []
+
+
+SELECTED: list[tuple[list[LabelTerm], str]] = [
+    ([], "abcdef"),
+    ([LabelTerm(key="team")], "abce"),
+    ([LabelTerm(key="team", negated=True)], "df"),
+    ([LabelTerm(key="team", values=["blue"])], "ab"),
+    ([LabelTerm(key="team", values=["blue"], negated=True)], "cdef"),
+    ([LabelTerm(key="team", values=["blue", "red", "blue", "none"])], "abc"),
+    ([LabelTerm(key="team", values=["blue", "red"], negated=True)], "def"),
+    ([LabelTerm(key="team"), LabelTerm(key="tier")], "bc"),
+    ([LabelTerm(key="team", values=["blue", "green"]), LabelTerm(key="tier", negated=True)], "ae"),
+    ([LabelTerm(key="tier", values=["1", "2"]), LabelTerm(key="team", negated=True)], "d"),
+    ([LabelTerm(key="team"), LabelTerm(key="team", negated=True)], ""),
+    ([LabelTerm(key="k\"'[$."), LabelTerm(key="tier", negated=True)], "f"),
+    ([LabelTerm(key="team", values=[f"v{i}" for i in range(200)] + ["red"])], "c"),
+]
+
+
+@pytest.mark.parametrize(("terms", "expected"), SELECTED)
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_terms_about_labels_select(
+    store: ResourceStore, agent: Make, run: Make, terms: list[LabelTerm], expected: str, newest_first: bool
+) -> None:
+    for id, labels in {
+        "a": {"team": "blue"},
+        "b": {"team": "blue", "tier": "1"},
+        "c": {"team": "red", "tier": "2"},
+        "d": {"tier": "1"},
+        "e": {"team": "green"},
+        "f": {"k\"'[$.": "odd"},
+    }.items():
+        await store.save(agent(id, labels=labels))
+        await store.save(run(f"run of {id}", labels=labels))
+        assert all(term.matches(labels) for term in terms) == (id in expected)
+    query = Query(kind="agent", selector=terms, newest_first=newest_first, limit=2, count=True)
+
+    seen = ""
+    while True:
+        page = await store.list(query)
+        assert page.total == len(expected)
+        seen += "".join(record.id for record in page.records)
+        if not page.next_cursor:
+            break
+        query = replace(query, cursor=page.next_cursor)
+
+    assert seen == (expected[::-1] if newest_first else expected)
+
+
+async def test_records_created_after_another_are_listed(store: ResourceStore, agent: Make) -> None:
+    for i in range(5):
+        await store.save(agent(f"a{i}", org_id="o", labels={"odd": str(i % 2)}))
+    await store.save(agent("a0", org_id="o"))
+    third = (await store.get("agent", "a2")).position
+
+    query = Query(kind="agent", org_id="o", created_after=third, newest_first=False, limit=1, count=True)
+    first = await store.list(query)
+    assert ([record.id for record in first.records], first.total) == (["a3"], 2)
+    assert await ids(store, replace(query, cursor=first.next_cursor)) == ["a4"]
+    assert await ids(store, replace(query, limit=9, labels={"odd": "1"})) == ["a3"]
+    assert await ids(store, replace(query, created_after=99)) == []
+
+
+async def test_a_cursor_outlives_the_values_of_a_filter_with_several(store: ResourceStore, agent: Make) -> None:
+    for i in range(4):
+        await store.save(agent(f"a{i}", phase=f"p{i % 2}"))
+    first = await store.list(Query(kind="agent", where={"phase": ["p0", "p1"]}, limit=2))
+
+    rest = Query(kind="agent", where={"phase": ["p0", "p1", "p2"]}, limit=2, cursor=first.next_cursor)
+    assert await ids(store, rest) == ["a1", "a0"]
+
+
+async def test_text_is_looked_for_in_the_id_too(store: ResourceStore, agent: Make) -> None:
+    await store.save(agent("agt-01XY", name="Ann", slug="ann"))
+    await store.save(agent("agt-02XY", slug=""))
+    await store.save(agent("agt-02XY", name="Bob", slug="bob"))
+
+    assert await ids(store, Query(kind="agent", text="01xy")) == ["agt-01XY"]
+    assert await ids(store, Query(kind="agent", text="xY")) == ["agt-02XY", "agt-01XY"]
+    assert await ids(store, Query(kind="agent", text="bob")) == ["agt-02XY"]
 
 
 async def test_labels_follow_updates(store: ResourceStore, agent: Make) -> None:

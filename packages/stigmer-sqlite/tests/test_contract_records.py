@@ -40,7 +40,19 @@ async def test_a_saved_record_is_read_back_as_it_was(store: ResourceStore) -> No
     saved = await store.save(record)
 
     assert await store.get("agent", "agt_1") == saved
-    assert saved == replace(record, version=1, updated_at=saved.updated_at)
+    assert saved == replace(record, version=1, updated_at=saved.updated_at, position=1)
+
+
+async def test_a_record_keeps_its_place_in_the_order_of_creation(store: ResourceStore, agent: Make) -> None:
+    watch = store.watch()
+    for id in ("a1", "a2"):
+        await store.save(agent(id))
+    updated = await store.save(replace(await store.get("agent", "a1"), position=99))
+
+    assert (updated.position, (await store.get("agent", "a2")).position) == (1, 2)
+    assert [(await anext(watch)).sequence for _ in range(3)] == [1, 2, 3]
+    await store.delete("agent", "a1")
+    assert (await store.save(agent("a1"))).position == 5
 
 
 async def test_updated_at_is_utc_now(store: ResourceStore, agent: Make) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from stigmer_sqlite import (
     Archive,
     InUseError,
     InvalidSchemaError,
     KindSchema,
+    LabelTerm,
     Query,
     Record,
     SlugTakenError,
@@ -24,6 +26,8 @@ from stigmer_sqlite import (
     StoreUnavailableError,
     UnsupportedSchemaError,
 )
+from stigmer_sqlite.connections import open_writer
+from stigmer_sqlite.migrations import migrations
 
 Make = Callable[..., Record]
 
@@ -75,7 +79,49 @@ async def test_the_table_is_the_same_for_every_kind(tmp_path: Path) -> None:
     connection.close()
     assert {"id", "kind", "org_id", "project_id", "slug", "data", "version", "updated_at"} <= columns.keys()
     assert [name for name, key in columns.items() if key] == ["id"]
-    assert migrations == 1
+    assert migrations == 2
+
+
+async def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path, agent: Make) -> None:
+    path = tmp_path / "store.db"
+    connection = open_writer(path)
+    migrations.apply(Database(connection, execute_plugins=False), stop_before="m002_revisions")
+    for position, id in enumerate(["a1", "a2"], start=1):
+        connection.execute(
+            "INSERT INTO resources (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, "
+            "labels, search, data) VALUES (?, 'agent', '', '', ?, 0, ?, 5, '2026-01-01T00:00:00.000000+00:00', "
+            """'{"team":"blue"}', ?, '{"metadata": {"name": "Ann"}}')""",
+            (id, f"s-{id}", position, f"s-{id}\nann"),
+        )
+        connection.execute("INSERT INTO resource_labels VALUES ('agent', 'team', 'blue', ?, ?)", (position, id))
+        connection.execute("INSERT INTO changes VALUES (?, 'created', 'agent', ?, '', '', 1)", (position, id))
+        for version in (2, 5):
+            connection.execute(
+                "INSERT INTO resource_history VALUES (?, ?, 'agent', 'updated', ?, 'h', "
+                "'2026-01-01T00:00:00.000000+00:00', '{}', NULL)",
+                (id, version, f"t{version}"),
+            )
+    connection.close()
+
+    async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
+        entries = await store.history("agent", "a2")
+        assert [(e.number, e.version, e.tag, e.actor, e.message) for e in entries] == [
+            (2, 5, "t5", "", ""),
+            (1, 2, "t2", "", ""),
+        ]
+        assert (await store.archived("agent", "a1", hash="h")).version == 5
+        assert (await anext(store.watch(after=1))).labels == {}
+        for query in (Query(kind="agent", text="A2"), Query(kind="agent", selector=[LabelTerm(key="team")], limit=1)):
+            assert [record.id for record in (await store.list(query)).records] == ["a2"]
+        saved = await store.save(await store.get("agent", "a1"), archive=Archive(actor="me"))
+        assert (saved.version, saved.position) == (6, 1)
+        assert [entry.number for entry in await store.history("agent", "a1")] == [3, 2, 1]
+        identity = await store.identity()
+        await store.delete("agent", "a1")
+        assert await store.history("agent", "a1") == ()
+
+    async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
+        assert await store.identity() == identity
 
 
 async def test_indexes_follow_their_declarations(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stigmer_sqlite import KindSchema, NotFoundError, Query, Record, SqliteStore, Transaction
+from stigmer_sqlite import KindSchema, LabelTerm, NotFoundError, Query, Record, SqliteStore, Transaction
 
 LABELS = {"team": "blue", "tier": "1"}
 
@@ -60,7 +60,10 @@ async def test_a_record_is_found_by_id_or_slug_through_an_index(asked: tuple[Sql
         (Query(kind="agent", where={"done": True}), "where_agent.done (<expr>=?"),
         (Query(kind="agent", where={"phase": ["ready", "x"]}), "where_agent.phase (<expr>=?"),
         (Query(kind="agent", labels={"team": "blue"}), "PRIMARY KEY (kind=? AND key=? AND value=?"),
-        (Query(kind="agent", labels=LABELS), "PRIMARY KEY (kind=? AND key=? AND value=? AND position=?"),
+        (Query(kind="agent", labels=LABELS), "resource_labels_by_key (kind=? AND key=? AND position=?"),
+        (Query(kind="agent", selector=(LabelTerm(key="team"),)), "resource_labels_by_key (kind=? AND key=?"),
+        (Query(kind="agent", selector=(LabelTerm(key="team", values=("blue", "x")),)), "key=? AND value=?"),
+        (Query(kind="agent", selector=(LabelTerm(key="x", negated=True),)), "(kind=? AND key=? AND position=?"),
         (Query(kind="agent", org_id="o", labels=LABELS, where={"phase": "ready", "done": 1}, project_id="p"), "=?"),
     ],
 )
@@ -76,6 +79,7 @@ async def test_a_page_is_a_run_of_an_index_in_order(
         labels=query.labels,
         where=query.where,
         text=query.text,
+        selector=query.selector,
         newest_first=newest_first,
     )
     assert len((await store.list(query)).records) == 1
@@ -86,6 +90,25 @@ async def test_a_page_is_a_run_of_an_index_in_order(
     sorted_page = "MERGE (UNION ALL)" in plan
     assert ("TEMP B-TREE" in plan) == sorted_page
     assert not re.search(r"SCAN (?!\(subquery)", plan)
+
+
+@pytest.mark.parametrize(
+    ("query", "range_"),
+    [
+        (Query(kind="agent", org_id="o", created_after=1), "(kind=? AND org_id=? AND position>?)"),
+        (Query(kind="agent", labels={"team": "blue"}, created_after=1), "value=? AND position>?)"),
+        (Query(kind="agent", selector=(LabelTerm(key="team"),), created_after=1), "key=? AND position>?)"),
+    ],
+)
+async def test_what_was_created_after_another_is_a_range_of_an_index(
+    asked: tuple[SqliteStore, list[str]], query: Query, range_: str
+) -> None:
+    store, statements = asked
+    await store.list(query)
+
+    *_, plan = plans(store, statements)
+    assert range_ in plan
+    assert "TEMP B-TREE" not in plan
 
 
 async def test_the_narrowest_index_drives(tmp_path: Path, schemas: tuple[KindSchema, ...]) -> None:
@@ -113,13 +136,22 @@ async def test_the_narrowest_index_drives(tmp_path: Path, schemas: tuple[KindSch
 async def test_history_and_changes_are_read_through_their_keys(asked: tuple[SqliteStore, list[str]]) -> None:
     store, statements = asked
     await store.history("agent", "a1")
-    for wanted in ({"version": 1}, {"tag": "t"}, {"hash": "h"}):
+    await store.history("agent", "a1", before=5, limit=2, documents=False)
+    for wanted in ({"version": 1}, {"number": 1}, {"tag": "t"}, {"hash": "h"}):
         with pytest.raises(NotFoundError):
             await store.archived("agent", "a1", **wanted)  # type: ignore[arg-type]
     await anext(store.watch(after=0))
 
     found = plans(store, statements)
-    keys = ("resource_history_1 (id=?", "(id=? AND version=?)", "by_tag (id=? AND tag=?)", "by_hash (id=? AND hash=?)")
-    for plan, key in zip(found, (*keys, "INTEGER PRIMARY KEY (rowid>?)"), strict=True):
+    keys = (
+        "by_number (id=?",
+        "by_number (id=? AND number<?)",
+        "(id=? AND version=?)",
+        "by_number (id=? AND number=?)",
+        "by_tag (id=? AND tag=?)",
+        "by_hash (id=? AND hash=?)",
+        "INTEGER PRIMARY KEY (rowid>?)",
+    )
+    for plan, key in zip(found, keys, strict=True):
         assert key in plan
         assert "TEMP B-TREE" not in plan

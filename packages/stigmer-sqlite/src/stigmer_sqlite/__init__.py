@@ -20,8 +20,10 @@ from stigmer_sqlite.memory import MemoryStore
 from stigmer_sqlite.port import (
     Archive,
     Change,
+    Changes,
     HistoryEntry,
     KindSchema,
+    LabelTerm,
     Operation,
     Page,
     Query,
@@ -35,6 +37,7 @@ from stigmer_sqlite.sqlite_store import SqliteStore
 __all__ = [
     "Archive",
     "Change",
+    "Changes",
     "ClosedError",
     "CompactedError",
     "ConflictError",
@@ -45,6 +48,7 @@ __all__ = [
     "InvalidRecordError",
     "InvalidSchemaError",
     "KindSchema",
+    "LabelTerm",
     "MemoryStore",
     "NotFoundError",
     "Operation",

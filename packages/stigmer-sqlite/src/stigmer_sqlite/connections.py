@@ -22,7 +22,7 @@ _JOURNAL_LIMIT = 64 * 1024 * 1024
 def open_writer(path: Path | None) -> sqlite3.Connection:
     """Open the connection that writes; None: a database in memory. Settings that change the file are left out."""
     connection = _connect(str(path) if path else ":memory:", cache_mib=64)
-    connection.create_function("search_text", 2, search_text, deterministic=True)
+    connection.create_function("search_text", 3, search_text, deterministic=True)
     return connection
 
 

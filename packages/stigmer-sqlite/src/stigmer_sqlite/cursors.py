@@ -31,6 +31,10 @@ def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]
     for key, value in query.labels.items():
         check_text("label key", key)
         check_text("label value", value)
+    for term in query.selector:
+        check_text("label key", term.key)
+        for value in term.values:
+            check_text("label value", value)
     accepted: dict[str, tuple[str | int, ...]] = {}
     for name, value in query.where.items():
         if name not in kind.indexes:
@@ -82,7 +86,9 @@ def decode_cursor(query: Query) -> int | None:
 
 
 def _digest(query: Query, payload: bytes) -> bytes:
-    where = {name: list(value) if isinstance(value, tuple) else value for name, value in query.where.items()}
+    # Several values may be the outcome of another question, and be others by the time of the next page.
+    where = {name: value if isinstance(value, str | int) else None for name, value in query.where.items()}
+    terms = [(term.key, list(term.values), term.negated) for term in query.selector]
     filters = [query.kind, query.org_id, query.project_id, dict(query.labels), where, query.text, query.newest_first]
-    text = json.dumps(filters, sort_keys=True, default=list)
+    text = json.dumps([*filters, terms, query.created_after], sort_keys=True)
     return hashlib.blake2b(payload + text.encode(), digest_size=_DIGEST).digest()

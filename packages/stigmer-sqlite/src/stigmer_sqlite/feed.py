@@ -53,7 +53,7 @@ class Feed:
 
 
 class Watch(AsyncIterator[Change]):
-    """One subscriber's place in the feed."""
+    """One subscriber's place in the feed: the `Changes` of the port."""
 
     def __init__(self, feed: Feed, *, after: int, kinds: frozenset[str], id: str) -> None:
         self._feed = feed
@@ -64,9 +64,22 @@ class Watch(AsyncIterator[Change]):
         self._ready: deque[Change] = deque()
         self._awake = asyncio.Event()
         self._iterating = False
+        self._closed = False
+
+    @property
+    def position(self) -> int:
+        """As `Changes.position`."""
+        return self._ready[0].sequence - 1 if self._ready else self._position
+
+    def close(self) -> None:
+        """As `Changes.close`."""
+        self._closed = True
+        self.wake()
 
     def offer(self, changes: Sequence[Change]) -> None:
         """Take what one commit wrote, or leave it to be read later when that would exceed the bound."""
+        if self._closed:
+            return
         if self._position + 1 == changes[0].sequence:
             matching = [change for change in changes if self._matches(change)]
             if len(self._ready) + len(matching) <= _CAPACITY:
@@ -89,7 +102,7 @@ class Watch(AsyncIterator[Change]):
 
     async def _next(self) -> Change:
         while not self._ready:
-            if self._feed.closed:
+            if self._closed or self._feed.closed:
                 raise StopAsyncIteration
             if self._position > self._feed.head or self._position < 0:
                 raise InvalidQueryError(f"no change has had sequence {self._position} (the newest: {self._feed.head})")

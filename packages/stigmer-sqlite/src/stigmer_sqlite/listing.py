@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from stigmer_sqlite.kinds import Kind
 from stigmer_sqlite.migrations import index_name
-from stigmer_sqlite.port import Query
+from stigmer_sqlite.port import LabelTerm, Query
 
 Value = str | int
 # Beyond this many accepted values a sorted IN costs less than merging as many index runs.
@@ -60,8 +60,9 @@ def plan(kind: Kind, query: Query, accepted: dict[str, tuple[Value, ...]]) -> Li
     """Lay out how to answer a checked query; None when nothing can match."""
     if any(not values for values in accepted.values()):
         return None
-    filters = [*_where_filters(kind, accepted), *_label_filters(kind, query), *_column_filters(kind, query)]
-    always = _unindexed(query)
+    selected = [_label_filter(kind, term) for term in _positive_terms(query)]
+    filters = [*_where_filters(kind, accepted), *selected, *_column_filters(kind, query)]
+    always = _unindexed(kind, query)
     if not filters:
         everything = Driver("resources AS r INDEXED BY resources_by_kind", Condition("r.kind = ?", (kind.name,)))
         return Listing(kind, query, ((everything, always),))
@@ -80,6 +81,7 @@ def page_sql(
     order, beyond = ("DESC", "<") if query.newest_first else ("ASC", ">")
     if after is not None:
         conditions = (*conditions, Condition(f"{driver.position} {beyond} ?", (after,)))
+    conditions = (*conditions, *_created_after(driver, query))
     limit = query.limit + 1
     if not driver.runs:
         where, of_whole = _conjunction((driver.whole, *conditions))
@@ -89,17 +91,17 @@ def page_sql(
     values: list[Value] = []
     for run in driver.runs:
         where, of_run = _conjunction((run, *conditions))
-        arms.append(f"SELECT r.rowid AS row, r.position AS place FROM {driver.source} WHERE {where}")  # noqa: S608 # parts of our own
+        arms.append(f"SELECT r.rowid AS row, {driver.position} AS place FROM {driver.source} WHERE {where}")  # noqa: S608 # parts of our own
         values += of_run
     merged = f"{' UNION ALL '.join(arms)} ORDER BY place {order} LIMIT ?"
     sql = f"SELECT {columns} FROM ({merged}) CROSS JOIN resources AS r ON r.rowid = row ORDER BY place {order}"  # noqa: S608 # parts of our own
     return sql, [*values, limit]
 
 
-def count_sql(choice: tuple[Driver, tuple[Condition, ...]]) -> tuple[str, list[Value]]:
+def count_sql(choice: tuple[Driver, tuple[Condition, ...]], query: Query) -> tuple[str, list[Value]]:
     """Return the statement that counts all matches."""
     driver, conditions = choice
-    where, values = _conjunction((driver.whole, *conditions))
+    where, values = _conjunction((driver.whole, *conditions, *_created_after(driver, query)))
     return f"SELECT count(*) FROM {driver.source} WHERE {where}", values  # noqa: S608 # parts of our own
 
 
@@ -120,7 +122,7 @@ def _where_filters(kind: Kind, accepted: dict[str, tuple[Value, ...]]) -> list[t
 
 
 def _equals(place: str, values: Sequence[Value]) -> Condition:
-    sql = f"{place} = ?" if len(values) == 1 else f"{place} IN ({', '.join('?' * len(values))})"
+    sql = _one_of(place, values)
     # An object or array is no scalar, but json_extract would give its text.
     if any(isinstance(value, str) and value[:1] in ("{", "[") for value in values):
         path = place.removeprefix("json_extract(r.data, ").removesuffix(")")
@@ -128,18 +130,42 @@ def _equals(place: str, values: Sequence[Value]) -> Condition:
     return Condition(sql, tuple(values))
 
 
-def _label_filters(kind: Kind, query: Query) -> list[tuple[Driver, Condition]]:
+def _positive_terms(query: Query) -> list[LabelTerm]:
+    equal = [LabelTerm(key=key, values=(value,)) for key, value in query.labels.items()]
+    return [*equal, *(term for term in query.selector if not term.negated)]
+
+
+def _label_filter(kind: Kind, term: LabelTerm) -> tuple[Driver, Condition]:
+    if not term.values:
+        # The index on keys has no ids in it, but positions are unique, too.
+        source = (
+            "resource_labels AS l INDEXED BY resource_labels_by_key "
+            "CROSS JOIN resources AS r INDEXED BY resources_by_kind ON r.kind = l.kind AND r.position = l.position"
+        )
+        whole = Condition("l.kind = ? AND l.key = ?", (kind.name, term.key))
+        return Driver(source, whole, position="l.position"), _has_label(kind, term)
     source = "resource_labels AS l CROSS JOIN resources AS r ON r.id = l.id"
-    exists = (
-        "EXISTS (SELECT 1 FROM resource_labels AS x "
-        "WHERE x.kind = ? AND x.key = ? AND x.value = ? AND x.position = r.position)"
+    values = tuple(dict.fromkeys(term.values))
+    whole, *runs = (
+        Condition(f"l.kind = ? AND l.key = ? AND {_one_of('l.value', part)}", (kind.name, term.key, *part))
+        for part in (values, *((value,) for value in values))
     )
-    filters: list[tuple[Driver, Condition]] = []
-    for key, value in query.labels.items():
-        values = (kind.name, key, value)
-        run = Condition("l.kind = ? AND l.key = ? AND l.value = ?", values)
-        filters.append((Driver(source, run, position="l.position"), Condition(exists, values)))
-    return filters
+    merged = tuple(runs) if 1 < len(runs) <= _MERGED_VALUES else ()
+    return Driver(source, whole, merged, position="l.position"), _has_label(kind, term)
+
+
+def _has_label(kind: Kind, term: LabelTerm) -> Condition:
+    """Return what holds of a record that has the label, whether or not the term asks for the contrary."""
+    value = f" AND {_one_of('x.value', term.values)}" if term.values else ""
+    sql = (
+        "EXISTS (SELECT 1 FROM resource_labels AS x INDEXED BY resource_labels_by_key "  # noqa: S608 # parts of our own
+        f"WHERE x.kind = ? AND x.key = ? AND x.position = r.position{value})"
+    )
+    return Condition(sql, (kind.name, term.key, *term.values))
+
+
+def _one_of(place: str, values: Sequence[Value]) -> str:
+    return f"{place} = ?" if len(values) == 1 else f"{place} IN ({', '.join('?' * len(values))})"
 
 
 def _column_filters(kind: Kind, query: Query) -> list[tuple[Driver, Condition]]:
@@ -155,8 +181,16 @@ def _column_filters(kind: Kind, query: Query) -> list[tuple[Driver, Condition]]:
     return filters
 
 
-def _unindexed(query: Query) -> tuple[Condition, ...]:
+def _created_after(driver: Driver, query: Query) -> tuple[Condition, ...]:
+    return (Condition(f"{driver.position} > ?", (query.created_after,)),) if query.created_after > 0 else ()
+
+
+def _unindexed(kind: Kind, query: Query) -> tuple[Condition, ...]:
     conditions: list[Condition] = []
+    for term in query.selector:
+        if term.negated:
+            found = _has_label(kind, term)
+            conditions.append(Condition(f"NOT {found.sql}", found.values))
     if query.text:
         conditions.append(Condition("instr(r.search, ?) > 0", (query.text.casefold(),)))
     if query.project_id == "":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NoReturn, TypeVar
+from uuid import uuid4
 
 from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor
 from stigmer_sqlite.errors import (
@@ -22,6 +23,7 @@ from stigmer_sqlite.kinds import JsonPath, Kind, Kinds
 from stigmer_sqlite.port import (
     Archive,
     Change,
+    Changes,
     HistoryEntry,
     KindSchema,
     Operation,
@@ -30,7 +32,7 @@ from stigmer_sqlite.port import (
     Record,
     Transaction,
 )
-from stigmer_sqlite.records import Clock, archive_filters, check_record, flaw, kept_changes, saved_as, search_text
+from stigmer_sqlite.records import Clock, archive_filters, check_compaction, check_record, flaw, saved_as, search_text
 from stigmer_sqlite.work import finished
 
 T = TypeVar("T")
@@ -43,7 +45,6 @@ class _Entry:
     """A stored record with what is looked for in it."""
 
     record: Record
-    position: int
     search: str
     indexed: dict[str, str | int | float | None]
 
@@ -71,8 +72,8 @@ class _State:
         self._undo.append(lambda: self.archive.__setitem__(id, former))
         self.archive[id] = kept
 
-    def note(self, operation: Operation, record: Record) -> None:
-        """Add to the changes."""
+    def note(self, operation: Operation, record: Record, former: Mapping[str, str] | None = None) -> None:
+        """Add to the changes; `former` labels are told where they were others."""
         self.sequence += 1
         self._undo.append(self._unnote)
         change = Change(
@@ -83,6 +84,8 @@ class _State:
             org_id=record.org_id,
             slug=record.slug,
             version=record.version,
+            labels=dict(record.labels),
+            former_labels=None if former == record.labels else former,
         )
         self.changes.append(change)
 
@@ -132,19 +135,19 @@ class _MemoryTransaction:
         ids = self._state.by_slug.get((kind, slug), ()) if slug else ()
         found = (self._state.entries[id] for id in ids)
         matches = [entry for entry in found if org_id is None or entry.record.org_id == org_id]
-        return _copy(max(matches, key=lambda entry: entry.position).record) if matches else None
+        return _copy(max(matches, key=lambda entry: entry.record.position).record) if matches else None
 
     def list(self, query: Query) -> Page:
         """As `Reader.list`."""
         accepted = accepted_values(self._check(query.kind), query)
         after = decode_cursor(query)
         matches = [entry for entry in self._state.entries.values() if _matches(entry, query, accepted)]
-        matches.sort(key=lambda entry: entry.position, reverse=query.newest_first)
+        matches.sort(key=lambda entry: entry.record.position, reverse=query.newest_first)
         rest = [entry for entry in matches if after is None or _is_beyond(entry, query, after)]
         page = rest[: query.limit]
         return Page(
             records=tuple(_copy(entry.record) for entry in page),
-            next_cursor=encode_cursor(query, page[-1].position) if len(rest) > len(page) else "",
+            next_cursor=encode_cursor(query, page[-1].record.position) if len(rest) > len(page) else "",
             total=len(matches) if query.count else None,
         )
 
@@ -160,12 +163,15 @@ class _MemoryTransaction:
             raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
         document = _parsed(record)
         self._check_slug(kind, record)
-        saved = saved_as(record, version=actual + 1, now=self._clock.now())
-        position = present.position if present else self._state.sequence + 1
-        self._state.put(record.id, _entry(kind, saved, document, position))
+        position = present.record.position if present else self._state.sequence + 1
+        saved = saved_as(record, version=actual + 1, now=self._clock.now(), position=position)
+        self._state.put(record.id, _entry(kind, saved, document))
         if archive is not None:
             self._archive(saved, archive)
-        self._state.note(Operation.UPDATED if present else Operation.CREATED, saved)
+        if present is None:
+            self._state.note(Operation.CREATED, saved)
+        else:
+            self._state.note(Operation.UPDATED, saved, present.record.labels)
         return _copy(saved)
 
     def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
@@ -182,7 +188,7 @@ class _MemoryTransaction:
         """As `Transaction.delete_kind`."""
         self._check(kind)
         entries = [entry for entry in self._state.entries.values() if entry.record.kind == kind]
-        for entry in sorted(entries, key=lambda entry: entry.position):
+        for entry in sorted(entries, key=lambda entry: entry.record.position):
             self.delete(kind, entry.record.id)
         return len(entries)
 
@@ -191,24 +197,28 @@ class _MemoryTransaction:
         return frozenset(entry.hash for entries in self._state.archive.values() for entry in entries if entry.hash)
 
     def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
-        """As `ResourceStore.history`."""
+        """Return all of the resource's history, newest first."""
         self._check(kind)
         return tuple(entry for entry in reversed(self._state.archive.get(id, ())) if entry.kind == kind)
 
     def _archive(self, record: Record, archive: Archive) -> None:
         assert record.updated_at is not None  # noqa: S101 # saved_as sets it
+        former = self._state.archive.get(record.id, [])
         entry = HistoryEntry(
             kind=record.kind,
             id=record.id,
             version=record.version,
+            number=former[-1].number + 1 if former else 1,
             data=record.data,
             wire=record.wire,
             event=archive.event,
             tag=archive.tag,
             hash=archive.hash,
+            actor=archive.actor,
+            message=archive.message,
             archived_at=record.updated_at,
         )
-        self._state.put_archive(record.id, [*self._state.archive.get(record.id, ()), entry])
+        self._state.put_archive(record.id, [*former, entry])
 
     def _check_slug(self, kind: Kind, record: Record) -> None:
         if not kind.named or not record.slug:
@@ -238,6 +248,7 @@ class MemoryStore:
         self._kinds = Kinds(schemas)
         self._state = _State()
         self._clock = Clock()
+        self._identity = uuid4().hex
         self._feed = Feed(head=0, read=self._read_changes)
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
@@ -278,22 +289,33 @@ class MemoryStore:
         """As `ResourceStore.delete_kind`."""
         return await self.transact(lambda tx: tx.delete_kind(kind))
 
-    async def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+    async def history(
+        self, kind: str, id: str, *, before: int | None = None, limit: int | None = None, documents: bool = True
+    ) -> tuple[HistoryEntry, ...]:
         """As `ResourceStore.history`."""
-        return self._verbs().history(kind, id)
+        entries = self._verbs().history(kind, id)
+        wanted = [entry for entry in entries if before is None or entry.number < before][:limit]
+        return tuple(entry if documents else replace(entry, data="", wire=None) for entry in wanted)
 
     async def archived(
-        self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = ""
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
     ) -> HistoryEntry:
         """As `ResourceStore.archived`."""
         entries = self._verbs().history(kind, id)
-        filters = archive_filters(version=version, tag=tag, hash=hash)
+        filters = archive_filters(version=version, number=number, tag=tag, hash=hash)
         for entry in entries:
             if all(getattr(entry, name) == value for name, value in filters.items()):
                 return entry
         raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
 
-    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
+    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> Changes:
         """As `ResourceStore.watch`."""
         self._check_open()
         for kind in kinds:
@@ -305,12 +327,17 @@ class MemoryStore:
         self._check_open()
         return self._state.sequence
 
-    async def compact(self, *, keep: int) -> int:
+    async def identity(self) -> str:
+        """As `ResourceStore.identity`."""
+        self._check_open()
+        return self._identity
+
+    async def compact(self, *, keep: int, limit: int | None = None) -> int:
         """As `ResourceStore.compact`."""
         self._check_open()
-        dropped = len(self._state.changes) - kept_changes(keep)
-        if dropped <= 0:
-            return 0
+        check_compaction(keep, limit)
+        surplus = max(len(self._state.changes) - keep, 0)
+        dropped = surplus if limit is None else min(surplus, limit)
         del self._state.changes[:dropped]
         return dropped
 
@@ -340,12 +367,12 @@ class MemoryStore:
         return changes[max(begin, 0) : max(begin, 0) + limit]
 
 
-def _entry(kind: Kind, record: Record, document: object, position: int) -> _Entry:
+def _entry(kind: Kind, record: Record, document: object) -> _Entry:
     name = _NAME.read(document)
     if isinstance(name, str) and (problem := flaw(name.replace("\0", ""))):
         raise InvalidRecordError(f"$.metadata.name of {record.kind} {record.id[:200]!r} {problem}")
     indexed = {index: path.read(document) for index, path in kind.indexes.items()}
-    return _Entry(record, position, search_text(record.slug, name), indexed)
+    return _Entry(record, search_text(record.slug, name, record.id), indexed)
 
 
 def _matches(entry: _Entry, query: Query, accepted: dict[str, tuple[str | int, ...]]) -> bool:
@@ -354,14 +381,16 @@ def _matches(entry: _Entry, query: Query, accepted: dict[str, tuple[str | int, .
         record.kind == query.kind
         and query.org_id in (None, record.org_id)
         and query.project_id in (None, record.project_id)
+        and record.position > query.created_after
         and query.labels.items() <= record.labels.items()
+        and all(term.matches(record.labels) for term in query.selector)
         and all(entry.indexed[name] in values for name, values in accepted.items())
         and query.text.casefold() in entry.search
     )
 
 
 def _is_beyond(entry: _Entry, query: Query, after: int) -> bool:
-    return entry.position < after if query.newest_first else entry.position > after
+    return entry.record.position < after if query.newest_first else entry.record.position > after
 
 
 def _copy(record: Record) -> Record:

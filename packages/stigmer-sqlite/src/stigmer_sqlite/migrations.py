@@ -89,6 +89,53 @@ def m001_resources(db: Database) -> None:
         db.conn.execute(statement)
 
 
+_NUMBERED_HISTORY = """
+CREATE TABLE numbered_history (
+    id TEXT NOT NULL REFERENCES resources (id) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    event TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    message TEXT NOT NULL,
+    archived_at TEXT NOT NULL,
+    data JSON TEXT NOT NULL,
+    wire BLOB,
+    PRIMARY KEY (id, version)
+)
+"""
+_NUMBER_HISTORY = """
+INSERT INTO numbered_history
+SELECT id, version, row_number() OVER (PARTITION BY id ORDER BY version),
+       kind, event, tag, hash, '', '', archived_at, data, wire
+FROM resource_history
+"""
+
+
+@migrations()
+def m002_revisions(db: Database) -> None:
+    """Number the history and keep who wrote it and why; tell the labels of changes; find records by id as by name."""
+    for statement in (
+        _NUMBERED_HISTORY,
+        _NUMBER_HISTORY,
+        "DROP TABLE resource_history",
+        "ALTER TABLE numbered_history RENAME TO resource_history",
+        "CREATE UNIQUE INDEX resource_history_by_number ON resource_history (id, number)",
+        "CREATE INDEX resource_history_by_tag ON resource_history (id, tag, version) WHERE tag <> ''",
+        "CREATE INDEX resource_history_by_hash ON resource_history (id, hash, version) WHERE hash <> ''",
+        "ALTER TABLE changes ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE changes ADD COLUMN former_labels TEXT",
+        # The value, part of the primary key, comes along at the end.
+        "CREATE INDEX resource_labels_by_key ON resource_labels (kind, key, position)",
+        "UPDATE resources SET search = search || search_text('', NULL, id)",
+        "CREATE TABLE identity (value TEXT NOT NULL)",
+        "INSERT INTO identity VALUES (lower(hex(randomblob(16))))",
+    ):
+        db.conn.execute(statement)
+
+
 # `pending` asks the database; an empty one has everything pending.
 _KNOWN = frozenset(migration.name for migration in migrations.pending(Database(memory=True, execute_plugins=False)))
 

@@ -50,6 +50,8 @@ class Record:
     """Counts the writes of this resource from 1. Set by the store; ignored by `save`."""
     updated_at: datetime | None = None
     """UTC, set by the store."""
+    position: int = 0
+    """Its place in the order of creation: the sequence of the change that created it. Set by the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,10 @@ class Archive:
     """created, updated, rolled_back …"""
     tag: str = ""
     hash: str = ""
+    actor: str = ""
+    """Who made the document what it is."""
+    message: str = ""
+    """Why, in the words of the actor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +75,16 @@ class HistoryEntry:
     kind: str
     id: str
     version: int
+    number: int
+    """Counts the archived documents of the resource from 1; `version` counts those that were not archived, too."""
     data: str
+    """The document; empty where it was not asked for."""
     wire: bytes | None
     event: str
     tag: str
     hash: str
+    actor: str
+    message: str
     archived_at: datetime
 
 
@@ -96,6 +107,26 @@ class Change:
     org_id: str
     slug: str
     version: int
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The labels that the change left; those that the resource had last, where it was deleted."""
+    former_labels: Mapping[str, str] | None = None
+    """The labels before an update that changed them; None: they were the same, or there were none before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelTerm:
+    """What must hold of one label."""
+
+    key: str
+    values: Sequence[str] = ()
+    """Any of these, or any at all where there are none."""
+    negated: bool = False
+    """Whether the label must not be so; a resource without it then fits."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether it holds of these labels."""
+        found = self.key in labels and (not self.values or labels[self.key] in self.values)
+        return found is not self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,17 +137,25 @@ class Query:
     org_id: str | None = None
     project_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Labels that a record must have, with these values."""
+    selector: Sequence[LabelTerm] = ()
+    """Further terms about labels."""
     where: Mapping[str, str | int | bool | Sequence[str]] = field(
         default_factory=dict[str, "str | int | bool | Sequence[str]"]
     )
     """Index name (of the kind's schema) to the value it must equal, or to several of which it must equal one."""
     text: str = ""
-    """Case-insensitive part of the slug or of `$.metadata.name`."""
+    """Case-insensitive part of the id, the slug or `$.metadata.name`."""
+    created_after: int = 0
+    """Only records whose `position` is beyond this one."""
     newest_first: bool = True
     """Order by creation (ties by id), newest or oldest first."""
     limit: int = 100
     cursor: str = ""
-    """`Page.next_cursor` of the page before; pages neither repeat nor skip a record that exists throughout."""
+    """`Page.next_cursor` of the page before; pages neither repeat nor skip a record that exists throughout.
+
+    A cursor belongs to its filters, except that the values of one with several may change between pages.
+    """
     count: bool = False
     """Whether to count all matches (`Page.total`); costs a scan of the matching index."""
 
@@ -129,6 +168,32 @@ class Page:
     next_cursor: str = ""
     """Empty on the last page."""
     total: int | None = None
+
+
+@runtime_checkable
+class Changes(Protocol):
+    """Committed changes, oldest first and each once; what `ResourceStore.watch` returns."""
+
+    @property
+    def position(self) -> int:
+        """The sequence up to which every change was yielded or did not match."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Change]: ...
+
+    async def __anext__(self) -> Change:
+        """Wait for the next change. A reader that is cancelled here loses none.
+
+        Raises:
+            StopAsyncIteration: The watch or the store was closed.
+            CompactedError: The next change is no longer kept.
+            InvalidQueryError: The watch began after a sequence that no change has had yet.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the watch after the changes that are at hand; whoever waits for the next one is told."""
+        ...
 
 
 @runtime_checkable
@@ -165,7 +230,7 @@ class Transaction(Reader, Protocol):
         """Create the record or store it in place of the present one.
 
         Args:
-            record: `version` and `updated_at` are ignored. A record keeps its creation order and its kind.
+            record: `version`, `updated_at` and `position` are ignored. A record keeps its creation order and its kind.
             expected: None: whatever is there. 0: nothing may be there. N: exactly version N must be there.
             archive: Also keep this document in the history.
 
@@ -229,20 +294,37 @@ class ResourceStore(Protocol):
         """As `Transaction.delete_kind`, in a transaction of its own."""
         ...
 
-    async def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
-        """Return the archived documents, newest first; empty when there are none."""
+    async def history(
+        self, kind: str, id: str, *, before: int | None = None, limit: int | None = None, documents: bool = True
+    ) -> tuple[HistoryEntry, ...]:
+        """Return the archived documents, newest first; empty when there are none.
+
+        Args:
+            kind: The resource's kind.
+            id: The resource's id.
+            before: Only entries with a smaller number.
+            limit: At most so many; None: all.
+            documents: False leaves `data` and `wire` out, and reads none of them.
+        """
         ...
 
     async def archived(
-        self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = ""
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
     ) -> HistoryEntry:
-        """Return one archived document: that version, the newest with the tag, or the newest with the hash.
+        """Return one archived document: that version or number, the newest with the tag, or the newest with the hash.
 
         Where several are given, all must hold. Raises: NotFoundError, or InvalidQueryError where none is given.
         """
         ...
 
-    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
+    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> Changes:
         """Yield committed changes in order, each once.
 
         Starts after sequence `after` (None: from now on). The watch is registered when this method returns, not at
@@ -264,8 +346,17 @@ class ResourceStore(Protocol):
         """Return the sequence of the newest change, 0 in a new store."""
         ...
 
-    async def compact(self, *, keep: int) -> int:
-        """Drop all but the newest `keep` entries of the change feed; return how many were dropped. Resources stay."""
+    async def identity(self) -> str:
+        """Return what tells this database from every other; sequences of different databases have nothing in common."""
+        ...
+
+    async def compact(self, *, keep: int, limit: int | None = None) -> int:
+        """Drop all but the newest `keep` entries of the change feed; return how many were dropped. Resources stay.
+
+        Args:
+            keep: How many changes stay.
+            limit: Drop at most so many, the oldest first, which is soon done; None: all that are too many.
+        """
         ...
 
     async def close(self) -> None:

@@ -32,17 +32,21 @@ FIND_ANYWHERE = (
     "WHERE r.kind = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.position DESC LIMIT 1"
 )
 HISTORY = (
-    "SELECT kind, id, version, data, wire, event, tag, hash, archived_at FROM resource_history "
-    "WHERE id = ? AND kind = ?{filters} ORDER BY version DESC"
+    "SELECT kind, id, version, number, event, tag, hash, actor, message, archived_at, {documents} "
+    "FROM resource_history WHERE id = ? AND kind = ?{filters} ORDER BY {order} DESC LIMIT ?"
 )
 # The index holds all that is asked for, and only documents that have a hash.
 HASHES = "SELECT DISTINCT hash FROM resource_history INDEXED BY resource_history_by_hash WHERE hash <> ''"
 CHANGES = (
-    "SELECT sequence, operation, kind, id, org_id, slug, version FROM changes WHERE sequence > ? "
-    "ORDER BY sequence LIMIT ?"
+    "SELECT sequence, operation, kind, id, org_id, slug, version, labels, former_labels FROM changes "
+    "WHERE sequence > ? ORDER BY sequence LIMIT ?"
 )
+_DOCUMENTS = "data, wire"
+_NO_DOCUMENTS = "'', NULL"
+_ALL = -1
+_LARGEST = 2**63 - 1
 _POSITION = 10
-_NO_LABELS = "{}"
+NO_LABELS = "{}"
 
 
 class SqliteReader:
@@ -80,29 +84,40 @@ class SqliteReader:
         with translated("list"), self._allowance.reading(), self._snapshot():
             choice = listing.choose(self._connection)
             rows = self._all(*page_sql(choice, query, after, COLUMNS))
-            total = self._connection.execute(*count_sql(choice)).fetchone()[0] if query.count else None
+            total = self._connection.execute(*count_sql(choice, query)).fetchone()[0] if query.count else None
         more = len(rows) > query.limit
         del rows[query.limit :]
         cursor = encode_cursor(query, rows[-1][_POSITION]) if more else ""
         return Page(records=tuple(map(record_of, rows)), next_cursor=cursor, total=total)
 
-    def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+    def history(
+        self, kind: str, id: str, *, before: int | None, limit: int | None, documents: bool
+    ) -> tuple[HistoryEntry, ...]:
         """As `ResourceStore.history`."""
         _ = self._kinds[kind]
         if flaw(id):
             return ()
+        sql = HISTORY.format(
+            documents=_DOCUMENTS if documents else _NO_DOCUMENTS,
+            filters="" if before is None else " AND number < ?",
+            order="number",
+        )
+        values = [id, kind, *(() if before is None else (min(before, _LARGEST),)), _ALL if limit is None else limit]
         with translated("history"), self._allowance.reading():
-            return tuple(map(entry_of, self._all(HISTORY.format(filters=""), (id, kind))))
+            return tuple(map(entry_of, self._all(sql, values)))
 
-    def archived(self, kind: str, id: str, *, version: int | None, tag: str, hash: str) -> HistoryEntry:
+    def archived(
+        self, kind: str, id: str, *, version: int | None, number: int | None, tag: str, hash: str
+    ) -> HistoryEntry:
         """As `ResourceStore.archived`."""
         _ = self._kinds[kind]
-        filters = archive_filters(version=version, tag=tag, hash=hash)
+        filters = archive_filters(version=version, number=number, tag=tag, hash=hash)
         # The literal lets SQLite see that the partial index on tags or hashes applies.
         terms = "".join(
-            f" AND {name} = ?" if name == "version" else f" AND {name} = ? AND {name} <> ''" for name in filters
+            f" AND {name} = ? AND {name} <> ''" if name in ("tag", "hash") else f" AND {name} = ?" for name in filters
         )
-        row = self._one(HISTORY.format(filters=terms) + " LIMIT 1", (id, kind, *filters.values()))
+        sql = HISTORY.format(documents=_DOCUMENTS, filters=terms, order="version")
+        row = self._one(sql, (id, kind, *filters.values(), 1))
         if row is None:
             raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
         return entry_of(row)
@@ -147,7 +162,7 @@ class SqliteReader:
 
 def record_of(row: Row) -> Record:
     """Return the record in a row of COLUMNS."""
-    kind, id, org_id, project_id, slug, data, wire, labels, version, updated_at, _ = row
+    kind, id, org_id, project_id, slug, data, wire, labels, version, updated_at, position = row
     return Record(
         kind=kind,
         id=id,
@@ -156,31 +171,35 @@ def record_of(row: Row) -> Record:
         slug=slug,
         data=data,
         wire=wire,
-        labels={} if labels == _NO_LABELS else json.loads(labels),
+        labels={} if labels == NO_LABELS else json.loads(labels),
         version=version,
         updated_at=datetime.fromisoformat(updated_at),
+        position=position,
     )
 
 
 def entry_of(row: Row) -> HistoryEntry:
     """Return the entry in a row of HISTORY."""
-    kind, id, version, data, wire, event, tag, hash, archived_at = row
+    kind, id, version, number, event, tag, hash, actor, message, archived_at, data, wire = row
     return HistoryEntry(
         kind=kind,
         id=id,
         version=version,
+        number=number,
         data=data,
         wire=wire,
         event=event,
         tag=tag,
         hash=hash,
+        actor=actor,
+        message=message,
         archived_at=datetime.fromisoformat(archived_at),
     )
 
 
 def change_of(row: Row) -> Change:
     """Return the change in a row of CHANGES."""
-    sequence, operation, kind, id, org_id, slug, version = row
+    sequence, operation, kind, id, org_id, slug, version, labels, former_labels = row
     return Change(
         sequence=sequence,
         operation=Operation(operation),
@@ -189,4 +208,6 @@ def change_of(row: Row) -> Change:
         org_id=org_id,
         slug=slug,
         version=version,
+        labels={} if labels == NO_LABELS else json.loads(labels),
+        former_labels=None if former_labels is None else json.loads(former_labels),
     )

@@ -39,8 +39,8 @@ def check_record(record: Record, archive: Archive | None) -> None:
         _refuse(record, "label key", key)
         _refuse(record, f"label {key!r}", value)
     if archive is not None:
-        for name, text in (("event", archive.event), ("tag", archive.tag), ("hash", archive.hash)):
-            _refuse(record, f"archive {name}", text)
+        for name in ("event", "tag", "hash", "actor", "message"):
+            _refuse(record, f"archive {name}", getattr(archive, name))
 
 
 def check_text(name: str, text: str, error: type[StoreError] = InvalidQueryError) -> None:
@@ -54,9 +54,9 @@ def _refuse(record: Record, name: str, text: str) -> None:
         raise InvalidRecordError(f"{name} of {record.kind} {record.id[:200]!r} {problem}")
 
 
-def search_text(slug: str, name: object) -> str:
-    """Return what `Query.text` is looked for in: the slug and the document's name, case folded."""
-    return f"{slug}\n{name}".casefold() if isinstance(name, str) else slug.casefold()
+def search_text(slug: str, name: object, id: str) -> str:
+    """Return what `Query.text` is looked for in: the slug, the document's name and the id, case folded."""
+    return (f"{slug}\n{name}\n{id}" if isinstance(name, str) else f"{slug}\n{id}").casefold()
 
 
 class Clock:
@@ -71,17 +71,22 @@ class Clock:
         return self._last
 
 
-def archive_filters(*, version: int | None, tag: str, hash: str) -> dict[str, str | int]:
+def archive_filters(*, version: int | None, number: int | None, tag: str, hash: str) -> dict[str, str | int]:
     """Return which of the ways to name a history entry were given. Raises: InvalidQueryError when none was."""
-    given: dict[str, str | int | None] = {"version": version, "tag": tag or None, "hash": hash or None}
+    given: dict[str, str | int | None] = {
+        "version": version,
+        "number": number,
+        "tag": tag or None,
+        "hash": hash or None,
+    }
     filters = {name: value for name, value in given.items() if value is not None}
     if not filters:
-        raise InvalidQueryError("say which history entry: by version, by tag or by hash")
+        raise InvalidQueryError("say which history entry: by version, number, tag or hash")
     return filters
 
 
-def saved_as(record: Record, *, version: int, now: datetime) -> Record:
-    """Return the record as the store keeps it: its own labels, the store's version and time."""
+def saved_as(record: Record, *, version: int, now: datetime, position: int) -> Record:
+    """Return the record as the store keeps it: its own labels, the store's version, time and position."""
     return Record(
         kind=record.kind,
         id=record.id,
@@ -93,11 +98,13 @@ def saved_as(record: Record, *, version: int, now: datetime) -> Record:
         labels=dict(record.labels),
         version=version,
         updated_at=now,
+        position=position,
     )
 
 
-def kept_changes(keep: int) -> int:
-    """Return how many changes `compact` keeps. Raises: InvalidQueryError."""
+def check_compaction(keep: int, limit: int | None) -> None:
+    """Refuse to keep or to drop a negative number of changes. Raises: InvalidQueryError."""
     if keep < 0:
         raise InvalidQueryError(f"cannot keep {keep} changes")
-    return keep
+    if limit is not None and limit < 0:
+        raise InvalidQueryError(f"cannot drop {limit} changes")

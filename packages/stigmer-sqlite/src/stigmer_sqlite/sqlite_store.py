@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ from stigmer_sqlite.feed import Feed
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.migrations import check_supported, migrate
 from stigmer_sqlite.ownership import Ownership
-from stigmer_sqlite.port import Archive, Change, HistoryEntry, KindSchema, Page, Query, Record, Transaction
+from stigmer_sqlite.port import Archive, Change, Changes, HistoryEntry, KindSchema, Page, Query, Record, Transaction
 from stigmer_sqlite.readers import Readers
 from stigmer_sqlite.reading import SqliteReader
-from stigmer_sqlite.records import kept_changes
+from stigmer_sqlite.records import check_compaction
 from stigmer_sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class _Opened:
 
     writer: sqlite3.Connection
     sequence: int
+    identity: str
     ownership: Ownership | None = None
     near: sqlite3.Connection | None = None
     readers: Readers | None = None
@@ -59,6 +60,7 @@ class SqliteStore:
         self._near = SqliteReader(self._near_connection, kinds, self._allowance)
         self._readers = opened.readers
         self._writer_connection = opened.writer
+        self._identity = opened.identity
         self._feed = Feed(head=opened.sequence, read=self._read_changes)
         self._writer = Writer(
             opened.writer, kinds, sequence=opened.sequence, publish=self._feed.publish, inline=opened.near is None
@@ -125,17 +127,30 @@ class SqliteStore:
         """As `ResourceStore.delete_kind`."""
         return await self._writer.write(lambda tx: tx.delete_kind(kind))
 
-    async def history(self, kind: str, id: str) -> tuple[HistoryEntry, ...]:
+    async def history(
+        self, kind: str, id: str, *, before: int | None = None, limit: int | None = None, documents: bool = True
+    ) -> tuple[HistoryEntry, ...]:
         """As `ResourceStore.history`."""
-        return await self._read(lambda reader: reader.history(kind, id))
+        return await self._read(
+            lambda reader: reader.history(kind, id, before=before, limit=limit, documents=documents)
+        )
 
     async def archived(
-        self, kind: str, id: str, *, version: int | None = None, tag: str = "", hash: str = ""
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
     ) -> HistoryEntry:
         """As `ResourceStore.archived`."""
-        return await self._read(lambda reader: reader.archived(kind, id, version=version, tag=tag, hash=hash))
+        return await self._read(
+            lambda reader: reader.archived(kind, id, version=version, number=number, tag=tag, hash=hash)
+        )
 
-    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> AsyncIterator[Change]:
+    def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> Changes:
         """As `ResourceStore.watch`."""
         self._check_open()
         for kind in kinds:
@@ -147,10 +162,15 @@ class SqliteStore:
         self._check_open()
         return self._feed.head
 
-    async def compact(self, *, keep: int) -> int:
+    async def identity(self) -> str:
+        """As `ResourceStore.identity`."""
+        self._check_open()
+        return self._identity
+
+    async def compact(self, *, keep: int, limit: int | None = None) -> int:
         """As `ResourceStore.compact`."""
-        keep = kept_changes(keep)
-        return await self._writer.write(lambda tx: tx.compact(keep=keep))
+        check_compaction(keep, limit)
+        return await self._writer.write(lambda tx: tx.compact(keep=keep, limit=limit))
 
     async def close(self) -> None:
         """As `ResourceStore.close`."""
@@ -211,7 +231,8 @@ def _open(path: Path | None, kinds: Kinds, readers: int) -> _Opened:
         sequence = writer.execute(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"
         ).fetchone()[0]
-        opened = _Opened(writer, sequence, ownership)
+        identity = writer.execute("SELECT value FROM identity").fetchone()[0]
+        opened = _Opened(writer, sequence, identity, ownership)
         if path is not None:
             opened.near = open_reader(path)
             undo.callback(opened.near.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from stigmer_sqlite.errors import (
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.port import Archive, Change, Operation, Page, Query, Record
-from stigmer_sqlite.reading import COLUMNS, Row, SqliteReader, record_of
+from stigmer_sqlite.reading import COLUMNS, NO_LABELS, Row, SqliteReader, record_of
 from stigmer_sqlite.records import Clock, check_record, flaw, saved_as
 
 _PRESENT = "SELECT kind, version, position, org_id, project_id, slug, labels FROM resources WHERE id = ?"
@@ -31,32 +31,40 @@ INSERT INTO resources
     (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels, search, data, wire)
 VALUES
     (:id, :kind, :org_id, :project_id, :slug, :name_key, :position, 1, :updated_at, :labels,
-     search_text(:slug, json_extract(:data, '$.metadata.name')), :data, :wire)
+     search_text(:slug, json_extract(:data, '$.metadata.name'), :id), :data, :wire)
 """
 _REPLACE = """
 UPDATE resources
 SET org_id = :org_id, project_id = :project_id, slug = :slug, version = :version, updated_at = :updated_at,
-    labels = :labels, search = search_text(:slug, json_extract(:data, '$.metadata.name')), data = :data, wire = :wire
+    labels = :labels, search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id),
+    data = :data, wire = :wire
 WHERE id = :id
 """
 # The frequent case, a new document under the same names: it leaves the indexes on names alone.
 _REPLACE_DOCUMENT = """
 UPDATE resources
 SET version = :version, updated_at = :updated_at,
-    search = search_text(:slug, json_extract(:data, '$.metadata.name')), data = :data, wire = :wire
+    search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id), data = :data, wire = :wire
 WHERE id = :id
 """
 _ARCHIVE = (
-    "INSERT INTO resource_history (kind, id, version, data, wire, event, tag, hash, archived_at) "
+    "INSERT INTO resource_history "
+    "(kind, id, version, number, data, wire, event, tag, hash, actor, message, archived_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM resource_history WHERE id = ?"
+_CHANGE = (
+    "INSERT INTO changes (sequence, operation, kind, id, org_id, slug, version, labels, former_labels) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_CHANGE = "INSERT INTO changes (sequence, operation, kind, id, org_id, slug, version) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_LABEL = "INSERT INTO resource_labels (kind, key, value, position, id) VALUES (?, ?, ?, ?, ?)"
 _REMOVE_LABEL = "DELETE FROM resource_labels WHERE kind = ? AND key = ? AND value = ? AND position = ?"
 
 
-# Characters of a document that are written on the event loop's thread at most: a millisecond or so.
+# What is done on the event loop's thread at most, a millisecond or so: characters of a document that are written, and
+# changes that are dropped.
 _LONG = 256 * 1024
+_MANY = 1000
 
 
 class Journal:
@@ -76,8 +84,8 @@ class Journal:
         """The sequence of the next change."""
         return self._committed + len(self._pending) + 1
 
-    def add(self, operation: Operation, record: Record) -> None:
-        """Note what was done to the record."""
+    def add(self, operation: Operation, record: Record, former: Mapping[str, str] | None = None) -> None:
+        """Note what was done to the record; `former` labels are given where they were others."""
         self._pending.append(
             Change(
                 sequence=self.next_sequence,
@@ -87,6 +95,8 @@ class Journal:
                 org_id=record.org_id,
                 slug=record.slug,
                 version=record.version,
+                labels=record.labels,
+                former_labels=former,
             )
         )
 
@@ -102,7 +112,11 @@ class Journal:
         """Add the changes to the feed; return whether there is anything to commit."""
         connection.executemany(
             _CHANGE,
-            ((c.sequence, c.operation.value, c.kind, c.id, c.org_id, c.slug, c.version) for c in self._pending),
+            (
+                (c.sequence, c.operation.value, c.kind, c.id, c.org_id, c.slug, c.version, _text(c.labels), former)
+                for c in self._pending
+                for former in (None if c.former_labels is None else _text(c.former_labels),)
+            ),
         )
         return self.dirty or bool(self._pending)
 
@@ -168,11 +182,12 @@ class SqliteTransaction:
         actual = 0 if row is None else row[1]
         if expected is not None and expected != actual:
             raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
-        saved = saved_as(record, version=actual + 1, now=self._journal.clock.now())
-        self._write(saved, row, named=named)
+        position = self._journal.next_sequence if row is None else row[2]
+        saved = saved_as(record, version=actual + 1, now=self._journal.clock.now(), position=position)
+        former = self._write(saved, row, named=named)
         if archive is not None:
-            self._archive(saved, archive)
-        self._journal.add(Operation.UPDATED if row else Operation.CREATED, saved)
+            self._archive(saved, archive, first=row is None)
+        self._journal.add(Operation.UPDATED if row else Operation.CREATED, saved, former)
         return saved
 
     def delete(self, kind: str, id: str, *, expected: int | None = None) -> Record:
@@ -199,28 +214,34 @@ class SqliteTransaction:
         self._allowance.check(size=1)
         with self._storing():
             rows = self._connection.execute(
-                "SELECT id, org_id, slug, version FROM resources WHERE kind = ? ORDER BY position", (kind,)
+                "SELECT id, org_id, slug, version, labels FROM resources WHERE kind = ? ORDER BY position", (kind,)
             ).fetchall()
             self._connection.execute("DELETE FROM resources WHERE kind = ?", (kind,))
             self._connection.execute("DELETE FROM resource_labels WHERE kind = ?", (kind,))
-        for id, org_id, slug, version in rows:
-            gone = Record(kind=kind, id=id, org_id=org_id, slug=slug, data="", version=version)
+        for id, org_id, slug, version, labels in rows:
+            had = json.loads(labels)
+            gone = Record(kind=kind, id=id, org_id=org_id, slug=slug, data="", version=version, labels=had)
             self._journal.add(Operation.DELETED, gone)
         return len(rows)
 
-    def compact(self, *, keep: int) -> int:
+    def compact(self, *, keep: int, limit: int | None) -> int:
         """As `ResourceStore.compact`; changes of the transaction under way are not counted."""
         self._check()
-        self._allowance.check(size=1)
-        newest = self._journal.next_sequence - 1
-        self._journal.dirty = True
+        if limit is None or limit > _MANY:
+            self._allowance.check(size=1)
+        last = self._journal.next_sequence - 1 - keep
         with self._storing():
-            return self._connection.execute("DELETE FROM changes WHERE sequence <= ?", (newest - keep,)).rowcount
+            if limit is not None:
+                oldest = self._connection.execute("SELECT min(sequence) FROM changes").fetchone()[0]
+                last = min(last, (oldest or 0) + limit - 1)
+            dropped = self._connection.execute("DELETE FROM changes WHERE sequence <= ?", (last,)).rowcount
+        self._journal.dirty = self._journal.dirty or dropped > 0
+        return dropped
 
-    def _write(self, record: Record, row: Row | None, *, named: bool) -> None:
-        labels = json.dumps(dict(record.labels), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        position = self._journal.next_sequence if row is None else row[2]
-        sql, former = _INSERT, "{}"
+    def _write(self, record: Record, row: Row | None, *, named: bool) -> Mapping[str, str] | None:
+        """Write the record; return its labels before that, where they were others."""
+        labels = _text(record.labels)
+        sql, former = _INSERT, NO_LABELS
         if row is not None:
             former = row[6]
             same_names = row[3:] == (record.org_id, record.project_id, record.slug, labels)
@@ -231,8 +252,8 @@ class SqliteTransaction:
             "org_id": record.org_id,
             "project_id": record.project_id,
             "slug": record.slug,
-            "name_key": 0 if named else position,
-            "position": position,
+            "name_key": 0 if named else record.position,
+            "position": record.position,
             "version": record.version,
             "updated_at": stamp(record.updated_at),
             "labels": labels,
@@ -241,8 +262,11 @@ class SqliteTransaction:
         }
         with self._storing(record):
             self._connection.execute(sql, values)
-            if labels != former:
-                self._replace_labels(record, json.loads(former), dict(record.labels), position=position)
+            if labels == former:
+                return None
+            had: dict[str, str] = json.loads(former)
+            self._replace_labels(record, had, dict(record.labels), position=record.position)
+        return None if row is None else had
 
     def _replace_labels(self, record: Record, old: dict[str, str], new: dict[str, str], *, position: int) -> None:
         gone = [(record.kind, *label, position) for label in old.items() - new.items()]
@@ -252,12 +276,12 @@ class SqliteTransaction:
         if came:
             self._connection.executemany(_ADD_LABEL, came)
 
-    def _archive(self, record: Record, archive: Archive) -> None:
-        values = (record.kind, record.id, record.version, record.data, record.wire)
+    def _archive(self, record: Record, archive: Archive, *, first: bool) -> None:
+        said = (archive.event, archive.tag, archive.hash, archive.actor, archive.message)
         with self._storing():
-            self._connection.execute(
-                _ARCHIVE, (*values, archive.event, archive.tag, archive.hash, stamp(record.updated_at))
-            )
+            number = 1 if first else self._connection.execute(_LAST_NUMBER, (record.id,)).fetchone()[0] + 1
+            named = (record.kind, record.id, record.version, number, record.data, record.wire)
+            self._connection.execute(_ARCHIVE, (*named, *said, stamp(record.updated_at)))
 
     def _check(self) -> None:
         if self._over:
@@ -285,6 +309,12 @@ class SqliteTransaction:
         # Only what is computed from the document can fail like this: json_valid, json_extract, search_text.
         if is_code(error, sqlite3.SQLITE_CONSTRAINT_CHECK) or is_code(error, sqlite3.SQLITE_ERROR):
             raise InvalidRecordError(f"data of {name} is not JSON text: {error}") from error
+
+
+def _text(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return NO_LABELS
+    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def stamp(at: datetime | None) -> str:
