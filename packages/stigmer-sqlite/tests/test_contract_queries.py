@@ -181,6 +181,25 @@ async def test_terms_about_labels_select(
     assert seen == (expected[::-1] if newest_first else expected)
 
 
+async def test_large_questions_are_answered_and_larger_ones_refused(store: ResourceStore, agent: Make) -> None:
+    labels = {f"k{i}": "v" for i in range(300)}
+    await store.save(agent("a1", labels=labels, phase="p1"))
+    await store.save(agent("a2", labels={"k0": "v"}, phase="p1"))
+    phases = [f"p{i}" for i in range(100)]
+    terms = [LabelTerm(key=key, values=["v", "w"]) for key in labels]
+
+    assert await ids(store, Query(kind="agent", labels=labels, where={"phase": phases})) == ["a1"]
+    assert await ids(store, Query(kind="agent", selector=terms, where={"phase": phases})) == ["a1"]
+    assert await ids(store, Query(kind="agent", where={"phase": [f"p{i}" for i in range(19_999)]})) == ["a2", "a1"]
+    for query in (
+        Query(kind="agent", labels=labels, selector=terms[:1]),
+        Query(kind="agent", selector=[LabelTerm(key="k", values=[str(i) for i in range(20_001)])]),
+        Query(kind="agent", where={"phase": [f"p{i}" for i in range(20_001)]}),
+    ):
+        with pytest.raises(InvalidQueryError, match="at most"):
+            await store.list(query)
+
+
 async def test_records_created_after_another_are_listed(store: ResourceStore, agent: Make) -> None:
     for i in range(5):
         await store.save(agent(f"a{i}", org_id="o", labels={"odd": str(i % 2)}))

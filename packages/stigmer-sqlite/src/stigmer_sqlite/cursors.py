@@ -14,6 +14,9 @@ from stigmer_sqlite.port import Query
 from stigmer_sqlite.records import check_text
 
 MAX_LIMIT = 10_000
+# A database bounds the depth of a condition and the number of its values; within these every store can answer.
+MAX_TERMS = 300
+MAX_VALUES = 20_000
 _VERSION = b"\x01"
 _DIGEST = 8
 _INT64 = range(-(2**63), 2**63)
@@ -28,6 +31,8 @@ def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]
         raise InvalidQueryError(f"limit {query.limit} is not between 1 and {MAX_LIMIT}")
     for name, text in (("org_id", query.org_id), ("project_id", query.project_id), ("text", query.text)):
         check_text(name, text or "")
+    if (terms := len(query.labels) + len(query.selector)) > MAX_TERMS:
+        raise InvalidQueryError(f"a query has at most {MAX_TERMS} terms about labels, not {terms}")
     for key, value in query.labels.items():
         check_text("label key", key)
         check_text("label value", value)
@@ -41,6 +46,9 @@ def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]
             known = ", ".join(kind.indexes) or "none"
             raise InvalidQueryError(f"kind {kind.name!r} has no index {name!r} (it has: {known})")
         accepted[name] = _values(name, value)
+    named = sum(len(term.values) for term in query.selector) + sum(len(values) for values in accepted.values())
+    if named > MAX_VALUES:
+        raise InvalidQueryError(f"a query names at most {MAX_VALUES} values, not {named}")
     return accepted
 
 

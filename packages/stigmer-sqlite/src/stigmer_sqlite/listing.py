@@ -17,6 +17,8 @@ from stigmer_sqlite.port import LabelTerm, Query
 Value = str | int
 # Beyond this many accepted values a sorted IN costs less than merging as many index runs.
 _MERGED_VALUES = 100
+# A statement may have this many parameters; every merged run repeats those of the other conditions.
+_PARAMETERS = 30_000
 # Counting further would cost more than the better choice saves.
 _PROBE = 200
 
@@ -83,7 +85,8 @@ def page_sql(
         conditions = (*conditions, Condition(f"{driver.position} {beyond} ?", (after,)))
     conditions = (*conditions, *_created_after(driver, query))
     limit = query.limit + 1
-    if not driver.runs:
+    repeated = sum(len(condition.values) for condition in conditions) + 3
+    if not driver.runs or len(driver.runs) * repeated > _PARAMETERS:
         where, of_whole = _conjunction((driver.whole, *conditions))
         ordered = f"ORDER BY {driver.position} {order} LIMIT ?"
         return f"SELECT {columns} FROM {driver.source} WHERE {where} {ordered}", [*of_whole, limit]  # noqa: S608 # parts of our own

@@ -18,7 +18,7 @@ from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
-from stigmer_server.controllers.resources import resource_service
+from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
 from stigmer_server.engine import NoEngine, TemporalEngine
 from stigmer_server.errors import MissingError, StartupError
@@ -130,7 +130,7 @@ class App:
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
-        services = [*kind_services(resources, streams), runtime_service(resources), resource_service(resources)]
+        services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
         server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors(FAULTS))
         stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
         stack.callback(streams.stop)

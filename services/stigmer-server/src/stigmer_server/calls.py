@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from stigmer_grpc import CallContext
 
+from stigmer_server.errors import DeniedError
+
 CALLER = "caller"
 """Key of the `Caller` in `CallContext.values`."""
 DRY_RUN = "x-stigmer-dry-run"
@@ -26,6 +28,21 @@ class Caller:
     """What the audit of a changed resource says: an account, an API key, a runner, or `system`."""
     org: str | None = None
     """Slug of the only organization whose resources the caller may see; None for every one."""
+
+    def sees(self, org: str) -> bool:
+        """Tell whether the caller may see what belongs to the organization."""
+        return self.org in (None, org)
+
+    def confine(self, org: str) -> str | None:
+        """Return the organization that a question about one, or about all (empty), is confined to; None: to none.
+
+        Raises:
+            DeniedError: The caller may not see that organization.
+        """
+        if org and not self.sees(org):
+            msg = f"{self.id} may see organization {self.org!r} only, not {org!r}"
+            raise DeniedError(msg)
+        return org or self.org
 
 
 SYSTEM = Caller(id="system")

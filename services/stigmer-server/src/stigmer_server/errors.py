@@ -6,6 +6,7 @@
     ├── TakenError              the slug or the id belongs to another resource
     ├── RefusedError            the state of the resource, or of what depends on it, forbids it
     ├── LostUpdateError         somebody else changed the resource since the caller read it
+    ├── DeniedError             the caller may not do this
     └── StartupError            the server cannot start as it was told to
         └── SettingsError       one or more settings are wrong
 
@@ -66,6 +67,10 @@ class RefusedError(ServerError):
 
 class LostUpdateError(ServerError):
     """The resource is no longer the version that the caller based its change on."""
+
+
+class DeniedError(ServerError):
+    """The caller is known, and may not do this."""
 
 
 class StartupError(ServerError):

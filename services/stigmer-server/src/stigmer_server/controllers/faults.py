@@ -10,6 +10,7 @@ from stigmer_grpc import (
     FieldViolation,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
     UnavailableError,
 )
 from stigmer_sqlite import errors as store
@@ -29,6 +30,7 @@ FAULTS: ErrorTable = {
     errors.TakenError: lambda error: AlreadyExistsError(str(error)),
     errors.RefusedError: lambda error: FailedPreconditionError(str(error)),
     errors.LostUpdateError: lambda error: AbortedError(str(error)),
+    errors.DeniedError: lambda error: PermissionDeniedError(str(error)),
     UnsealError: lambda error: FailedPreconditionError(str(error)),
     store.NotFoundError: lambda error: NotFoundError(str(error)),
     store.SlugTakenError: lambda error: AlreadyExistsError(str(error)),

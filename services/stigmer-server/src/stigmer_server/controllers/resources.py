@@ -1,30 +1,47 @@
-"""ResourceController: resources of any kind in one list, for people's tools."""
+"""ResourceController and ResourceCommandController: resources of any kind, for people's tools."""
 
 from __future__ import annotations
 
-from stigmer_grpc import CallContext, Service, bind
+from collections.abc import Iterator
+
+from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
+from stigmer_server import selectors
 from stigmer_server.calls import call_of
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
+from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message, fill_struct, to_plain
 from stigmer_server.queries.list_ import Listing, list_
 from stigmer_server.resources import Resources
 
+_PACKAGE = "ai.stigmer.resources.v1"
+_LARGEST_PAGE = 2 * 2**20
+"""Bytes of encoded resources; as JSON values they take about three times as many, and a message has a limit."""
 
-def resource_service(resources: Resources) -> Service:
-    """Return the service, bound."""
-    answer = descriptors.message_type("ai.stigmer.resources.v1.ResourceList")
+
+def resource_services(resources: Resources) -> Iterator[Service]:
+    """Yield the services, bound."""
+    yield bind(descriptors.pool(), f"{_PACKAGE}.ResourceController", {"list": _list(resources)})
+
+
+def _list(resources: Resources) -> Handler:
+    answer = descriptors.message_type(f"{_PACKAGE}.ResourceList")
 
     async def handle(request: Message, context: CallContext) -> Message:
         kind = _kind(resources, request.kind)
         listing = Listing(
-            org=request.org or None,
+            filters=_phase(kind, request.phase),
+            org=request.org,
             labels=dict(request.labels),
+            selector=selectors.parse(request.selector),
+            tags=tuple(request.tags),
+            parent_id=request.parent_id,
             text=request.text,
             page_size=request.page_size,
             page_token=request.page_token,
+            largest=_LARGEST_PAGE,
         )
         listed = await list_(resources.on_behalf_of(call_of(context)), kind, listing)
         response: Message = answer(next_page_token=listed.next_page_token, total_count=listed.total)
@@ -32,7 +49,7 @@ def resource_service(resources: Resources) -> Service:
             fill_struct(response.entries.add(), to_plain(kind.parse(entry)))
         return response
 
-    return bind(descriptors.pool(), "ai.stigmer.resources.v1.ResourceController", {"list": handle})
+    return handle
 
 
 def _kind(resources: Resources, number: int) -> Kind:
@@ -40,3 +57,15 @@ def _kind(resources: Resources, number: int) -> Kind:
     if name not in resources.kinds:
         raise InvalidError.of("kind", "kind.served", f"this server has no resources of kind {name}")
     return resources.kinds[name]
+
+
+def _phase(kind: Kind, name: str) -> dict[str, Filter]:
+    """Return the filter by phase, if there is to be one."""
+    if not name:
+        return {}
+    if kind.phases is None:
+        raise InvalidError.of("phase", "phase.kind", f"{kind.title} resources have no phases; executions have")
+    if name not in kind.phase_names:
+        known = ", ".join(kind.phase_names)
+        raise InvalidError.of("phase", "phase.known", f"{kind.title} has no phase {name!r}; its phases: {known}")
+    return {"phase": name}

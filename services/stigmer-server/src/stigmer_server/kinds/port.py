@@ -119,6 +119,11 @@ class Kind:
     """Turns a field of a list request into filters on indexes."""
 
     @property
+    def phase_names(self) -> tuple[str, ...]:
+        """Names of the phases that an execution can be in, as its status says them; none for other kinds."""
+        return tuple(name for number, name in self._phase_names.items() if number) if self.phases else ()
+
+    @property
     def inspects(self) -> bool:
         """Whether the kind has anything to check by itself."""
         return self.inspect is not _inspect_nothing
