@@ -21,6 +21,7 @@ from stigmer_sqlite import (
     MemoryStore,
     NotFoundError,
     Operation,
+    Part,
     Query,
     Record,
     ResourceStore,
@@ -39,6 +40,7 @@ ORGS = st.sampled_from(["", "o"])
 SLUGS = st.sampled_from(["", "x", "y"])
 PHASES = st.sampled_from(["new", "old"])
 LABELS = st.dictionaries(st.sampled_from(["k", "l"]), st.sampled_from(["0", "1"]))
+LENGTHS = st.dictionaries(st.sampled_from(["$.s.x", "$.s.y"]), st.integers(0, 3))
 
 
 class Model(RuleBasedStateMachine):
@@ -64,6 +66,11 @@ class Model(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
+    def merged(self, record: Record) -> tuple[Part, ...]:
+        former = self.records[record.id].parts if record.id in self.records else ()
+        parts = {(part.path, part.position): part for part in (*former, *record.parts)}
+        return tuple(part for (path, place), part in sorted(parts.items()) if place < record.lengths.get(path, 0))
+
     def slug_holder(self, record: Record) -> str | None:
         for other in self.records.values():
             same = (other.kind, other.org_id, other.slug) == (record.kind, record.org_id, record.slug)
@@ -81,6 +88,8 @@ class Model(RuleBasedStateMachine):
             slug=record.slug,
             data=record.data,
             labels=record.labels,
+            lengths=record.lengths,
+            parts=self.merged(record),
             version=version,
         )
         if archived:
@@ -94,6 +103,8 @@ class Model(RuleBasedStateMachine):
         slug=SLUGS,
         phase=PHASES,
         labels=LABELS,
+        lengths=LENGTHS,
+        changed=st.sets(st.integers(0, 2)),
         archived=st.booleans(),
         expected=st.sampled_from([None, None, 0, 1, 2]),
     )
@@ -106,13 +117,23 @@ class Model(RuleBasedStateMachine):
         slug: str,
         phase: str,
         labels: dict[str, str],
+        lengths: dict[str, int],
+        changed: set[int],
         archived: bool,
         expected: int | None,
     ) -> None:
         id = f"{kind}{id}"
-        data = json.dumps({"phase": phase})
-        record = Record(kind=kind, id=id, org_id=org, slug=slug, data=data, labels=labels)
-        saving = self.store.save(record, expected=expected, archive=Archive() if archived else None)
+        data = json.dumps({"phase": phase, "s": {}})
+        former = self.records[id].lengths if id in self.records else dict[str, int]()
+        parts = tuple(
+            Part(path=path, position=place, key=phase, data=json.dumps(len(self.changes)))
+            for path, length in lengths.items()
+            for place in range(length)
+            if place in changed or place >= former.get(path, 0)
+        )
+        record = Record(kind=kind, id=id, org_id=org, slug=slug, data=data, labels=labels, lengths=lengths, parts=parts)
+        archive = Archive(data="{}") if archived else None
+        saving = self.store.save(record, expected=expected, archive=archive)
         actual = self.records[id].version if id in self.records else 0
         if expected is not None and expected != actual:
             with pytest.raises(ConflictError):
@@ -230,6 +251,7 @@ class Model(RuleBasedStateMachine):
         for id, record in self.records.items():
             stored = self.runner.run(self.store.get(record.kind, id))
             assert (stored.version, stored.data, stored.labels) == (record.version, record.data, record.labels)
+            assert (stored.lengths, stored.parts) == (record.lengths, record.parts)
             entries = self.runner.run(self.store.history(record.kind, id))
             assert [entry.version for entry in entries] == self.history.get(id, [])
             assert [entry.number for entry in entries] == list(range(len(entries), 0, -1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from stigmer_sqlite import (
     InvalidSchemaError,
     KindSchema,
     LabelTerm,
+    Part,
     Query,
     Record,
     SlugTakenError,
@@ -79,7 +82,7 @@ async def test_the_table_is_the_same_for_every_kind(tmp_path: Path) -> None:
     connection.close()
     assert {"id", "kind", "org_id", "project_id", "slug", "data", "version", "updated_at"} <= columns.keys()
     assert [name for name, key in columns.items() if key] == ["id"]
-    assert migrations == 2
+    assert migrations == 3
 
 
 async def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path, agent: Make) -> None:
@@ -339,3 +342,47 @@ async def test_closing_leaves_one_file_that_holds_everything(tmp_path: Path, age
     (tmp_path / "store.db.lock").unlink()
     async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
         assert (await store.get("agent", "a1")).version == 1
+
+
+async def test_records_of_a_database_without_parts_may_get_some(tmp_path: Path, agent: Make) -> None:
+    path = tmp_path / "store.db"
+    schemas = [KindSchema(kind="agent", indexes={"phase": "$.status.phase"})]
+    old = open_writer(path)
+    migrations.apply(Database(old, execute_plugins=False), stop_before="m003_parts")
+    old.execute(
+        "INSERT INTO resources (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels,"
+        " search, data, wire) VALUES ('a1', 'agent', 'o', '', 'ann', 0, 1, 1, '2026-01-01T00:00:00.000000+00:00',"
+        " '{}', 'ann', '{\"status\": {\"phase\": \"ready\"}}', x'01')"
+    )
+    old.execute("INSERT INTO changes VALUES (1, 'created', 'agent', 'a1', 'o', 'ann', 1, '{}', NULL)")
+    old.close()
+
+    async with await SqliteStore.open(path, schemas) as store:
+        record = await store.get("agent", "a1")
+        assert (record.version, record.wire, record.lengths, record.parts) == (1, b"\x01", {}, ())
+        tasks = (Part(path="$.status.tasks", position=0, data="1"),)
+        await store.save(replace(record, lengths={"$.status.tasks": 1}, parts=tasks))
+    async with await SqliteStore.open(path, schemas) as store:
+        assert (await store.get("agent", "a1")).parts == tasks
+        assert (await store.list(Query(kind="agent", where={"phase": "ready"}))).records[0].version == 2
+
+
+async def test_whole_documents_can_be_read_with_sql(tmp_path: Path, agent: Make) -> None:
+    path = tmp_path / "store.db"
+    parts = (
+        Part(path='$.status."odd key"', position=0, data='"x"'),
+        *(Part(path="$.status.tasks", position=i, data=f'{{"n": {i}}}') for i in range(3)),
+    )
+    lengths = {"$.status.tasks": 3, "$.status.none": 0, '$.status."odd key"': 1}
+    async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
+        await store.save(agent("a1", name="Ann", phase="ready", lengths=lengths, parts=parts))
+        await store.save(agent("a2", name="Bob", phase="ready"))
+
+    connection = sqlite3.connect(path)
+    found = dict(connection.execute("SELECT id, data FROM documents"))
+    connection.close()
+    assert json.loads(found["a1"]) == {
+        "metadata": {"name": "Ann"},
+        "status": {"phase": "ready", "tasks": [{"n": 0}, {"n": 1}, {"n": 2}], "none": [], "odd key": ["x"]},
+    }
+    assert json.loads(found["a2"]) == {"metadata": {"name": "Bob"}, "status": {"phase": "ready"}}

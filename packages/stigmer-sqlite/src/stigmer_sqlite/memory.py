@@ -28,11 +28,21 @@ from stigmer_sqlite.port import (
     KindSchema,
     Operation,
     Page,
+    Part,
     Query,
     Record,
     Transaction,
 )
-from stigmer_sqlite.records import Clock, archive_filters, check_compaction, check_record, flaw, saved_as, search_text
+from stigmer_sqlite.records import (
+    Clock,
+    archive_filters,
+    check_compaction,
+    check_parts,
+    check_record,
+    flaw,
+    saved_as,
+    search_text,
+)
 from stigmer_sqlite.work import finished
 
 T = TypeVar("T")
@@ -129,6 +139,19 @@ class _MemoryTransaction:
         """As `Reader.get`."""
         return _copy(self._entry(kind, id).record)
 
+    def head(self, kind: str, id: str) -> Record:
+        """As `Reader.head`."""
+        return replace(self.get(kind, id), parts=())
+
+    def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
+        """As `Reader.parts`."""
+        self._check(kind)
+        entry = self._state.entries.get(id)
+        if entry is None or entry.record.kind != kind:
+            return ()
+        wanted = {key for key in keys if key}
+        return tuple(part for part in entry.record.parts if part.path == path and part.key in wanted)
+
     def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `Reader.find`."""
         self._check(kind)
@@ -161,11 +184,15 @@ class _MemoryTransaction:
         actual = present.record.version if present else 0
         if expected is not None and expected != actual:
             raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
-        document = _parsed(record)
+        former = present.record if present else None
+        if record.lengths or record.parts:
+            check_parts(record, former.lengths if former else {})
+        document = _parsed(record, record.data)
         self._check_slug(kind, record)
         position = present.record.position if present else self._state.sequence + 1
         saved = saved_as(record, version=actual + 1, now=self._clock.now(), position=position)
-        self._state.put(record.id, _entry(kind, saved, document))
+        whole = replace(saved, parts=_merged(record, former))
+        self._state.put(record.id, _entry(kind, whole, document))
         if archive is not None:
             self._archive(saved, archive)
         if present is None:
@@ -209,8 +236,8 @@ class _MemoryTransaction:
             id=record.id,
             version=record.version,
             number=former[-1].number + 1 if former else 1,
-            data=record.data,
-            wire=record.wire,
+            data=record.data if archive.data is None else archive.data,
+            wire=record.wire if archive.data is None else archive.wire,
             event=archive.event,
             tag=archive.tag,
             hash=archive.hash,
@@ -268,6 +295,10 @@ class MemoryStore:
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""
         return self._verbs().get(kind, id)
+
+    async def head(self, kind: str, id: str) -> Record:
+        """As `ResourceStore.head`."""
+        return self._verbs().head(kind, id)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""
@@ -395,12 +426,22 @@ def _is_beyond(entry: _Entry, query: Query, after: int) -> bool:
 
 def _copy(record: Record) -> Record:
     # Labels are the one part a caller could change from under the store.
-    return replace(record, labels=dict(record.labels))
+    return replace(record, labels=dict(record.labels), lengths=dict(record.lengths))
 
 
-def _parsed(record: Record) -> object:
+def _merged(record: Record, former: Record | None) -> tuple[Part, ...]:
+    """Return all parts of a record: those that are given, and those that stay as they were."""
+    parts = {(part.path, part.position): part for part in (former.parts if former else ())}
+    for part in record.parts:
+        _ = _parsed(record, part.data)
+        parts[part.path, part.position] = part
+    kept = (place for place in sorted(parts) if place[1] < record.lengths.get(place[0], 0))
+    return tuple(parts[place] for place in kept)
+
+
+def _parsed(record: Record, data: str) -> object:
     try:
-        return json.loads(record.data, parse_constant=_refuse)
+        return json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidRecordError(f"data of {record.kind} {record.id[:200]!r} is not JSON text: {error}") from error
 

@@ -136,6 +136,53 @@ def m002_revisions(db: Database) -> None:
         db.conn.execute(statement)
 
 
+# The elements of arrays that records keep apart. `documents` puts them together again, for people and other tools.
+_PARTS = (
+    "ALTER TABLE resources ADD COLUMN lengths JSON TEXT NOT NULL DEFAULT '{}'",
+    """
+    CREATE TABLE resource_parts (
+        id TEXT NOT NULL REFERENCES resources (id) ON DELETE CASCADE,
+        path TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        wire BLOB,
+        data JSON TEXT NOT NULL CHECK (json_valid(data)),
+        PRIMARY KEY (id, path, position)
+    )
+    """,
+    "CREATE INDEX resource_parts_by_key ON resource_parts (id, path, key) WHERE key <> ''",
+    """
+    CREATE VIEW documents AS
+    SELECT kind, id, org_id, project_id, slug, version, updated_at, labels, CASE lengths WHEN '{}' THEN data ELSE (
+        WITH RECURSIVE
+        arrays AS (
+            SELECT row_number() OVER (ORDER BY each.key) AS number, each.key AS path, (
+                SELECT json_group_array(json(data)) FROM (
+                    SELECT data FROM resource_parts WHERE id = r.id AND path = each.key ORDER BY position
+                )
+            ) AS elements
+            FROM json_each(r.lengths) AS each
+        ),
+        filled (number, document) AS (
+            SELECT 0, r.data
+            UNION ALL
+            SELECT arrays.number, json_set(filled.document, arrays.path, json(arrays.elements))
+            FROM filled JOIN arrays ON arrays.number = filled.number + 1
+        )
+        SELECT document FROM filled ORDER BY number DESC LIMIT 1
+    ) END AS data
+    FROM resources AS r
+    """,
+)
+
+
+@migrations()
+def m003_parts(db: Database) -> None:
+    """Let records keep arrays of their documents apart; those that are stored stay as they are until they change."""
+    for statement in _PARTS:
+        db.conn.execute(statement)
+
+
 # `pending` asks the database; an empty one has everything pending.
 _KNOWN = frozenset(migration.name for migration in migrations.pending(Database(memory=True, execute_plugins=False)))
 

@@ -32,8 +32,29 @@ class KindSchema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One element of an array that a record keeps apart from the rest of its document."""
+
+    path: str
+    """Where the array is in the document, such as `$.status.tasks`; there is none in `Record.data` then."""
+    position: int
+    """Which element of the array it is, from 0."""
+    key: str = ""
+    """What `Reader.parts` finds it by; several may have the same. Empty: nothing finds it."""
+    data: str
+    """The element: JSON text."""
+    wire: bytes | None = None
+    """The same element in the caller's own encoding; None: not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One resource as stored. The store never changes `data` or `wire`."""
+    """One resource as stored. The store never changes `data` or `wire`.
+
+    A record may keep arrays of its document apart, element by element, so that a change of a few elements is stored
+    without the others. What `data` and `wire` hold then is the document without those arrays, whose paths and lengths
+    are in `lengths`. Indexes and `Query.text` do not see what is kept apart.
+    """
 
     kind: str
     id: str
@@ -46,6 +67,11 @@ class Record:
     wire: bytes | None = None
     """The same document in the caller's own encoding, kept so that a read need not parse JSON; None: not kept."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    lengths: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Path of each array that is kept apart, such as `$.status.tasks`, to how many elements it has."""
+    parts: tuple[Part, ...] = ()
+    """Elements of those arrays, by path and position: all of them where a record was read whole, none where it was
+    read by `Reader.head`; in `save`, those that are new or have changed."""
     version: int = 0
     """Counts the writes of this resource from 1. Set by the store; ignored by `save`."""
     updated_at: datetime | None = None
@@ -66,11 +92,15 @@ class Archive:
     """Who made the document what it is."""
     message: str = ""
     """Why, in the words of the actor."""
+    data: str | None = None
+    """The whole document, which has to be given where the record keeps arrays apart; None: the record's own `data`."""
+    wire: bytes | None = None
+    """The same in the caller's encoding; goes with `data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """A document as it once was."""
+    """A document as it once was; always whole."""
 
     kind: str
     id: str
@@ -201,7 +231,18 @@ class Reader(Protocol):
     """What can be read inside a transaction; the same verbs as the store's, at once and consistent."""
 
     def get(self, kind: str, id: str) -> Record:
-        """Return the record. Raises: NotFoundError."""
+        """Return the record with all its parts. Raises: NotFoundError."""
+        ...
+
+    def head(self, kind: str, id: str) -> Record:
+        """Return the record without its parts, which costs nothing of them. Raises: NotFoundError."""
+        ...
+
+    def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
+        """Return the elements of an array kept apart that have one of the keys, by position; costs only those.
+
+        Where there is no such record, array or key, there are no such elements.
+        """
         ...
 
     def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
@@ -231,6 +272,8 @@ class Transaction(Reader, Protocol):
 
         Args:
             record: `version`, `updated_at` and `position` are ignored. A record keeps its creation order and its kind.
+                Arrays that are not in its `lengths` are no longer kept apart; of the others, elements beyond the
+                length go, those in `parts` are stored, and the rest stays as it is.
             expected: None: whatever is there. 0: nothing may be there. N: exactly version N must be there.
             archive: Also keep this document in the history.
 
@@ -238,7 +281,9 @@ class Transaction(Reader, Protocol):
             ConflictError: `expected` does not hold; nothing was written.
             SlugTakenError: Another record of the kind and organization has the slug; carries its id.
             IdTakenError: A record of another kind has the id.
-            InvalidRecordError: `data` is no JSON text, some text holds NUL or a lone surrogate, or it is too large.
+            InvalidRecordError: `data` is no JSON text, some text holds NUL or a lone surrogate, or it is too large;
+                an element that `lengths` counts is neither given nor stored; a record that keeps arrays apart is to
+                be archived without its whole document.
         """
         ...
 
@@ -271,7 +316,11 @@ class ResourceStore(Protocol):
         ...
 
     async def get(self, kind: str, id: str) -> Record:
-        """Return the record. Raises: NotFoundError."""
+        """As `Reader.get`."""
+        ...
+
+    async def head(self, kind: str, id: str) -> Record:
+        """As `Reader.head`."""
         ...
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +16,16 @@ from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.failures import translated, unavailable
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.listing import count_sql, page_sql, plan
-from stigmer_sqlite.port import Change, HistoryEntry, Operation, Page, Query, Record
+from stigmer_sqlite.port import Change, HistoryEntry, Operation, Page, Part, Query, Record
 from stigmer_sqlite.records import archive_filters, flaw
 
 # A row of SQLite: its columns are typed by the schema, not by Python.
 Row = tuple[Any, ...]
 
-COLUMNS = "r.kind, r.id, r.org_id, r.project_id, r.slug, r.data, r.wire, r.labels, r.version, r.updated_at, r.position"
+COLUMNS = (
+    "r.kind, r.id, r.org_id, r.project_id, r.slug, r.data, r.wire, r.labels, r.lengths, r.version, r.updated_at, "
+    "r.position"
+)
 GET = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
 FIND = (
     f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_named "  # noqa: S608 # constants
@@ -31,6 +35,7 @@ FIND_ANYWHERE = (
     f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_by_slug "  # noqa: S608 # constants
     "WHERE r.kind = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.position DESC LIMIT 1"
 )
+PARTS = "SELECT id, path, position, key, data, wire FROM resource_parts WHERE {which} ORDER BY id, path, position"
 HISTORY = (
     "SELECT kind, id, version, number, event, tag, hash, actor, message, archived_at, {documents} "
     "FROM resource_history WHERE id = ? AND kind = ?{filters} ORDER BY {order} DESC LIMIT ?"
@@ -45,8 +50,10 @@ _DOCUMENTS = "data, wire"
 _NO_DOCUMENTS = "'', NULL"
 _ALL = -1
 _LARGEST = 2**63 - 1
-_POSITION = 10
-NO_LABELS = "{}"
+_POSITION = 11
+NO_LABELS = NO_LENGTHS = "{}"
+_AT_ONCE = 200
+"""How many records' parts are read by one statement."""
 
 
 class SqliteReader:
@@ -59,14 +66,47 @@ class SqliteReader:
 
     def get(self, kind: str, id: str) -> Record:
         """As `Reader.get`."""
+        record = self.head(kind, id)
+        if not record.lengths:
+            return record
+        # Read again as a whole: between two statements somebody else's commit may come.
+        with translated("read"), self._allowance.reading(), self._snapshot():
+            return self._whole([self.head(kind, id)])[0]
+
+    def head(self, kind: str, id: str) -> Record:
+        """As `Reader.head`."""
         row = self._one(GET, (id, kind))
         if row is None:
             _ = self._kinds[kind]
             raise NotFoundError(kind, id)
         return record_of(row)
 
+    def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
+        """As `Reader.parts`."""
+        _ = self._kinds[kind]
+        wanted = [key for key in dict.fromkeys(keys) if key and not flaw(key)]
+        if flaw(id) or flaw(path):
+            return ()
+        found: list[Part] = []
+        of_kind = "id = ? AND EXISTS (SELECT 1 FROM resources AS r WHERE r.id = resource_parts.id AND r.kind = ?)"
+        with translated("read"), self._allowance.reading(), self._snapshot():
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                which = f"{of_kind} AND path = ? AND key <> '' AND key IN ({_marks(some)})"
+                found += map(part_of, self._all(PARTS.format(which=which), (id, kind, path, *some)))
+        return tuple(sorted(found, key=lambda part: part.position))
+
     def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `Reader.find`."""
+        record = self.found(kind, org_id=org_id, slug=slug)
+        if record is None or not record.lengths:
+            return record
+        with translated("read"), self._allowance.reading(), self._snapshot():
+            record = self.found(kind, org_id=org_id, slug=slug)
+            return record if record is None else self._whole([record])[0]
+
+    def found(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
+        """As `find`, without the record's parts."""
         row = self._one(FIND_ANYWHERE, (kind, slug)) if org_id is None else self._one(FIND, (kind, org_id, slug))
         if row is None:
             _ = self._kinds[kind]
@@ -85,10 +125,11 @@ class SqliteReader:
             choice = listing.choose(self._connection)
             rows = self._all(*page_sql(choice, query, after, COLUMNS))
             total = self._connection.execute(*count_sql(choice, query)).fetchone()[0] if query.count else None
-        more = len(rows) > query.limit
-        del rows[query.limit :]
+            more = len(rows) > query.limit
+            del rows[query.limit :]
+            records = self._whole(list(map(record_of, rows)))
         cursor = encode_cursor(query, rows[-1][_POSITION]) if more else ""
-        return Page(records=tuple(map(record_of, rows)), next_cursor=cursor, total=total)
+        return Page(records=tuple(records), next_cursor=cursor, total=total)
 
     def history(
         self, kind: str, id: str, *, before: int | None, limit: int | None, documents: bool
@@ -132,6 +173,18 @@ class SqliteReader:
         with translated("reading changes"):
             return [change_of(row) for row in self._connection.execute(CHANGES, (after, limit))]
 
+    def _whole(self, heads: list[Record]) -> list[Record]:
+        """Return the records with their parts, which were read within the same snapshot."""
+        ids = [record.id for record in heads if record.lengths]
+        if not ids:
+            return heads
+        parts: dict[str, list[Part]] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            for row in self._all(PARTS.format(which=f"id IN ({_marks(some)})"), some):
+                parts.setdefault(row[0], []).append(part_of(row))
+        return [replace(head, parts=tuple(parts.get(head.id, ()))) if head.lengths else head for head in heads]
+
     def _all(self, sql: str, values: Sequence[str | int]) -> list[Row]:
         rows: list[Row] = []
         for row in self._connection.execute(sql, values):
@@ -162,7 +215,7 @@ class SqliteReader:
 
 def record_of(row: Row) -> Record:
     """Return the record in a row of COLUMNS."""
-    kind, id, org_id, project_id, slug, data, wire, labels, version, updated_at, position = row
+    kind, id, org_id, project_id, slug, data, wire, labels, lengths, version, updated_at, position = row
     return Record(
         kind=kind,
         id=id,
@@ -172,10 +225,17 @@ def record_of(row: Row) -> Record:
         data=data,
         wire=wire,
         labels={} if labels == NO_LABELS else json.loads(labels),
+        lengths={} if lengths == NO_LENGTHS else json.loads(lengths),
         version=version,
         updated_at=datetime.fromisoformat(updated_at),
         position=position,
     )
+
+
+def part_of(row: Row) -> Part:
+    """Return the part in a row of PARTS."""
+    _, path, position, key, data, wire = row
+    return Part(path=path, position=position, key=key, data=data, wire=wire)
 
 
 def entry_of(row: Row) -> HistoryEntry:
@@ -211,3 +271,7 @@ def change_of(row: Row) -> Change:
         labels={} if labels == NO_LABELS else json.loads(labels),
         former_labels=None if former_labels is None else json.loads(former_labels),
     )
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from stigmer_sqlite.errors import InvalidQueryError, InvalidRecordError, StoreError
+from stigmer_sqlite.kinds import JsonPath
 from stigmer_sqlite.port import Archive, Record
 
 _TICK = timedelta(microseconds=1)
@@ -41,6 +43,36 @@ def check_record(record: Record, archive: Archive | None) -> None:
     if archive is not None:
         for name in ("event", "tag", "hash", "actor", "message"):
             _refuse(record, f"archive {name}", getattr(archive, name))
+        _refuse(record, "archive data", archive.data or "")
+        if record.lengths and archive.data is None:
+            raise _invalid(record, "keeps arrays apart, so its archive needs the whole document")
+
+
+def check_parts(record: Record, former: Mapping[str, int]) -> None:
+    """Refuse parts that no array of the record has, and arrays of which elements would be missing.
+
+    `former`: the lengths of the arrays that are stored now. Raises: InvalidRecordError.
+    """
+    given: dict[str, set[int]] = {path: set() for path in record.lengths}
+    for path in record.lengths:
+        if not all(isinstance(step, str) for step in _steps(record, path)):
+            raise _invalid(record, f"cannot keep {path!r} apart: an element of an array has no place of its own")
+    for part in record.parts:
+        if not 0 <= part.position < record.lengths.get(part.path, 0):
+            raise _invalid(record, f"has no element {part.position} at {part.path!r}")
+        given[part.path].add(part.position)
+        for name, text in (("key", part.key), ("data", part.data)):
+            _refuse(record, f"{name} of element {part.position} at {part.path!r}", text)
+    for path, length in record.lengths.items():
+        if length < 0 or not given[path].issuperset(range(former.get(path, 0), length)):
+            raise _invalid(record, f"needs every element at {path!r} up to its length {length}")
+
+
+def _steps(record: Record, path: str) -> tuple[str | int, ...]:
+    try:
+        return JsonPath.parse(path).steps
+    except StoreError as error:
+        raise _invalid(record, f"cannot keep {path!r} apart: {error}") from error
 
 
 def check_text(name: str, text: str, error: type[StoreError] = InvalidQueryError) -> None:
@@ -52,6 +84,10 @@ def check_text(name: str, text: str, error: type[StoreError] = InvalidQueryError
 def _refuse(record: Record, name: str, text: str) -> None:
     if problem := flaw(text):
         raise InvalidRecordError(f"{name} of {record.kind} {record.id[:200]!r} {problem}")
+
+
+def _invalid(record: Record, problem: str) -> InvalidRecordError:
+    return InvalidRecordError(f"{record.kind} {record.id[:200]!r} {problem}")
 
 
 def search_text(slug: str, name: object, id: str) -> str:
@@ -96,6 +132,8 @@ def saved_as(record: Record, *, version: int, now: datetime, position: int) -> R
         data=record.data,
         wire=record.wire,
         labels=dict(record.labels),
+        lengths=dict(record.lengths),
+        parts=record.parts,
         version=version,
         updated_at=now,
         position=position,

@@ -103,13 +103,21 @@ class SqliteStore:
 
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""
+        record = await self.head(kind, id)
+        return await self._read(lambda reader: reader.get(kind, id)) if record.lengths else record
+
+    async def head(self, kind: str, id: str) -> Record:
+        """As `ResourceStore.head`."""
         self._check_open()
-        return self._near.get(kind, id)
+        return self._near.head(kind, id)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""
         self._check_open()
-        return self._near.find(kind, org_id=org_id, slug=slug)
+        record = self._near.found(kind, org_id=org_id, slug=slug)
+        if record is None or not record.lengths:
+            return record
+        return await self._read(lambda reader: reader.find(kind, org_id=org_id, slug=slug))
 
     async def list(self, query: Query) -> Page:
         """As `ResourceStore.list`."""

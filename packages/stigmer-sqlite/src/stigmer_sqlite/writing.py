@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -19,31 +19,31 @@ from stigmer_sqlite.errors import (
 )
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
-from stigmer_sqlite.port import Archive, Change, Operation, Page, Query, Record
-from stigmer_sqlite.reading import COLUMNS, NO_LABELS, Row, SqliteReader, record_of
-from stigmer_sqlite.records import Clock, check_record, flaw, saved_as
+from stigmer_sqlite.port import Archive, Change, Operation, Page, Part, Query, Record
+from stigmer_sqlite.reading import COLUMNS, NO_LABELS, NO_LENGTHS, Row, SqliteReader, record_of
+from stigmer_sqlite.records import Clock, check_parts, check_record, flaw, saved_as
 
-_PRESENT = "SELECT kind, version, position, org_id, project_id, slug, labels FROM resources WHERE id = ?"
+_PRESENT = "SELECT kind, version, position, org_id, project_id, slug, labels, lengths FROM resources WHERE id = ?"
 _WHOLE = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
 _HOLDER = "SELECT id FROM resources WHERE kind = ? AND org_id = ? AND slug = ? AND slug <> ''"
 _INSERT = """
 INSERT INTO resources
-    (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels, search, data, wire)
+    (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels, lengths, search, data, wire)
 VALUES
-    (:id, :kind, :org_id, :project_id, :slug, :name_key, :position, 1, :updated_at, :labels,
+    (:id, :kind, :org_id, :project_id, :slug, :name_key, :position, 1, :updated_at, :labels, :lengths,
      search_text(:slug, json_extract(:data, '$.metadata.name'), :id), :data, :wire)
 """
 _REPLACE = """
 UPDATE resources
 SET org_id = :org_id, project_id = :project_id, slug = :slug, version = :version, updated_at = :updated_at,
-    labels = :labels, search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id),
+    labels = :labels, lengths = :lengths, search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id),
     data = :data, wire = :wire
 WHERE id = :id
 """
 # The frequent case, a new document under the same names: it leaves the indexes on names alone.
 _REPLACE_DOCUMENT = """
 UPDATE resources
-SET version = :version, updated_at = :updated_at,
+SET version = :version, updated_at = :updated_at, lengths = :lengths,
     search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id), data = :data, wire = :wire
 WHERE id = :id
 """
@@ -57,6 +57,11 @@ _CHANGE = (
     "INSERT INTO changes (sequence, operation, kind, id, org_id, slug, version, labels, former_labels) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_PUT_PART = (
+    "INSERT INTO resource_parts (id, path, position, key, data, wire) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (id, path, position) DO UPDATE SET key = excluded.key, data = excluded.data, wire = excluded.wire"
+)
+_CUT_PARTS = "DELETE FROM resource_parts WHERE id = ? AND path = ? AND position >= ?"
 _ADD_LABEL = "INSERT INTO resource_labels (kind, key, value, position, id) VALUES (?, ?, ?, ?, ?)"
 _REMOVE_LABEL = "DELETE FROM resource_labels WHERE kind = ? AND key = ? AND value = ? AND position = ?"
 
@@ -154,6 +159,16 @@ class SqliteTransaction:
         self._check()
         return self._reader.get(kind, id)
 
+    def head(self, kind: str, id: str) -> Record:
+        """As `Reader.head`."""
+        self._check()
+        return self._reader.head(kind, id)
+
+    def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
+        """As `Reader.parts`."""
+        self._check()
+        return self._reader.parts(kind, id, path=path, keys=keys)
+
     def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `Reader.find`."""
         self._check()
@@ -173,7 +188,7 @@ class SqliteTransaction:
         """As `Transaction.save`."""
         self._check()
         named = self._kinds[record.kind].named
-        self._allowance.check(size=len(record.data) + len(record.wire or b""), limit=_LONG)
+        self._allowance.check(size=_size(record), limit=_LONG)
         check_record(record, archive)
         with self._storing():
             row: Row | None = self._connection.execute(_PRESENT, (record.id,)).fetchone()
@@ -182,9 +197,14 @@ class SqliteTransaction:
         actual = 0 if row is None else row[1]
         if expected is not None and expected != actual:
             raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
+        lengths: dict[str, int] = {} if row is None or row[7] == NO_LENGTHS else json.loads(row[7])
+        if record.lengths or record.parts:
+            check_parts(record, lengths)
         position = self._journal.next_sequence if row is None else row[2]
         saved = saved_as(record, version=actual + 1, now=self._journal.clock.now(), position=position)
         former = self._write(saved, row, named=named)
+        if record.lengths or lengths:
+            self._write_parts(saved, lengths)
         if archive is not None:
             self._archive(saved, archive, first=row is None)
         self._journal.add(Operation.UPDATED if row else Operation.CREATED, saved, former)
@@ -199,11 +219,13 @@ class SqliteTransaction:
         if row is None:
             raise NotFoundError(kind, id)
         record = record_of(row)
+        if record.lengths:
+            record = self._reader.get(kind, id)
         if expected is not None and expected != record.version:
             raise ConflictError(kind, id, expected=expected, actual=record.version)
         with self._storing():
             self._connection.execute("DELETE FROM resources WHERE id = ?", (id,))
-            self._replace_labels(record, dict(record.labels), {}, position=row[10])
+            self._replace_labels(record, dict(record.labels), {}, position=row[11])
         self._journal.add(Operation.DELETED, record)
         return record
 
@@ -244,7 +266,7 @@ class SqliteTransaction:
         sql, former = _INSERT, NO_LABELS
         if row is not None:
             former = row[6]
-            same_names = row[3:] == (record.org_id, record.project_id, record.slug, labels)
+            same_names = row[3:7] == (record.org_id, record.project_id, record.slug, labels)
             sql = _REPLACE_DOCUMENT if same_names else _REPLACE
         values = {
             "id": record.id,
@@ -257,6 +279,7 @@ class SqliteTransaction:
             "version": record.version,
             "updated_at": stamp(record.updated_at),
             "labels": labels,
+            "lengths": _text(record.lengths),
             "data": record.data,
             "wire": record.wire,
         }
@@ -268,6 +291,13 @@ class SqliteTransaction:
             self._replace_labels(record, had, dict(record.labels), position=record.position)
         return None if row is None else had
 
+    def _write_parts(self, record: Record, former: dict[str, int]) -> None:
+        cut = [(record.id, path, record.lengths.get(path, 0)) for path in former]
+        put = [(record.id, part.path, part.position, part.key, part.data, part.wire) for part in record.parts]
+        with self._storing(record):
+            self._connection.executemany(_CUT_PARTS, cut)
+            self._connection.executemany(_PUT_PART, put)
+
     def _replace_labels(self, record: Record, old: dict[str, str], new: dict[str, str], *, position: int) -> None:
         gone = [(record.kind, *label, position) for label in old.items() - new.items()]
         came = [(record.kind, *label, position, record.id) for label in new.items() - old.items()]
@@ -278,9 +308,10 @@ class SqliteTransaction:
 
     def _archive(self, record: Record, archive: Archive, *, first: bool) -> None:
         said = (archive.event, archive.tag, archive.hash, archive.actor, archive.message)
+        data, wire = (record.data, record.wire) if archive.data is None else (archive.data, archive.wire)
         with self._storing():
             number = 1 if first else self._connection.execute(_LAST_NUMBER, (record.id,)).fetchone()[0] + 1
-            named = (record.kind, record.id, record.version, number, record.data, record.wire)
+            named = (record.kind, record.id, record.version, number, data, wire)
             self._connection.execute(_ARCHIVE, (*named, *said, stamp(record.updated_at)))
 
     def _check(self) -> None:
@@ -311,10 +342,15 @@ class SqliteTransaction:
             raise InvalidRecordError(f"data of {name} is not JSON text: {error}") from error
 
 
-def _text(labels: Mapping[str, str]) -> str:
-    if not labels:
+def _text(mapping: Mapping[str, str | int]) -> str:
+    if not mapping:
         return NO_LABELS
-    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return json.dumps(dict(mapping), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _size(record: Record) -> int:
+    parts = sum(len(part.data) + len(part.wire or b"") for part in record.parts)
+    return len(record.data) + len(record.wire or b"") + parts
 
 
 def stamp(at: datetime | None) -> str:
