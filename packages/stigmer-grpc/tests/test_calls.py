@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from stigmer_grpc import BindingError, CallContext, InvalidArgumentError, UnimplementedError
+from stigmer_grpc import BindingError, CallContext, InvalidArgumentError, Server, UnimplementedError, bind
 
 
 async def test_a_unary_call_is_answered(lab: Any, note: Any) -> None:
@@ -135,6 +135,13 @@ async def test_methods_left_out_are_unimplemented_whatever_is_asked(lab: Any, no
         assert caught.value.message == "Lab.missing is not implemented by this server"
         with pytest.raises(UnimplementedError, match=r"Lab\.missingStream is not implemented"):
             await anext(stub.stream("missingStream", note()))
+
+
+async def test_a_service_can_say_why_it_has_no_methods(pool: Any) -> None:
+    service = bind(pool, "lab.v1.Lab", {}, unimplemented="it is elsewhere")
+    async with Server([service], pool=pool).channel() as channel:
+        with pytest.raises(UnimplementedError, match=r"^Lab\.echo is not implemented by this server: it is elsewhere$"):
+            await channel.service(service.name).unary("echo", {})
 
 
 async def test_a_service_nobody_bound_is_unimplemented(lab: Any, pool: Any) -> None:

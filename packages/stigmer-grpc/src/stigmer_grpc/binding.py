@@ -73,13 +73,16 @@ def find_service(pool: DescriptorPool, name: str) -> Any:
         raise BindingError(f"the descriptor pool has no service {name!r}") from None
 
 
-def bind(pool: DescriptorPool, service_full_name: str, handlers: Mapping[str, Handler]) -> Service:
+def bind(
+    pool: DescriptorPool, service_full_name: str, handlers: Mapping[str, Handler], *, unimplemented: str = ""
+) -> Service:
     """Tie `handlers` to the methods of a service.
 
     Args:
         pool: Where the service and its messages are described.
         service_full_name: Such as "acme.library.v1.BookQueries".
         handlers: By wire name of the method. Methods left out answer UNIMPLEMENTED.
+        unimplemented: Why they do, for people; empty for just that.
 
     Raises:
         BindingError: The pool has no such service, the service no such method, or a handler has not the shape
@@ -89,11 +92,14 @@ def bind(pool: DescriptorPool, service_full_name: str, handlers: Mapping[str, Ha
     unknown = sorted(set(handlers) - set(descriptor.methods_by_name))
     if unknown:
         raise BindingError(f"{service_full_name} has no method {', '.join(map(repr, unknown))}")
-    methods = {method.name: _method(descriptor, method, handlers.get(method.name)) for method in descriptor.methods}
+    methods = {
+        method.name: _method(descriptor, method, handlers.get(method.name), unimplemented)
+        for method in descriptor.methods
+    }
     return Service(name=service_full_name, descriptor=descriptor, methods=methods)
 
 
-def _method(service: Any, descriptor: Any, handler: Handler | None) -> Method:
+def _method(service: Any, descriptor: Any, handler: Handler | None, unimplemented: str) -> Method:
     if handler is not None:
         _check_shape(f"{service.full_name}.{descriptor.name}", handler, streams=descriptor.server_streaming)
     return Method(
@@ -105,7 +111,7 @@ def _method(service: Any, descriptor: Any, handler: Handler | None) -> Method:
         response_type=message_factory.GetMessageClass(descriptor.output_type),
         client_streaming=descriptor.client_streaming,
         server_streaming=descriptor.server_streaming,
-        handler=handler or _unimplemented(descriptor, f"{service.name}.{descriptor.name}"),
+        handler=handler or _unimplemented(descriptor, f"{service.name}.{descriptor.name}", unimplemented),
         implemented=handler is not None,
     )
 
@@ -117,8 +123,8 @@ def _check_shape(name: str, handler: Handler, *, streams: bool) -> None:
         raise BindingError(f"{name} has one response: its handler must be a coroutine, not an async generator")
 
 
-def _unimplemented(descriptor: Any, name: str) -> Callable[..., Any]:
-    message = f"{name} is not implemented by this server"
+def _unimplemented(descriptor: Any, name: str, why: str) -> Callable[..., Any]:
+    message = f"{name} is not implemented by this server" + (f": {why}" if why else "")
 
     async def unary(request: Message, context: CallContext) -> bytes:
         raise UnimplementedError(message)

@@ -16,6 +16,7 @@ from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
+from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
@@ -131,6 +132,7 @@ class App:
         streams.start()
         stack.push_async_callback(streams.close)
         services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
+        services += cloud_services({service.name for service in services})
         server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors(FAULTS))
         stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
         stack.callback(streams.stop)
