@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from stigmer_sqlite import InvalidQueryError, LabelTerm, Query, Record, ResourceStore
+from stigmer_sqlite import InvalidCursorError, InvalidQueryError, LabelTerm, Query, Record, ResourceStore
 
 Make = Callable[..., Record]
 
@@ -98,12 +98,50 @@ async def test_a_foreign_or_broken_cursor_is_refused(store: ResourceStore, agent
         Query(kind="agent", created_after=1, cursor=cursor),
         Query(kind="agent", where={"phase": "x"}, cursor=cursor),
         Query(kind="agent", text="x", cursor=cursor),
+        Query(kind="agent", slug="x", cursor=cursor),
         Query(kind="agent", newest_first=False, cursor=cursor),
         *(Query(kind="agent", cursor=bad) for bad in (flipped, cursor[:-1], cursor + "AAAA", "x", "é", "=", "%%%%")),
     )
     for query in queries:
-        with pytest.raises(InvalidQueryError, match="cursor"):
+        with pytest.raises(InvalidCursorError):
             await store.list(query)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_a_page_may_begin_further_on(store: ResourceStore, agent: Make, newest_first: bool) -> None:
+    for i in range(7):
+        await store.save(agent(f"a{i}"))
+    expected = [f"a{i}" for i in range(7)]
+    if newest_first:
+        expected.reverse()
+    query = Query(kind="agent", limit=2, newest_first=newest_first)
+
+    page = await store.list(replace(query, offset=3, count=True))
+    assert [record.id for record in page.records] == expected[3:5]
+    assert page.total == 7
+    assert await ids(store, replace(query, cursor=page.next_cursor)) == expected[5:7]
+    assert await ids(store, replace(query, cursor=page.next_cursor, offset=1)) == expected[6:]
+    assert await ids(store, replace(query, offset=7)) == []
+    assert await ids(store, replace(query, offset=2**62)) == []
+    for i in range(4):
+        await store.save(agent(f"p{i}", phase="xy"[i % 2]))
+    assert await ids(store, Query(kind="agent", where={"phase": ["x", "y"]}, offset=1, limit=2)) == ["p2", "p1"]
+
+
+@pytest.mark.parametrize("offset", [-1, 2**63])
+async def test_an_offset_out_of_range_is_refused(store: ResourceStore, offset: int) -> None:
+    with pytest.raises(InvalidQueryError, match="offset"):
+        await store.list(Query(kind="agent", offset=offset))
+
+
+async def test_a_slug_is_found_in_every_organization(store: ResourceStore, agent: Make) -> None:
+    for id, org, slug in (("a", "x", "one"), ("b", "y", "one"), ("c", "x", "two"), ("d", "z", "")):
+        await store.save(agent(id, org_id=org, slug=slug))
+
+    assert await ids(store, Query(kind="agent", slug="one")) == ["b", "a"]
+    assert await ids(store, Query(kind="agent", slug="one", org_id="x")) == ["a"]
+    assert await ids(store, Query(kind="agent", slug="three")) == []
+    assert await ids(store, Query(kind="agent")) == ["d", "c", "b", "a"]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 10_001])

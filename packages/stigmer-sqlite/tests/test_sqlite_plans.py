@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ async def test_a_record_is_found_by_id_or_slug_through_an_index(asked: tuple[Sql
         (Query(kind="agent"), "resources_by_kind (kind=?"),
         (Query(kind="agent", text="s"), "resources_by_kind (kind=?"),
         (Query(kind="agent", org_id="o"), "resources_by_org (kind=? AND org_id=?"),
+        (Query(kind="agent", slug="s"), "resources_by_slug (kind=? AND slug=?"),
         (Query(kind="agent", project_id="p"), "resources_by_project (kind=? AND project_id=?"),
         (Query(kind="agent", where={"phase": "ready"}), "where_agent.phase (<expr>=?"),
         (Query(kind="agent", where={"done": True}), "where_agent.done (<expr>=?"),
@@ -72,16 +74,7 @@ async def test_a_page_is_a_run_of_an_index_in_order(
     asked: tuple[SqliteStore, list[str]], query: Query, index: str, *, newest_first: bool
 ) -> None:
     store, statements = asked
-    query = Query(
-        kind=query.kind,
-        org_id=query.org_id,
-        project_id=query.project_id,
-        labels=query.labels,
-        where=query.where,
-        text=query.text,
-        selector=query.selector,
-        newest_first=newest_first,
-    )
+    query = replace(query, newest_first=newest_first)
     assert len((await store.list(query)).records) == 1
 
     *_, plan = plans(store, statements)

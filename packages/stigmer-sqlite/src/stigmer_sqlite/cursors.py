@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from stigmer_sqlite.errors import InvalidQueryError
+from stigmer_sqlite.errors import InvalidCursorError, InvalidQueryError
 from stigmer_sqlite.kinds import Kind
 from stigmer_sqlite.port import Query
 from stigmer_sqlite.records import check_text
@@ -29,8 +29,10 @@ def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]
     """
     if not 1 <= query.limit <= MAX_LIMIT:
         raise InvalidQueryError(f"limit {query.limit} is not between 1 and {MAX_LIMIT}")
-    for name, text in (("org_id", query.org_id), ("project_id", query.project_id), ("text", query.text)):
-        check_text(name, text or "")
+    if query.offset not in _INT64 or query.offset < 0:
+        raise InvalidQueryError(f"offset {query.offset} is not between 0 and {_INT64.stop - 1}")
+    for name in ("org_id", "project_id", "slug", "text"):
+        check_text(name, getattr(query, name) or "")
     if (terms := len(query.labels) + len(query.selector)) > MAX_TERMS:
         raise InvalidQueryError(f"a query has at most {MAX_TERMS} terms about labels, not {terms}")
     for key, value in query.labels.items():
@@ -78,18 +80,18 @@ def encode_cursor(query: Query, position: int) -> str:
 
 
 def decode_cursor(query: Query) -> int | None:
-    """Return the position after which the page starts; None for the first page. Raises: InvalidQueryError."""
+    """Return the position after which the page starts; None for the first page. Raises: InvalidCursorError."""
     if not query.cursor:
         return None
     try:
         raw = base64.b64decode(query.cursor + "=" * (-len(query.cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidQueryError("cursor is not one of this store's") from error
+        raise InvalidCursorError("cursor is not one of this store's") from error
     payload, digest = raw[:9], raw[9:]
     if len(raw) != 9 + _DIGEST or payload[:1] != _VERSION:
-        raise InvalidQueryError("cursor is not one of this store's")
+        raise InvalidCursorError("cursor is not one of this store's")
     if digest != _digest(query, payload):
-        raise InvalidQueryError("cursor belongs to another query")
+        raise InvalidCursorError("cursor belongs to another query")
     return int.from_bytes(payload[1:])
 
 
@@ -98,5 +100,5 @@ def _digest(query: Query, payload: bytes) -> bytes:
     where = {name: value if isinstance(value, str | int) else None for name, value in query.where.items()}
     terms = [(term.key, list(term.values), term.negated) for term in query.selector]
     filters = [query.kind, query.org_id, query.project_id, dict(query.labels), where, query.text, query.newest_first]
-    text = json.dumps([*filters, terms, query.created_after], sort_keys=True)
+    text = json.dumps([*filters, terms, query.created_after, query.slug], sort_keys=True)
     return hashlib.blake2b(payload + text.encode(), digest_size=_DIGEST).digest()

@@ -7,6 +7,7 @@ StoreError
 ├── IdTakenError               a record of another kind has the id
 ├── InvalidRecordError         a record that cannot be stored as it is
 ├── InvalidQueryError          a query, cursor or sequence that means nothing here
+│   ├── InvalidCursorError     a cursor of another query, or of no query at all
 │   └── UnknownKindError       a kind that was not declared when the store was opened
 ├── InvalidSchemaError         a KindSchema that is malformed, or that the stored records contradict
 ├── CompactedError             the changes asked for are no longer kept
@@ -76,6 +77,10 @@ class InvalidRecordError(StoreError):
 
 class InvalidQueryError(StoreError):
     """The question means nothing to this store: an unknown index, a foreign cursor, a limit out of range."""
+
+
+class InvalidCursorError(InvalidQueryError):
+    """The cursor is none of this store's, or belongs to another query."""
 
 
 class UnknownKindError(InvalidQueryError):

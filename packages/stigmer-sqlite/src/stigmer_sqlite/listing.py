@@ -85,20 +85,20 @@ def page_sql(
         conditions = (*conditions, Condition(f"{driver.position} {beyond} ?", (after,)))
     conditions = (*conditions, *_created_after(driver, query))
     limit = query.limit + 1
-    repeated = sum(len(condition.values) for condition in conditions) + 3
+    repeated = sum(len(condition.values) for condition in conditions) + 4
     if not driver.runs or len(driver.runs) * repeated > _PARAMETERS:
         where, of_whole = _conjunction((driver.whole, *conditions))
-        ordered = f"ORDER BY {driver.position} {order} LIMIT ?"
-        return f"SELECT {columns} FROM {driver.source} WHERE {where} {ordered}", [*of_whole, limit]  # noqa: S608 # parts of our own
+        ordered = f"ORDER BY {driver.position} {order} LIMIT ? OFFSET ?"
+        return f"SELECT {columns} FROM {driver.source} WHERE {where} {ordered}", [*of_whole, limit, query.offset]  # noqa: S608 # parts of our own
     arms: list[str] = []
     values: list[Value] = []
     for run in driver.runs:
         where, of_run = _conjunction((run, *conditions))
         arms.append(f"SELECT r.rowid AS row, {driver.position} AS place FROM {driver.source} WHERE {where}")  # noqa: S608 # parts of our own
         values += of_run
-    merged = f"{' UNION ALL '.join(arms)} ORDER BY place {order} LIMIT ?"
+    merged = f"{' UNION ALL '.join(arms)} ORDER BY place {order} LIMIT ? OFFSET ?"
     sql = f"SELECT {columns} FROM ({merged}) CROSS JOIN resources AS r ON r.rowid = row ORDER BY place {order}"  # noqa: S608 # parts of our own
-    return sql, [*values, limit]
+    return sql, [*values, limit, query.offset]
 
 
 def count_sql(choice: tuple[Driver, tuple[Condition, ...]], query: Query) -> tuple[str, list[Value]]:
@@ -177,6 +177,10 @@ def _column_filters(kind: Kind, query: Query) -> list[tuple[Driver, Condition]]:
         run = Condition("r.kind = ? AND r.org_id = ?", (kind.name, query.org_id))
         driver = Driver("resources AS r INDEXED BY resources_by_org", run)
         filters.append((driver, Condition("r.org_id = ?", (query.org_id,))))
+    if query.slug:
+        run = Condition("r.kind = ? AND r.slug = ? AND r.slug <> ''", (kind.name, query.slug))
+        driver = Driver("resources AS r INDEXED BY resources_by_slug", run)
+        filters.append((driver, Condition("r.slug = ?", (query.slug,))))
     if query.project_id:
         run = Condition("r.kind = ? AND r.project_id = ? AND r.project_id <> ''", (kind.name, query.project_id))
         driver = Driver("resources AS r INDEXED BY resources_by_project", run)

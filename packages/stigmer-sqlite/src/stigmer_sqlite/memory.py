@@ -167,6 +167,7 @@ class _MemoryTransaction:
         matches = [entry for entry in self._state.entries.values() if _matches(entry, query, accepted)]
         matches.sort(key=lambda entry: entry.record.position, reverse=query.newest_first)
         rest = [entry for entry in matches if after is None or _is_beyond(entry, query, after)]
+        del rest[: query.offset]
         page = rest[: query.limit]
         return Page(
             records=tuple(_copy(entry.record) for entry in page),
@@ -412,6 +413,7 @@ def _matches(entry: _Entry, query: Query, accepted: dict[str, tuple[str | int, .
         record.kind == query.kind
         and query.org_id in (None, record.org_id)
         and query.project_id in (None, record.project_id)
+        and query.slug in ("", record.slug)
         and record.position > query.created_after
         and query.labels.items() <= record.labels.items()
         and all(term.matches(record.labels) for term in query.selector)

@@ -166,6 +166,8 @@ class Query:
     kind: str
     org_id: str | None = None
     project_id: str | None = None
+    slug: str = ""
+    """Only records with this slug, in whatever organization; empty for all."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """Labels that a record must have, with these values."""
     selector: Sequence[LabelTerm] = ()
@@ -186,6 +188,8 @@ class Query:
 
     A cursor belongs to its filters, except that the values of one with several may change between pages.
     """
+    offset: int = 0
+    """How many more to leave out, from the first or from the cursor on; costs a step of the index for each."""
     count: bool = False
     """Whether to count all matches (`Page.total`); costs a scan of the matching index."""
 

@@ -6,7 +6,7 @@ A kind whose methods have the usual names needs nothing here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -21,6 +21,7 @@ from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
+from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message
@@ -149,7 +150,7 @@ def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
     in_pages = "total_pages" in method.output_type.fields_by_name
 
     async def handle(request: Message, context: CallContext) -> bytes:
-        listed: Listed = await list_(verbs.of(context), verbs.kind, _listing(verbs.kind, request))
+        listed: Listed = await list_(verbs.of(context), verbs.kind, _listing(request))
         if listed.next_page_token:
             context.set_trailing_metadata({NEXT_PAGE: listed.next_page_token})
         total = answer(total_pages=listed.total_pages) if in_pages else answer(total_count=listed.total)
@@ -158,20 +159,25 @@ def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
     return handle
 
 
-def _listing(kind: Kind, request: Message) -> Listing:
+def _listing(request: Message) -> Listing:
     """Return what a list request asks for: each of its own fields is a filter."""
     fields = request.DESCRIPTOR.fields_by_name
-    size, token = 0, ""
-    if "page_info" in fields:
-        size, token = request.page_info.size, str(request.page_info.num or "")
-    elif "page_size" in fields:
-        size, token = request.page_size, request.page_token
     filters: dict[str, Filter] = {}
     for field, value in request.ListFields():
         if field.name not in _PAGING:
-            filters[field.name] = kind.phase_name(value) if field.enum_type is not None else value
-    tags = tuple(request.tags) if "tags" in fields else ()
-    return Listing(filters=filters, tags=tags, page_size=size, page_token=token)
+            filters[field.name] = _phase(field, value) if field.enum_type is not None else value
+    listing = Listing(filters=filters, tags=tuple(request.tags) if "tags" in fields else ())
+    if "page_info" in fields:
+        return replace(listing, page_size=request.page_info.size, page_number=request.page_info.num)
+    return replace(listing, page_size=request.page_size, page_token=request.page_token)
+
+
+def _phase(field: FieldDescriptor, number: int) -> str:
+    """Return the name of a phase, as the index holds it. Raises: InvalidError."""
+    for value in field.enum_type.values if field.enum_type is not None else ():
+        if value.number == number:
+            return value.name
+    raise InvalidError.of(field.name, "enum.defined_only", f"there is no phase {number}")
 
 
 def _entries(verbs: _Verbs, answer: Descriptor) -> FieldDescriptor | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stigmer_sqlite.port import LabelTerm, Page, Query, Transaction
+from stigmer_sqlite.errors import InvalidCursorError
+from stigmer_sqlite.port import LabelTerm, Query, Transaction
 
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
@@ -16,6 +17,7 @@ from stigmer_server.unit import TAG_LABEL
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
+_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +38,14 @@ class Listing:
     page_size: int = 0
     """0: 100."""
     page_token: str = ""
-    """The number of a page, from 1, or the cursor that came with the page before."""
+    """The cursor that came with the page before, or the number of a page, from 1."""
+    page_number: int | None = None
+    """The number of the page, 0 and 1 are the first; None where pages are asked for by token."""
     largest: int = 0
-    """Bytes of the encoded resources on a page at most; a page holds one however large. 0: no bound."""
+    """Bytes of the encoded resources on a page at most; a page holds one however large. 0: no bound.
+
+    Pages that are asked for by number always hold what belongs on them, however large.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,7 @@ class Listed:
 
     entries: tuple[bytes, ...]
     next_page_token: str
+    """What to ask for next, empty on the last page: a number where the request gave one, else a cursor."""
     total: int
     page_size: int
 
@@ -62,21 +70,26 @@ async def list_(resources: Resources, kind: Kind, listing: Listing) -> Listed:
     Pages that follow each other by cursor neither repeat nor skip a resource that exists throughout.
 
     Raises:
-        InvalidError: The page's size is negative or too large, or its token is not one of ours; or resources of the
-            kind do not belong to such a parent.
+        InvalidError: The page's size is negative or too large, its number is negative, or its token is not one of
+            ours; or resources of the kind do not belong to such a parent.
         DeniedError: The caller may not see the organization.
     """
-    size = _size(listing.page_size)
+    size, number = _size(listing), _number(listing)
     query = await _query(resources, kind, listing, size)
-    page = await resources.store.list(query)
-    total = page.total or 0
-    if listing.page_token.isdecimal():
-        page = await _turn(resources, query, page, int(listing.page_token))
+    if number is not None:
+        query = replace(query, cursor="", offset=(number - 1) * size)
+    try:
+        page = await resources.store.list(query)
+    except InvalidCursorError as error:
+        raise InvalidError.of("page_token", "page_token.known", f"{error}; begin with the first page") from error
+    total, following = page.total or 0, page.next_cursor
     entries = tuple(resources.shown(kind, record) for record in page.records)
-    if listing.largest and (fitting := _fitting(entries, listing.largest)) < len(entries):
+    if number is None and listing.largest and (fitting := _fitting(entries, listing.largest)) < len(entries):
         page = await resources.store.list(replace(query, limit=fitting, count=False))
-        entries = tuple(resources.shown(kind, record) for record in page.records)
-    return Listed(entries=entries, next_page_token=page.next_cursor, total=total, page_size=size)
+        entries, following = tuple(resources.shown(kind, record) for record in page.records), page.next_cursor
+    if following and listing.page_number is not None:
+        following = str((number or 1) + 1)
+    return Listed(entries=entries, next_page_token=following, total=total, page_size=size)
 
 
 def _fitting(entries: Sequence[bytes], largest: int) -> int:
@@ -89,12 +102,26 @@ def _fitting(entries: Sequence[bytes], largest: int) -> int:
     return len(entries)
 
 
-def _size(given: int) -> int:
-    if not 0 <= given <= LARGEST_PAGE:
-        raise InvalidError.of(
-            "page_size", "page_size.range", f"give a size from 1 to {LARGEST_PAGE}, or 0 for {DEFAULT_PAGE}"
-        )
-    return given or DEFAULT_PAGE
+def _size(listing: Listing) -> int:
+    if not 0 <= listing.page_size <= LARGEST_PAGE:
+        field = "page_size" if listing.page_number is None else "page_info.size"
+        problem = f"give a size from 1 to {LARGEST_PAGE}, or 0 for {DEFAULT_PAGE}"
+        raise InvalidError.of(field, "page_size.range", problem)
+    return listing.page_size or DEFAULT_PAGE
+
+
+def _number(listing: Listing) -> int | None:
+    """Return the number of the page that is asked for, from 1; None for one that is asked for by its cursor."""
+    if listing.page_number is not None:
+        if listing.page_number < 0:
+            raise InvalidError.of("page_info.num", "page_number.range", "pages count from 1")
+        return max(listing.page_number, 1)
+    token = listing.page_token
+    if not (token.isascii() and token.isdecimal()):
+        return None
+    if len(token) > _DIGITS or not int(token):
+        raise InvalidError.of("page_token", "page_number.range", "pages count from 1, to a billion at most")
+    return int(token)
 
 
 async def _query(resources: Resources, kind: Kind, listing: Listing, size: int) -> Query:
@@ -111,7 +138,7 @@ async def _query(resources: Resources, kind: Kind, listing: Listing, size: int) 
         labels={**listing.labels, **{TAG_LABEL + tag: "1" for tag in listing.tags}},
         text=listing.text,
         limit=size,
-        cursor="" if listing.page_token.isdecimal() else listing.page_token,
+        cursor=listing.page_token,
         count=True,
     )
 
@@ -124,14 +151,3 @@ async def _filtered(resources: Resources, kind: Kind, name: str, value: Filter) 
         return kind.filtered(name, value, transaction)
 
     return await resources.store.transact(work)
-
-
-async def _turn(resources: Resources, query: Query, page: Page, number: int) -> Page:
-    """Turn from the first page to the one with the number; past the last one there is nothing."""
-    if number < 1:
-        raise InvalidError.of("page_token", "page_token.range", "pages count from 1")
-    for _ in range(number - 1):
-        if not page.next_cursor:
-            return Page(records=())
-        page = await resources.store.list(replace(query, cursor=page.next_cursor, count=False))
-    return page
