@@ -1,0 +1,192 @@
+"""Executions: made, reported about, followed and stopped. No engine runs them here, so they stay pending."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+KINDS = ("agent_execution", "workflow_execution")
+ENDED = {"phase": "EXECUTION_COMPLETED"}
+
+
+def each(method: str, *codes: str, kinds: tuple[str, ...] = KINDS) -> list[Any]:
+    """Return the kinds of execution, each marked with what is shown of a method."""
+    return [
+        pytest.param(kind, marks=[pytest.mark.rpc(f"{kind}/{method}", code) for code in codes or ("OK",)])
+        for kind in kinds
+    ]
+
+
+def ended(client: Any, make: Any, kind: str) -> Any:
+    """Return an execution that has ended."""
+    made = make(kind)
+    return client(f"{kind}/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
+
+
+# create
+
+
+@pytest.mark.rpc("agent_execution/create")
+def test_an_agent_runs_in_a_session_of_its_own(client: Any, make: Any) -> None:
+    agent = make("agent")
+    made = make("agent_execution", spec={"agentId": agent.metadata.id})
+    session = client("session/get", {"value": made.spec.session_id})
+    assert session.spec.agent_instance_id == agent.status.default_instance_id
+    assert session.spec.subject == "Auto-created session"
+    assert made.status.phase == 1
+
+
+@pytest.mark.rpc("agent_execution/create", "INVALID_ARGUMENT")
+def test_an_agent_execution_says_what_to_run(client: Any, make: Any) -> None:
+    sent = make.manifest("agent_execution", spec={"agentId": ""})
+    error = client.refused("agent_execution/create", sent, "INVALID_ARGUMENT")
+    assert error.fields == {"spec": "agent_execution.session_or_agent.required"}
+    sent = make.manifest("agent_execution", spec={"message": ""})
+    error = client.refused("agent_execution/create", sent, "INVALID_ARGUMENT")
+    assert error.fields == {"spec.message": "string.min_len"}
+
+
+@pytest.mark.rpc("workflow_execution/create")
+def test_a_workflow_runs_through_its_default_instance(client: Any, make: Any) -> None:
+    workflow = make("workflow")
+    made = make("workflow_execution", spec={"workflowId": workflow.metadata.id})
+    assert made.spec.workflow_instance_id == workflow.status.default_instance_id
+    assert made.status.phase == 1
+
+
+@pytest.mark.rpc("workflow_execution/create", "INVALID_ARGUMENT")
+def test_a_workflow_execution_says_what_to_run(client: Any, make: Any) -> None:
+    sent = make.manifest("workflow_execution", spec={"workflowId": ""})
+    error = client.refused("workflow_execution/create", sent, "INVALID_ARGUMENT")
+    assert error.fields == {"spec": "workflow_execution.workflow_or_instance.required"}
+
+
+# updateStatus
+
+
+@pytest.mark.parametrize("kind", each("updateStatus"))
+def test_a_report_changes_the_status_alone(client: Any, make: Any, kind: str) -> None:
+    made = make(kind)
+    status = {"phase": "EXECUTION_IN_PROGRESS", "error": "so far so good"}
+    reported = client(f"{kind}/updateStatus", {"executionId": made.metadata.id, "status": status})
+    assert reported.spec == made.spec
+    assert (reported.status.phase, reported.status.error) == (2, "so far so good")
+    assert reported.status.started_at
+    assert reported.status.audit.status_audit.event == "updated"
+    assert reported.metadata.version == made.metadata.version
+
+
+@pytest.mark.parametrize("kind", each("updateStatus", "INVALID_ARGUMENT"))
+def test_a_report_says_whose_and_what(client: Any, kind: str) -> None:
+    error = client.refused(f"{kind}/updateStatus", None, "INVALID_ARGUMENT")
+    assert error.fields == {"execution_id": "string.min_len", "status": "required"}
+    report = {"executionId": "x", "status": {"phase": 77}}
+    error = client.refused(f"{kind}/updateStatus", report, "INVALID_ARGUMENT")
+    assert error.fields == {"status.phase": "enum.defined_only"}
+
+
+@pytest.mark.parametrize("kind", each("updateStatus", "NOT_FOUND"))
+def test_a_report_about_nothing(client: Any, kind: str) -> None:
+    client.refused(f"{kind}/updateStatus", {"executionId": "nothing", "status": ENDED}, "NOT_FOUND")
+
+
+# subscribe
+
+
+@pytest.mark.parametrize("kind", each("subscribe"))
+def test_a_subscriber_sees_an_execution_to_its_end(client: Any, make: Any, kind: str) -> None:
+    made = make(kind)
+    states = client.stream(f"{kind}/subscribe", client.named(f"{kind}/subscribe", made.metadata.id))
+    assert next(states) == made
+    last = client(f"{kind}/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
+    assert list(states) == [last]
+
+
+@pytest.mark.parametrize("kind", each("subscribe"))
+def test_a_subscriber_of_what_has_ended_sees_the_end(client: Any, make: Any, kind: str) -> None:
+    made = ended(client, make, kind)
+    assert list(client.stream(f"{kind}/subscribe", client.named(f"{kind}/subscribe", made.metadata.id))) == [made]
+
+
+@pytest.mark.parametrize("kind", each("subscribe", "INVALID_ARGUMENT"))
+def test_a_subscriber_says_to_what(client: Any, kind: str) -> None:
+    (field,) = client.named(f"{kind}/subscribe", "")
+    assert client.refused(f"{kind}/subscribe", None, "INVALID_ARGUMENT").fields == {field: "required"}
+
+
+@pytest.mark.parametrize("kind", each("subscribe", "NOT_FOUND"))
+def test_a_subscriber_of_nothing(client: Any, kind: str) -> None:
+    client.refused(f"{kind}/subscribe", client.named(f"{kind}/subscribe", "nothing"), "NOT_FOUND")
+
+
+# cancel and terminate
+
+
+@pytest.mark.parametrize("kind", each("cancel"))
+def test_cancelling_ends_an_execution(client: Any, make: Any, kind: str) -> None:
+    made = make(kind)
+    request = {"id": made.metadata.id, "reason": "not wanted"}
+    cancelled = client(f"{kind}/cancel", request)
+    assert (cancelled.status.phase, cancelled.status.status_reason) == (5, "not wanted")
+    assert client(f"{kind}/cancel", request) == cancelled
+
+
+@pytest.mark.parametrize("kind", each("terminate"))
+def test_terminating_ends_an_execution(client: Any, make: Any, kind: str) -> None:
+    request = {"id": make(kind).metadata.id, "reason": "not wanted"}
+    terminated = client(f"{kind}/terminate", request)
+    assert terminated.status.phase == {"agent_execution": 8, "workflow_execution": 6}[kind]
+    assert terminated.status.error == "not wanted"
+    assert client(f"{kind}/terminate", request) == terminated
+
+
+def stops(*codes: str) -> list[Any]:
+    """Return the methods that stop an execution, each marked with what is shown of it."""
+    return [
+        pytest.param(name, marks=[pytest.mark.rpc(name, code) for code in codes])
+        for name in (f"{kind}/{method}" for kind in KINDS for method in ("cancel", "terminate"))
+    ]
+
+
+@pytest.mark.parametrize("name", stops("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"))
+def test_stopping_needs_an_execution_that_has_not_ended(client: Any, make: Any, name: str) -> None:
+    assert client.refused(name, None, "INVALID_ARGUMENT").fields == {"id": "required"}
+    error = client.refused(name, {"id": "x", "reason": "y" * 5000}, "INVALID_ARGUMENT")
+    assert error.fields == {"reason": "string.max_len"}
+    client.refused(name, {"id": "nothing"}, "NOT_FOUND")
+    made = ended(client, make, name.partition("/")[0])
+    assert "COMPLETED" in client.refused(name, {"id": made.metadata.id}, "FAILED_PRECONDITION").message
+
+
+# What runners ask for
+
+
+@pytest.mark.rpc("ExecutionRuntimeController/getWorkflowRun")
+@pytest.mark.rpc("ExecutionRuntimeController/getWorkflowRun", "INVALID_ARGUMENT")
+@pytest.mark.rpc("ExecutionRuntimeController/getWorkflowRun", "NOT_FOUND")
+@pytest.mark.rpc("ExecutionRuntimeController/getWorkflowRun", "FAILED_PRECONDITION")
+def test_a_runner_gets_what_it_runs_while_it_runs(client: Any, make: Any) -> None:
+    name = "ExecutionRuntimeController/getWorkflowRun"
+    made = make("workflow_execution", spec={"input": {"name": "Ada"}})
+    run = client(name, {"executionId": made.metadata.id})
+    assert run.workflow.metadata.id == made.spec.workflow_id
+    assert client.plain(run.input) == {"name": "Ada"}
+    assert client.refused(name, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
+    client.refused(name, {"executionId": "wex-nothing"}, "NOT_FOUND")
+    client("workflow_execution/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
+    client.refused(name, {"executionId": made.metadata.id}, "FAILED_PRECONDITION")
+
+
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment")
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "INVALID_ARGUMENT")
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "NOT_FOUND")
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "FAILED_PRECONDITION")
+def test_a_runner_gets_values_while_it_runs(client: Any, make: Any) -> None:
+    name = "ExecutionRuntimeController/getEnvironment"
+    made = make("workflow_execution", spec={"runtimeEnv": {"TOKEN": {"value": "s3cret", "isSecret": True}}})
+    assert client(name, {"executionId": made.metadata.id}).values["TOKEN"].value == "s3cret"
+    assert client.refused(name, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
+    client.refused(name, {"executionId": "wex-nothing"}, "NOT_FOUND")
+    client("workflow_execution/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
+    client.refused(name, {"executionId": made.metadata.id}, "FAILED_PRECONDITION")

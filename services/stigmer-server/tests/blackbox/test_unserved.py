@@ -1,0 +1,88 @@
+"""What this server does not have: every RPC of the contract that it answers with UNIMPLEMENTED.
+
+Kinds that only the cloud has are named as such by the error. To serve an RPC, delete it from its list here and show
+what it does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+CLOUD = (
+    "api_key/create",
+    "api_key/delete",
+    "api_key/findAll",
+    "api_key/get",
+    "api_key/getByKeyHash",
+    "api_key/update",
+    "iam_policy/bootstrapPolicy",
+    "iam_policy/checkAuthorization",
+    "iam_policy/cleanupResourcePolicies",
+    "iam_policy/create",
+    "iam_policy/createPlatformLink",
+    "iam_policy/delete",
+    "iam_policy/get",
+    "iam_policy/listAuthorizedPrincipalIds",
+    "iam_policy/listAuthorizedResourceIds",
+    "identity_account/delete",
+    "identity_account/get",
+    "identity_account/getActorInfo",
+    "identity_account/getByEmail",
+    "identity_account/getByIdpId",
+    "identity_account/simulateSignupWebhook",
+    "identity_account/update",
+    "identity_account/whoAmI",
+    "organization/apply",
+    "organization/create",
+    "organization/delete",
+    "organization/find",
+    "organization/findMyOrganizations",
+    "organization/get",
+    "organization/update",
+)
+NOT_YET = (
+    "EventController/list",
+    "EventController/publish",
+    "EventController/subscribe",
+    "ExecutionRuntimeController/issueToken",
+    "ResourceCommandController/delete",
+    "ResourceCommandController/rollback",
+    "ResourceController/getRevision",
+    "ResourceController/listRevisions",
+    "ResourceController/watch",
+    "ServerController/getStatus",
+    "agent_execution/pause",
+    "agent_execution/recover",
+    "agent_execution/resume",
+    "agent_execution/submitApproval",
+    "skill/getArtifactParts",
+    "skill/pushParts",
+    "workflow_execution/pause",
+    "workflow_execution/recover",
+    "workflow_execution/resume",
+    "workflow_execution/sendSignal",
+    "workflow_execution/submitWorkflowTaskApproval",
+)
+RUNNER = (
+    "WorkflowRunnerServiceController/cancelExecution",
+    "WorkflowRunnerServiceController/executeAsync",
+    "WorkflowRunnerServiceController/pauseExecution",
+    "WorkflowRunnerServiceController/resumeExecution",
+)
+"""The service that a workflow runner has by itself."""
+
+
+def _each(names: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.rpc(name, "UNIMPLEMENTED")) for name in names]
+
+
+@pytest.mark.parametrize("name", _each(CLOUD))
+def test_what_only_the_cloud_has_is_named_as_such(client: Any, name: str) -> None:
+    assert "Stigmer Cloud" in client.refused(name, None, "UNIMPLEMENTED").message
+
+
+@pytest.mark.parametrize("name", _each(RUNNER + NOT_YET))
+def test_what_is_not_here_is_named(client: Any, name: str) -> None:
+    assert name.partition("/")[2] in client.refused(name, None, "UNIMPLEMENTED").message
