@@ -230,7 +230,7 @@ class Client:
     def _prepared(self, name: str, request: Any) -> tuple[Any, list[bytes]]:
         """Return the method, and what to send: of a stream of requests, each of them."""
         method = self.descriptor(name)
-        parts: list[Any] = list(request) if method.client_streaming else [request]
+        parts: list[Any] = list(request or ()) if method.client_streaming else [request]
         return method, [self._encoded(name, part) for part in parts]
 
     def _encoded(self, name: str, request: Any) -> bytes:

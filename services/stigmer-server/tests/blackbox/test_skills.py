@@ -55,6 +55,30 @@ def test_a_push_needs_a_name_and_a_skill(client: Any) -> None:
     assert list(client.refused("skill/push", message, INVALID).fields) == ["tag"]
 
 
+@pytest.mark.rpc("skill/pushParts")
+@pytest.mark.rpc("skill/getArtifactParts")
+def test_a_skill_is_moved_in_parts(client: Any) -> None:
+    content = archive("# In parts")
+    header = client.message("skill/pushParts", {"header": {"name": "In Parts", "scope": 2, "org": client.org}})
+    chunks = [client.message("skill/pushParts", {}) for _ in range(2)]
+    chunks[0].chunk, chunks[1].chunk = content[:50], content[50:]
+    skill = client("skill/pushParts", [header, *chunks])
+    key = {"artifactStorageKey": skill.status.artifact_storage_key}
+    assert b"".join(part.chunk for part in client.stream("skill/getArtifactParts", key)) == content
+
+
+@pytest.mark.rpc("skill/pushParts", INVALID)
+@pytest.mark.rpc("skill/getArtifactParts", INVALID)
+@pytest.mark.rpc("skill/getArtifactParts", "NOT_FOUND")
+def test_parts_of_nothing_are_refused(client: Any) -> None:
+    client.refused("skill/pushParts", [], INVALID)
+    client.refused("skill/pushParts", [{}], INVALID)
+    client.refused("skill/pushParts", [{"header": {"name": "In Parts", "scope": 2}}], INVALID)
+    error = client.refused("skill/getArtifactParts", None, INVALID)
+    assert error.fields == {"artifact_storage_key": "required"}
+    client.refused("skill/getArtifactParts", {"artifactStorageKey": "skills/nothing.zip"}, "NOT_FOUND")
+
+
 @pytest.mark.rpc("skill/getArtifact", INVALID)
 @pytest.mark.rpc("skill/getArtifact", "NOT_FOUND")
 def test_only_archives_are_given(client: Any) -> None:
