@@ -59,6 +59,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with App(settings) as app:
         await app.serve()
+        await app.serve_http()
         logger.info("database {}; anyone who reaches {} is let in", settings.db_path, ", ".join(app.addresses))
         if not _is_loopback(settings.grpc_host):
             logger.warning(

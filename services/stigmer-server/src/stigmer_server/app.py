@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from loguru import logger
-from stigmer_grpc import InProcessChannel, Server, default_interceptors
+from stigmer_grpc import Channel, InProcessChannel, Server, Service, default_interceptors
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
 
@@ -26,8 +26,11 @@ from stigmer_server.errors import MissingError, StartupError
 from stigmer_server.kinds import Kind, Kinds, registry
 from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
-from stigmer_server.settings import Settings
+from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
+
+if TYPE_CHECKING:
+    from stigmer_server.http.listener import Listener
 
 _NOT_OPEN = "the app is not open; use it as `async with App(settings) as app`"
 
@@ -49,6 +52,8 @@ class App:
         self._with_engine = engine
         self._stack = AsyncExitStack()
         self._server: Server | None = None
+        self._services: tuple[Service, ...] = ()
+        self._http: Listener | None = None
         self._engine: TemporalEngine | None = None
         self._resources: Resources | None = None
 
@@ -84,10 +89,38 @@ class App:
             msg = f"cannot listen on {', '.join(wanted)}: {error.strerror or error}"
             raise StartupError(msg) from error
 
+    async def serve_http(self, host: str = "", port: int | None = None) -> str:
+        """Offer the API over HTTP at an address, or as the settings say, and return where; "" when they say nowhere.
+
+        Raises:
+            StartupError: The address is taken or cannot be used.
+        """
+        wanted = self.settings.http_port if port is None else port
+        if wanted == "off":
+            return ""
+        # Imported by those who want it: the rest have neither the time nor the memory to pay for it.
+        from stigmer_server.http.serving import gateway, listen
+
+        application = gateway(self.settings, self._channel_of_strangers(), self._services, registry())
+        try:
+            number = HTTP_PORT if wanted == "auto" else wanted
+            self._http = await listen(self.settings, application, host or self.settings.http_host, number)
+        except StartupError as error:
+            if wanted != "auto":
+                raise
+            logger.warning("{}; HTTP is not offered (say --http-port)", error)
+            return ""
+        return self._http.address
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where the server listens."""
         return self._running().addresses
+
+    @property
+    def http_address(self) -> str:
+        """Where the server offers HTTP; "" when it does not."""
+        return self._http.address if self._http else ""
 
     @property
     def resources(self) -> Resources:
@@ -100,6 +133,15 @@ class App:
     def engine_connected(self) -> bool:
         """Whether executions are being started now."""
         return self._engine is not None and self._engine.connected
+
+    def _channel_of_strangers(self) -> Channel:
+        """Return the channel for calls that come from outside, and are to be treated as if they came over gRPC."""
+        return self._running().channel(timeout=None)
+
+    async def _stop_serving(self, server: Server) -> None:
+        grace = self.settings.shutdown_grace_seconds
+        listener = [self._http.stop(grace)] if self._http else []
+        await asyncio.gather(server.stop(grace), *listener)
 
     def _running(self) -> Server:
         if self._server is None:
@@ -133,8 +175,9 @@ class App:
         stack.push_async_callback(streams.close)
         services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
         services += cloud_services({service.name for service in services})
+        self._services = tuple(services)
         server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors(FAULTS))
-        stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
+        stack.push_async_callback(self._stop_serving, server)
         stack.callback(streams.stop)
         return server
 

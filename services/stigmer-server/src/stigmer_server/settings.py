@@ -25,6 +25,8 @@ from stigmer_server.errors import SettingsError
 CONFIG_VARIABLE = "STIGMER_SERVER_CONFIG"
 """Names the settings file when `--config` does not."""
 
+HTTP_PORT = 8081
+"""Where HTTP is offered when nobody says where, and nobody else is there."""
 _KEY_BYTES = 32
 _named_file: ContextVar[str] = ContextVar("settings file of the command line", default="")
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
@@ -55,6 +57,44 @@ class Settings(BaseSettings):
     grpc_host: _Name = _setting("127.0.0.1", "GRPC_HOST", description="address to listen on")
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
         8080, "GRPC_PORT", description="port to listen on; 0 picks a free one"
+    )
+    http_host: _Name = _setting("127.0.0.1", "STIGMER_HTTP_HOST", description="address to offer HTTP at")
+    http_port: Annotated[int, Field(ge=0, le=65535)] | Literal["auto", "off"] = _setting(
+        "auto",
+        "STIGMER_HTTP_PORT",
+        description=f"port to offer HTTP at: a number, 0 for a free one, `off`, or `auto`: {HTTP_PORT} if it is free",
+    )
+    http_allowed_hosts: str = _setting(
+        "",
+        "STIGMER_HTTP_ALLOWED_HOSTS",
+        description="names that HTTP is reached by, beside localhost and the address itself; by comma, `*` for any",
+    )
+    http_allowed_origins: str = _setting(
+        "",
+        "STIGMER_HTTP_ALLOWED_ORIGINS",
+        description="origins of pages that may call over HTTP, such as https://app.example.com; by comma, `*` for all",
+    )
+    http_max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = _setting(
+        16 * 1024 * 1024, "STIGMER_HTTP_MAX_BODY_BYTES", description="largest body of an HTTP request but an upload"
+    )
+    http_max_connections: Annotated[int, Field(ge=1, le=100_000)] = _setting(
+        1000, "STIGMER_HTTP_MAX_CONNECTIONS", description="HTTP connections that may be open at once"
+    )
+    http_head_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = _setting(
+        10.0, "STIGMER_HTTP_HEAD_TIMEOUT_SECONDS", description="how long the head of an HTTP request may take to come"
+    )
+    http_body_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = _setting(
+        30.0,
+        "STIGMER_HTTP_BODY_TIMEOUT_SECONDS",
+        description="how long the body of an HTTP request may take to come, or the next piece of an upload",
+    )
+    http_write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = _setting(
+        60.0,
+        "STIGMER_HTTP_WRITE_TIMEOUT_SECONDS",
+        description="how long the reader of an HTTP answer may take nothing of it",
+    )
+    http_keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = _setting(
+        75, "STIGMER_HTTP_KEEP_ALIVE_SECONDS", description="how long an HTTP connection may be idle"
     )
     db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
     storage_path: Path = _setting(_home() / "storage", "STORAGE_PATH", description="folder of skill artifacts")
@@ -150,6 +190,16 @@ class Settings(BaseSettings):
         return self.db_path.parent / "encryption.key"
 
     @property
+    def http_hosts(self) -> tuple[str, ...]:
+        """The names of `http_allowed_hosts`."""
+        return _listed(self.http_allowed_hosts)
+
+    @property
+    def http_origins(self) -> tuple[str, ...]:
+        """The origins of `http_allowed_origins`."""
+        return _listed(self.http_allowed_origins)
+
+    @property
     def address(self) -> str:
         """Where to listen, as gRPC writes it."""
         return f"{self.grpc_host}:{self.grpc_port}"
@@ -218,6 +268,10 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
         raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
     finally:
         _named_file.reset(named)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
 
 
 def variables_of(info: FieldInfo) -> tuple[str, ...]:

@@ -1,0 +1,123 @@
+"""The HTTP listener: a socket, the server behind it, and its end.
+
+uvicorn does the serving, without its own signals and logs: those are the application's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from loguru import logger
+
+from stigmer_server.http.connections import CONNECTIONS, HEAD_SECONDS, WRITE_SECONDS, protocol_class
+
+KEEP_ALIVE_SECONDS = 75
+"""That a connection without a request stays open."""
+_AFTERMATH = 1.0
+"""Seconds that cancelled requests get to clean up."""
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimits:
+    """What connections may take."""
+
+    connections: int = CONNECTIONS
+    head_seconds: float = HEAD_SECONDS
+    write_seconds: float = WRITE_SECONDS
+    keep_alive_seconds: int = KEEP_ALIVE_SECONDS
+
+
+class Listener:
+    """Serves an ASGI application at one address."""
+
+    def __init__(self, application: Any, limits: ListenerLimits) -> None:
+        protocol = protocol_class(
+            connections=limits.connections, head_seconds=limits.head_seconds, write_seconds=limits.write_seconds
+        )
+        self._config = uvicorn.Config(
+            application,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.keep_alive_seconds,
+        )
+        self._server = _Server(self._config)
+        self._serving: asyncio.Task[None] | None = None
+        self.address = ""
+        """Where it listens, `host:port` with the real port; empty before `start`."""
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen, answer from here on, and return the address with its real port. Raises: OSError: it cannot be had."""
+        listening = await _bind(host, port)
+        self.address = f"{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        _silence()
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]), name="HTTP listener")
+        begun = asyncio.create_task(self._server.begun.wait())
+        await asyncio.wait({self._serving, begun}, return_when=asyncio.FIRST_COMPLETED)
+        if self._serving.done():
+            begun.cancel()
+            await self._serving
+        logger.info("serving HTTP at {}", self.address)
+        return self.address
+
+    async def stop(self, grace: float) -> None:
+        """Take no more connections, let requests end, cancel the rest after `grace` seconds, and close."""
+        if self._serving is None:
+            return
+        self._config.timeout_graceful_shutdown = grace  # type: ignore[assignment] - it is handed to asyncio as it is
+        self._server.should_exit = True
+        await self._serving
+        state = self._server.server_state
+        if state.tasks:
+            await asyncio.wait(set(state.tasks), timeout=_AFTERMATH)
+        for connection in tuple(state.connections):
+            connection.transport.abort()
+        self._serving = None
+        logger.info("stopped serving HTTP at {}", self.address)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+
+async def _bind(host: str, port: int) -> socket.socket:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    return socket.create_server(address, family=family, backlog=_BACKLOG)
+
+
+class _ToLoguru(logging.Handler):
+    """Hands on what uvicorn says: about requests that are no HTTP, which say more of their senders than of us."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger.debug("HTTP: {}", record.getMessage())
+
+
+def _silence() -> None:
+    for name in ("uvicorn.error", "uvicorn.access"):
+        log = logging.getLogger(name)
+        log.propagate = False
+        if not any(isinstance(handler, _ToLoguru) for handler in log.handlers):
+            log.addHandler(_ToLoguru())
