@@ -16,6 +16,8 @@ CALLER = "caller"
 """Key of the `Caller` in `CallContext.values`."""
 DRY_RUN = "x-stigmer-dry-run"
 """Call metadata: `true` does everything but keep the result."""
+FORCE = "x-stigmer-force"
+"""Call metadata: `true` forces a deletion, for the requests that have no field for it."""
 IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
 """Call metadata: names a creation, so that a repeated call returns what the first one made."""
 

@@ -98,7 +98,8 @@ def _identify(kind: Kind, message: Message, unit: Unit) -> None:
 def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Message, bool]:
     """Return the state that replaces the stored one, and whether spec or metadata differ from it.
 
-    Id, slug, organization and status are the stored ones, whatever the draft says.
+    Id, slug, organization and status are the stored ones, whatever the draft says. The message of the version is the
+    draft's.
 
     Raises:
         LostUpdateError: The draft is based on a version that is no longer the stored one.
@@ -112,6 +113,7 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     new.id, new.slug, new.org = old.id, old.slug, old.org
     new.name = new.name or old.name
     new.version.CopyFrom(old.version)
+    why = draft.metadata.version.message
     _keep_fixed(kind, message, stored)
     unit.seal(kind, message, stored)
     inspected = messages.copied(message.status)
@@ -119,6 +121,8 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     kind.settle(message, stored, unit)
     _check_parents(kind, message, unit)
     changed = message.spec != stored.spec or message.metadata != stored.metadata
+    # What is said about a change is no change.
+    new.version.message = why
     if changed:
         message.status.MergeFrom(inspected)
     return message, changed

@@ -102,6 +102,13 @@ class Resources:
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
 
+    async def own_record(self, kind: Kind, id: str) -> Record:
+        """Return the stored record if the caller may see it. Raises: MissingError."""
+        record = await self.record(kind, id)
+        if not self.call.caller.sees(record.org_id):
+            raise MissingError.of(kind.title, id)
+        return record
+
     def shown(self, kind: Kind, record: Record) -> bytes:
         """Return a record as callers may see it."""
         return self.redacted(kind, wire_of(record))

@@ -108,6 +108,14 @@ def seal_message(kind: Kind, message: Message, stored: Message | None, sealer: S
             entry.value = _sealed(entry, before.get(name), f"{path}[{name}]", (sealer, id, name))
 
 
+def unseal_message(kind: Kind, message: Message, sealer: Sealer) -> None:
+    """Open every secret of a stored state in place. Raises: UnsealError."""
+    for path in kind.secrets:
+        for name, entry in _entries(message, path):
+            if entry.is_secret and is_sealed(entry.value):
+                entry.value = sealer.unseal(entry.value, id=message.metadata.id, name=name)
+
+
 def _sealed(entry: Message, old: Message | None, field: str, place: tuple[Sealer, str, str]) -> str:
     """Return what to store for one value, given what is stored now."""
     sealer, id, name = place

@@ -61,7 +61,19 @@ class Api:
 
     async def list_all(self, request: Mapping[str, Any]) -> Message:
         """Call the list of resources of any kind. Raises: RpcError."""
-        return await self.channel.service("ai.stigmer.resources.v1.ResourceController").unary("list", request)
+        return await self.any("list", request)
+
+    async def any(self, verb: str, request: Any, **options: Any) -> Message:
+        """Call a method of the services for resources of any kind. Raises: RpcError."""
+        return await self._any(verb).unary(verb, request, **options)
+
+    def watch(self, request: Any, **options: Any) -> ResponseStream:
+        """Follow resources of any kind."""
+        return self._any("watch").stream("watch", request, **options)
+
+    def _any(self, verb: str) -> Stub:
+        side = "Command" if verb in ("rollback", "delete") else ""
+        return self.channel.service(f"ai.stigmer.resources.v1.Resource{side}Controller")
 
     def _stub(self, kind: str, verb: str) -> Stub:
         for name in descriptors.kind_by_enum_name(kind).services:

@@ -80,6 +80,13 @@ class Unit:
             raise MissingError.of(self.kinds[kind].title, id) from error
         return self.kinds[kind].parse(wire_of(record))
 
+    def require_own(self, kind: str, id: str) -> Message:
+        """Return the resource as `require` does, if the caller may see it. Raises: MissingError."""
+        message = self.require(kind, id)
+        if not self.call.caller.sees(message.metadata.org):
+            raise MissingError.of(self.kinds[kind].title, id)
+        return message
+
     def require_exists(self, kind: str, id: str) -> None:
         """Check that there is such a resource. Raises: MissingError."""
         if not self.exists(kind, id):
@@ -97,25 +104,25 @@ class Unit:
                 return
             query = replace(query, cursor=page.next_cursor)
 
-    def insert(self, kind: Kind, message: Message, *, archive: Archive | None = None) -> Saved:
+    def insert(self, kind: Kind, message: Message, *, event: str = "created") -> Saved:
         """Store a new, complete resource and its first history entry: seals its secrets, begins its audit.
 
         Raises: the store's SlugTakenError and ConflictError; InvalidError for a redacted secret.
         """
-        message.metadata.version.Clear()
-        message.metadata.version.id = "1"
+        version = message.metadata.version
+        version.id = "1"
+        version.ClearField("previous_version_id")
         audit.record_creation(message, self.call.caller.id, self.now)
         seal_message(kind, message, None, self._sealer)
-        return self._save(kind, message, expected=0, archive=archive or Archive(event="created", tag="1"))
+        return self._save(kind, message, expected=0, archive=self._archive(kind, message, event))
 
-    def replace(self, kind: Kind, message: Message, stored: Message, *, archive: Archive | None = None) -> Saved:
+    def replace(self, kind: Kind, message: Message, stored: Message, *, event: str = "updated") -> Saved:
         """Store a new spec and metadata, and keep them in the history; `stored` is what they replace."""
         version = int(stored.metadata.version.id or "1")
         message.metadata.version.id = str(version + 1)
         message.metadata.version.previous_version_id = str(version)
         audit.record_change(message, self.call.caller.id, self.now)
-        tag = message.metadata.version.id
-        return self._save(kind, message, archive=archive or Archive(event="updated", tag=tag))
+        return self._save(kind, message, archive=self._archive(kind, message, event))
 
     def seal(self, kind: Kind, message: Message, stored: Message) -> None:
         """Seal the secrets of a new state; a redacted one keeps its stored value. Raises: InvalidError."""
@@ -133,6 +140,11 @@ class Unit:
         if kind.phases and not kind.is_finished(kind.parse(wire)):
             self.stopped.append((kind, id, "the execution was deleted"))
         return Saved(kind=kind, id=id, wire=wire)
+
+    def _archive(self, kind: Kind, message: Message, event: str) -> Archive:
+        tag, hash = kind.version_names(message)
+        why = message.metadata.version.message
+        return Archive(event=event, tag=tag, hash=hash, actor=self.call.caller.id, message=why)
 
     def _save(
         self, kind: Kind, message: Message, *, expected: int | None = None, archive: Archive | None = None

@@ -33,6 +33,7 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
         if changed:
             return unit.replace(kind, message, stored)
         if message.status != stored.status:
+            message.metadata.CopyFrom(stored.metadata)
             return unit.replace_status(kind, message)
         return Saved(kind=kind, id=stored.metadata.id, wire=stored.SerializeToString())
 

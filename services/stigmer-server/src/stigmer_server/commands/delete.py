@@ -45,18 +45,24 @@ async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = Fal
         RefusedError: Something depends on it; the error names what.
     """
 
-    def work(unit: Unit) -> Saved:
-        message = unit.require(kind.name, id)
+    return resources.answer((await delete_all(resources, kind, id, force=force))[-1])
+
+
+async def delete_all(resources: Resources, kind: Kind, id: str, *, force: bool = False) -> list[Saved]:
+    """Do as `delete`, and return everything that went: what depends on others before what it depends on."""
+
+    def work(unit: Unit) -> list[Saved]:
+        message = unit.require_own(kind.name, id)
         dependents = list(_dependents(kind, message, unit))
         blocking = [dependent for dependent in dependents if dependent.blocking]
         if blocking and not force:
             raise RefusedError(_refusal(kind, message, blocking))
-        for dependent in dependents:
-            if dependent.owned:
-                unit.delete(dependent.kind, dependent.message.metadata.id)
-        return unit.delete(kind, id)
+        # Who depends in two ways goes once.
+        owned = {found.message.metadata.id: found.kind for found in dependents if found.owned}
+        gone = [unit.delete(owner, dependent) for dependent, owner in owned.items()]
+        return [*gone, unit.delete(kind, id)]
 
-    return resources.answer(await resources.transact_runs(work))
+    return await resources.transact_runs(work)
 
 
 def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from stigmer_sqlite.port import Archive
-
 from stigmer_server import archives, drafts
 from stigmer_server.artifacts import Incoming, key_of
 from stigmer_server.errors import InvalidError
@@ -15,6 +13,7 @@ from stigmer_server.messages import Message, copied
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit, assign_id
 
+_PUSHED = "pushed"
 _READY = 2
 """SkillState.SKILL_STATE_READY."""
 
@@ -86,11 +85,10 @@ def _draft(kind: Kind, header: Message, hash: str, text: str) -> Message:
 def _store(kind: Kind, draft: Message, unit: Unit) -> Saved:
     message = copied(draft)
     metadata, status = message.metadata, message.status
-    archive = Archive(event="pushed", tag=message.spec.tag, hash=status.version_hash)
     stored = unit.find(kind.name, org=metadata.org, slug=metadata.slug)
     if stored is None:
         assign_id(kind, message)
-        return unit.insert(kind, message, archive=archive)
+        return unit.insert(kind, message, event=_PUSHED)
     if _is_current(stored, message):
         return Saved(kind=kind, id=stored.metadata.id, wire=stored.SerializeToString())
     metadata.id = stored.metadata.id
@@ -98,7 +96,7 @@ def _store(kind: Kind, draft: Message, unit: Unit) -> Saved:
         getattr(metadata, name).MergeFrom(getattr(stored.metadata, name))
     metadata.tags.extend(stored.metadata.tags)
     status.audit.CopyFrom(stored.status.audit)
-    return unit.replace(kind, message, stored, archive=archive)
+    return unit.replace(kind, message, stored, event=_PUSHED)
 
 
 def _is_current(stored: Message, pushed: Message) -> bool:

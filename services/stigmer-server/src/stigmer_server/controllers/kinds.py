@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
-from stigmer_server.calls import call_of
+from stigmer_server.calls import FORCE, call_of
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
@@ -33,8 +33,6 @@ from stigmer_server.queries.subscribe import subscribe
 from stigmer_server.resources import Resources
 from stigmer_server.streams import Streams
 
-FORCE = "x-stigmer-force"
-"""Call metadata that forces a deletion, for the requests that have no field for it."""
 NEXT_PAGE = "x-next-page-token"
 """Trailing metadata with the cursor of the next page: the contract's lists have no field for it."""
 

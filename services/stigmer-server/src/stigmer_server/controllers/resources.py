@@ -8,13 +8,18 @@ from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
 from stigmer_server import selectors
-from stigmer_server.calls import call_of
+from stigmer_server.calls import FORCE, call_of
+from stigmer_server.commands.delete import delete_all
+from stigmer_server.commands.rollback import rollback
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message, fill_struct, to_plain
+from stigmer_server.queries.get_revision import get_revision
 from stigmer_server.queries.list_ import Listing, list_
+from stigmer_server.queries.list_revisions import Revision, list_revisions
 from stigmer_server.resources import Resources
+from stigmer_server.unit import Saved
 
 _PACKAGE = "ai.stigmer.resources.v1"
 _LARGEST_PAGE = 2 * 2**20
@@ -23,7 +28,14 @@ _LARGEST_PAGE = 2 * 2**20
 
 def resource_services(resources: Resources) -> Iterator[Service]:
     """Yield the services, bound."""
-    yield bind(descriptors.pool(), f"{_PACKAGE}.ResourceController", {"list": _list(resources)})
+    reads = {
+        "list": _list(resources),
+        "listRevisions": _list_revisions(resources),
+        "getRevision": _get_revision(resources),
+    }
+    yield bind(descriptors.pool(), f"{_PACKAGE}.ResourceController", reads)
+    writes = {"rollback": _rollback(resources), "delete": _delete(resources)}
+    yield bind(descriptors.pool(), f"{_PACKAGE}.ResourceCommandController", writes)
 
 
 def _list(resources: Resources) -> Handler:
@@ -52,6 +64,54 @@ def _list(resources: Resources) -> Handler:
     return handle
 
 
+def _list_revisions(resources: Resources) -> Handler:
+    answer = descriptors.message_type(f"{_PACKAGE}.RevisionList")
+
+    async def handle(request: Message, context: CallContext) -> Message:
+        kind = _kind(resources, request.kind)
+        own = resources.on_behalf_of(call_of(context))
+        listed = await list_revisions(own, kind, request.id, page_size=request.page_size, page_token=request.page_token)
+        response: Message = answer(next_page_token=listed.next_page_token, total_count=listed.total)
+        for revision in listed.entries:
+            _fill_revision(response.entries.add(), revision)
+        return response
+
+    return handle
+
+
+def _get_revision(resources: Resources) -> Handler:
+    async def handle(request: Message, context: CallContext) -> Message:
+        kind = _kind(resources, request.kind)
+        own = resources.on_behalf_of(call_of(context))
+        return _resource(kind, await get_revision(own, kind, request.id, request.version))
+
+    return handle
+
+
+def _rollback(resources: Resources) -> Handler:
+    async def handle(request: Message, context: CallContext) -> Message:
+        kind = _kind(resources, request.kind)
+        own = resources.on_behalf_of(call_of(context))
+        return _resource(kind, await rollback(own, kind, request.id, request.version, message=request.message))
+
+    return handle
+
+
+def _delete(resources: Resources) -> Handler:
+    answer = descriptors.message_type(f"{_PACKAGE}.DeletedResources")
+
+    async def handle(request: Message, context: CallContext) -> Message:
+        kind = _kind(resources, request.kind)
+        own = resources.on_behalf_of(call_of(context))
+        forced = request.force or context.metadata.get(FORCE) == "true"
+        response: Message = answer()
+        for saved in await delete_all(own, kind, request.id, force=forced):
+            _fill_summary(response.entries.add(), saved)
+        return response
+
+    return handle
+
+
 def _kind(resources: Resources, number: int) -> Kind:
     name = descriptors.kind_by_number(number).enum_name
     if name not in resources.kinds:
@@ -69,3 +129,21 @@ def _phase(kind: Kind, name: str) -> dict[str, Filter]:
         known = ", ".join(kind.phase_names)
         raise InvalidError.of("phase", "phase.known", f"{kind.title} has no phase {name!r}; its phases: {known}")
     return {"phase": name}
+
+
+def _resource(kind: Kind, wire: bytes) -> Message:
+    answer: Message = descriptors.message_type(f"{_PACKAGE}.Resource")()
+    fill_struct(answer.resource, to_plain(kind.parse(wire)))
+    return answer
+
+
+def _fill_revision(message: Message, revision: Revision) -> None:
+    for name in ("version", "event", "tag", "hash", "actor", "message", "current"):
+        setattr(message, name, getattr(revision, name))
+    message.created_at.FromDatetime(revision.created_at)
+
+
+def _fill_summary(message: Message, saved: Saved) -> None:
+    metadata = saved.kind.parse(saved.wire).metadata
+    message.kind = saved.kind.described.number
+    message.id, message.org, message.slug = metadata.id, metadata.org, metadata.slug

@@ -98,6 +98,7 @@ KIND = Kind(
     fixed=("spec.session_id", "spec.agent_id"),
     secrets=("spec.runtime_env",),
     phases=_PHASES,
+    no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",
     settle=_settle,
 )

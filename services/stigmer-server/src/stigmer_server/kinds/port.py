@@ -74,8 +74,8 @@ def _inspect_nothing(message: Message) -> None:
     del message
 
 
-def _is_numbered(message: Message, version: str) -> bool:
-    return message.metadata.version.id == version
+def _numbered(message: Message) -> tuple[str, str]:
+    return message.metadata.version.id, ""
 
 
 def _same_filter(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
@@ -113,8 +113,12 @@ class Kind:
     """Checks and completes a new state by itself, before any transaction, in a thread. Raises: InvalidError."""
     settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
     """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
-    is_version: Callable[[Message, str], bool] = _is_numbered
-    """Whether a resource is the version that a reference asks for."""
+    version_names: Callable[[Message], tuple[str, str]] = _numbered
+    """The tag and the hash (or empty) under which the version that a resource is now is found later."""
+    content: tuple[str, ...] = ()
+    """Paths of fields of the status that belong to the version, as the spec does, and go back with it."""
+    no_rollback: str = ""
+    """Why resources of the kind never go back to an earlier version, for people; empty where they may."""
     filtered: Callable[[str, Filter, Reader], Mapping[str, Filter]] = _same_filter
     """Turns a field of a list request into filters on indexes."""
 
@@ -122,6 +126,11 @@ class Kind:
     def phase_names(self) -> tuple[str, ...]:
         """Names of the phases that an execution can be in, as its status says them; none for other kinds."""
         return tuple(name for number, name in self._phase_names.items() if number) if self.phases else ()
+
+    @property
+    def tagged(self) -> bool:
+        """Whether versions have names of their own beside their numbers."""
+        return self.version_names is not _numbered
 
     @property
     def inspects(self) -> bool:

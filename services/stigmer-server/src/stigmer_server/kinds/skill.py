@@ -6,8 +6,12 @@ from stigmer_server.kinds.port import Kind
 from stigmer_server.messages import Message
 
 
-def _is_version(message: Message, version: str) -> bool:
-    return version in (message.status.version_hash, message.spec.tag)
+def _version_names(message: Message) -> tuple[str, str]:
+    return message.spec.tag, message.status.version_hash
 
 
-KIND = Kind(name="skill", is_version=_is_version)
+KIND = Kind(
+    name="skill",
+    version_names=_version_names,
+    content=("status.version_hash", "status.artifact_storage_key", "status.state"),
+)

@@ -108,6 +108,7 @@ KIND = Kind(
     indexes={"workflow_id": "$.spec.workflowId"},
     secrets=("spec.runtime_env",),
     phases=_PHASES,
+    no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/workflow-execution/invoke",
     settle=_settle,
 )

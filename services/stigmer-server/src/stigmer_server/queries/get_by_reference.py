@@ -33,7 +33,7 @@ async def get_by_reference(resources: Resources, kind: Kind, reference: Message)
     record = await resources.store.find(kind.name, org_id=reference.org or None, slug=reference.slug)
     if record is None:
         raise MissingError.of(kind.title, f"{reference.org}/{reference.slug}".removeprefix("/"))
-    if reference.version in _CURRENT or kind.is_version(kind.parse(wire_of(record)), reference.version):
+    if reference.version in _CURRENT or reference.version in kind.version_names(kind.parse(wire_of(record))):
         return resources.shown(kind, record)
     return await _version(resources, kind, record, reference.version)
 

@@ -74,7 +74,8 @@ async def list_(resources: Resources, kind: Kind, listing: Listing) -> Listed:
             ours; or resources of the kind do not belong to such a parent.
         DeniedError: The caller may not see the organization.
     """
-    size, number = _size(listing), _number(listing)
+    field = "page_size" if listing.page_number is None else "page_info.size"
+    size, number = page_size_of(listing.page_size, field=field), _number(listing)
     query = await _query(resources, kind, listing, size)
     if number is not None:
         query = replace(query, cursor="", offset=(number - 1) * size)
@@ -102,12 +103,12 @@ def _fitting(entries: Sequence[bytes], largest: int) -> int:
     return len(entries)
 
 
-def _size(listing: Listing) -> int:
-    if not 0 <= listing.page_size <= LARGEST_PAGE:
-        field = "page_size" if listing.page_number is None else "page_info.size"
+def page_size_of(given: int, *, field: str = "page_size") -> int:
+    """Return how many entries a page has for what a request says. Raises: InvalidError."""
+    if not 0 <= given <= LARGEST_PAGE:
         problem = f"give a size from 1 to {LARGEST_PAGE}, or 0 for {DEFAULT_PAGE}"
         raise InvalidError.of(field, "page_size.range", problem)
-    return listing.page_size or DEFAULT_PAGE
+    return given or DEFAULT_PAGE
 
 
 def _number(listing: Listing) -> int | None:
