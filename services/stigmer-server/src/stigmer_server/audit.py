@@ -25,6 +25,11 @@ def record_status_change(message: Message, actor: str, now: Message) -> None:
     _touch(message.status.audit.status_audit, actor, now, "updated")
 
 
+def say_unchanged(answer: Message) -> None:
+    """Say in an answer that neither spec nor metadata was written; what is stored still says what last was."""
+    answer.status.audit.spec_audit.event = "unchanged"
+
+
 def _touch(info: Message, actor: str, now: Message, event: str) -> None:
     info.updated_by.id = actor
     info.updated_at.CopyFrom(now)

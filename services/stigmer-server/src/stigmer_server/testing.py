@@ -21,7 +21,7 @@ from stigmer_grpc import Channel, ResponseStream, Stub, connect
 from stigmer_protos import descriptors
 
 from stigmer_server.app import App
-from stigmer_server.messages import Message
+from stigmer_server.messages import Message, copied
 from stigmer_server.settings import Settings
 
 Transport = Literal["in-process", "tcp"]
@@ -96,6 +96,13 @@ async def serve(
         (address,) = await app.serve("127.0.0.1:0")
         async with connect(address, pool=descriptors.pool()) as channel:
             yield Api(channel, app)
+
+
+def unchanged(message: Message) -> Message:
+    """Return a resource as a command answers that found nothing to write."""
+    answer = copied(message)
+    answer.status.audit.spec_audit.event = "unchanged"
+    return answer
 
 
 def manifest(kind: str, name: str, spec: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from stigmer_server.unit import Saved, Unit
 async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
     """Make the resource what the request says, in one transaction; of two at once, one creates and one updates.
 
-    Applying what is already there writes nothing, except that a missing default instance is made again.
+    Applying what is already there writes nothing, except that a missing default instance is made again. The answer's
+    audit says which it was: created, updated or unchanged.
 
     Raises:
         TakenError: The kind's resources never change, and this one exists; or the request carries the id of one
@@ -34,8 +35,9 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
             return unit.replace(kind, message, stored)
         if message.status != stored.status:
             message.metadata.CopyFrom(stored.metadata)
-            return unit.replace_status(kind, message)
-        return Saved(kind=kind, id=stored.metadata.id, wire=stored.SerializeToString())
+            unit.replace_status(kind, message)
+            return unit.unchanged(kind, message)
+        return unit.unchanged(kind, stored)
 
     return resources.answer(await resources.transact(work))
 

@@ -90,7 +90,7 @@ def _store(kind: Kind, draft: Message, unit: Unit) -> Saved:
         assign_id(kind, message)
         return unit.insert(kind, message, event=_PUSHED)
     if _is_current(stored, message):
-        return Saved(kind=kind, id=stored.metadata.id, wire=stored.SerializeToString())
+        return unit.unchanged(kind, stored)
     metadata.id = stored.metadata.id
     for name in ("labels", "annotations"):
         getattr(metadata, name).MergeFrom(getattr(stored.metadata, name))

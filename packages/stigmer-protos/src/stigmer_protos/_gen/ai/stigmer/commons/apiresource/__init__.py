@@ -332,7 +332,7 @@ class ApiResourceAuditInfo(betterproto2.Message):
 
     event: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    What the last write was: `created` or `updated`.
+    What the last write was: `created` or `updated`. In the answer of a command that found nothing to write: `unchanged`.
     """
 
 
