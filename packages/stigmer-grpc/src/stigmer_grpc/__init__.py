@@ -1,5 +1,6 @@
 """gRPC servers and clients from a descriptor set, with one set of handlers for sockets and for the same process."""
 
+from stigmer_grpc.backoff import Backoff
 from stigmer_grpc.binding import (
     BidiHandler,
     ClientStreamHandler,
@@ -14,11 +15,13 @@ from stigmer_grpc.binding import (
 from stigmer_grpc.channel import Channel, InProcessChannel, Request, Requests, ResponseStream, Stub
 from stigmer_grpc.client import connect
 from stigmer_grpc.context import CallContext, MetadataInput
+from stigmer_grpc.credentials import client_credentials, server_credentials
 from stigmer_grpc.errors import (
     AbortedError,
     AlreadyExistsError,
     BindingError,
     CancelledError,
+    CredentialsError,
     DataLossError,
     DeadlineExceededError,
     FailedPreconditionError,
@@ -38,6 +41,10 @@ from stigmer_grpc.errors import (
     error_for,
 )
 from stigmer_grpc.interceptors import (
+    AUTHORIZATION,
+    FORWARDED_PEER,
+    Authentication,
+    Authenticator,
     CallNext,
     CallNextStream,
     ErrorMapping,
@@ -54,9 +61,14 @@ from stigmer_grpc.loop import install_uvloop, run
 from stigmer_grpc.server import MAX_MESSAGE_BYTES, Server
 
 __all__ = [
+    "AUTHORIZATION",
+    "FORWARDED_PEER",
     "MAX_MESSAGE_BYTES",
     "AbortedError",
     "AlreadyExistsError",
+    "Authentication",
+    "Authenticator",
+    "Backoff",
     "BidiHandler",
     "BindingError",
     "CallContext",
@@ -65,6 +77,7 @@ __all__ = [
     "CancelledError",
     "Channel",
     "ClientStreamHandler",
+    "CredentialsError",
     "DataLossError",
     "DeadlineExceededError",
     "ErrorMapping",
@@ -103,9 +116,11 @@ __all__ = [
     "Validation",
     "bind",
     "check",
+    "client_credentials",
     "connect",
     "default_interceptors",
     "error_for",
     "install_uvloop",
     "run",
+    "server_credentials",
 ]

@@ -52,8 +52,8 @@ class Calls:
     async def turn_away(self, wait: float) -> None:
         """Cancel what is still open, to end with UNAVAILABLE, and wait for it at most `wait` seconds."""
         for context in self.open:
-            if context.task is not None and not context.turned_away:
-                context.turned_away = True
+            context.abort(UnavailableError(STOPPING))
+            if context.writing and context.task is not None:
                 context.task.cancel()
         await self.drain(wait)
         for context in self.open:
@@ -118,7 +118,7 @@ class Dispatcher:
         except BaseException as error:  # noqa: BLE001 - not even SystemExit or a Rust panic in a handler may end the process
             self._fail(error, context)
         finally:
-            self._calls.open.discard(context)
+            self._leave(context)
 
     async def stream(self, raw: bytes | AsyncIterator[bytes], context: CallContext, write: Write) -> None:
         """Answer a call that has many responses; `write` holds back while the caller does not read.
@@ -133,7 +133,12 @@ class Dispatcher:
             request = self.decode(raw) if isinstance(raw, bytes) else Requests(self, raw)
             responses = self._chain(request, context)
             async for response in responses:
-                await write(self.encode(response))
+                raw_response = self.encode(response)
+                context.writing = True
+                await write(raw_response)
+                context.writing = False
+                if context.aborted is not None:
+                    raise context.aborted
         except RpcError:
             raise
         except BaseException as error:  # noqa: BLE001 - not even SystemExit or a Rust panic in a handler may end the process
@@ -142,7 +147,7 @@ class Dispatcher:
             try:
                 await _close(responses, context)
             finally:
-                self._calls.open.discard(context)
+                self._leave(context)
 
     def decode(self, raw: bytes) -> Message:
         """The request in `raw`."""
@@ -181,18 +186,23 @@ class Dispatcher:
         context.task = asyncio.current_task()
         self._calls.open.add(context)
 
+    def _leave(self, context: CallContext) -> None:
+        self._calls.open.discard(context)
+        # The task may go on after the call, with other work that an abort must not hit.
+        context.task = None
+
     def _fail(self, error: BaseException, context: CallContext) -> NoReturn:
         """End the call for an `error` that is no RpcError."""
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise error
         if isinstance(error, asyncio.CancelledError):
-            if context.turned_away:
-                raise UnavailableError(STOPPING) from None
+            if context.aborted is not None:
+                raise context.aborted from None
             # A cancellation nobody asked this task for comes out of something the handler awaited: a fault like any.
             if context.task is not None and context.task.cancelling():
                 raise error
-        if context.turned_away:
-            raise UnavailableError(STOPPING) from error
+        if context.aborted is not None:
+            raise context.aborted from error
         logger.opt(exception=error).error("{} failed, request {}", context.method, context.request_id)
         raise InternalError(f"internal error, request id {context.request_id}") from error
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from stigmer_grpc.errors import REQUEST_ID
+from stigmer_grpc.errors import REQUEST_ID, RpcError
 
 if TYPE_CHECKING:
     from stigmer_grpc.binding import Method
@@ -50,11 +50,12 @@ class CallContext:
         "_method",
         "_request_id",
         "_values",
+        "aborted",
         "iterator",
         "stopping",
         "task",
         "trailing",
-        "turned_away",
+        "writing",
     )
 
     def __init__(self, method: Method, call: Call, stopping: asyncio.Event) -> None:
@@ -64,11 +65,13 @@ class CallContext:
         """Set when the server begins to stop. An endless stream that watches it ends in time by itself."""
         self.task: asyncio.Task[Any] | None = None
         """The task the handler runs in."""
-        self.turned_away = False
-        """Whether the server itself ended this call because it stops."""
+        self.aborted: RpcError | None = None
+        """How the server itself ended this call, before its handler was done with it."""
         self.iterator: Any = None
         """The handler's own response iterator, so that it is closed even if an interceptor forgets."""
         self.trailing: dict[str, str | bytes] | None = None
+        self.writing = False
+        """Whether a response is being handed over; gRPC cannot end a call properly while that is so."""
         self._metadata: Mapping[str, str | bytes] | None = None
         self._values: dict[str, object] | None = None
         self._cancelled: asyncio.Event | None = None
@@ -138,6 +141,17 @@ class CallContext:
         if self._values is None:
             self._values = {}
         return self._values
+
+    def abort(self, error: RpcError) -> None:
+        """End the call with `error` from outside of its handler, which is cancelled; the first abort counts.
+
+        A response that is on its way to a slow reader is let through first. To be called on the server's event loop,
+        once the call has begun. Harmless when it is over.
+        """
+        if self.task is not None and self.aborted is None:
+            self.aborted = error
+            if not self.writing:
+                self.task.cancel()
 
     def set_trailing_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
         """Add to what the caller gets after the last message, in success and in failure; same keys are replaced.

@@ -19,7 +19,8 @@
     │   ├── DataLossError             15
     │   └── UnauthenticatedError      16   caller not known
     └── ValueError
-        └── BindingError               handlers that do not fit the service
+        ├── BindingError               handlers that do not fit the service
+        └── CredentialsError           certificates or keys that cannot be used
 
 Handlers raise them and clients get the same class back, details decoded. How they look on the wire is not
 known here.
@@ -62,6 +63,10 @@ class StatusCode(IntEnum):
 
 class BindingError(ValueError):
     """Handlers name a method the service does not have, or have the wrong shape for it."""
+
+
+class CredentialsError(ValueError):
+    """A certificate or a key cannot be read, or is not what it is given for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,14 @@ _WINDOW_MESSAGES = 16
 
 
 class InProcessTransport:
-    """Calls into a server of this process."""
+    """Calls into a server of this process; `values` are in the context of each of them from the start."""
 
-    def __init__(self, dispatchers: Mapping[str, Dispatcher], calls: Calls) -> None:
+    def __init__(
+        self, dispatchers: Mapping[str, Dispatcher], calls: Calls, values: Mapping[str, object] | None = None
+    ) -> None:
         self._dispatchers = dispatchers
         self._calls = calls
+        self._values = values
         self._open: set[_Call] = set()
         self._closed = False
 
@@ -82,7 +85,7 @@ class InProcessTransport:
         elif dispatcher is None:
             call.end(UnimplementedError(f"this server has no method {route.path}"))
         else:
-            call.begin(dispatcher, request, self._calls)
+            call.begin(dispatcher, request, self._calls, self._values)
         return call
 
 
@@ -146,10 +149,18 @@ class _Call:
             self._waiting_bytes += len(raw)
             _wake(self._reader)
 
-    def begin(self, dispatcher: Dispatcher, request: bytes | AsyncIterator[bytes], calls: Calls) -> None:
+    def begin(
+        self,
+        dispatcher: Dispatcher,
+        request: bytes | AsyncIterator[bytes],
+        calls: Calls,
+        values: Mapping[str, object] | None,
+    ) -> None:
         """Start the handler."""
         source = request if isinstance(request, bytes) else _Pulled(request, self)
         context = dispatcher.context(self)
+        if values:
+            context.values.update(values)
         serve = self._stream if dispatcher.method.server_streaming else self._unary
         work: Coroutine[Any, Any, None] = serve(dispatcher, source, context)
         self._task = self._loop.create_task(work, context=calls.variables.copy())

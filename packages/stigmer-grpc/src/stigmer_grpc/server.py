@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -39,11 +39,12 @@ class Server:
     Args:
         services: What `bind` made.
         pool: The descriptor pool of the services; reflection answers from it.
-        interceptors: Outermost first; they stand before `services`, not before health and reflection, which must
-            answer without credentials and would only fill the log.
+        interceptors: Outermost first; they stand before `services`, not before health and reflection, which would
+            only fill the log.
         max_message_bytes: Limit of one message, both ways; a larger one ends its call with RESOURCE_EXHAUSTED.
         health: Serve grpc.health.v1.
         reflection: Serve grpc.reflection v1 and v1alpha.
+        reflection_interceptors: Stand before reflection, for servers that do not tell everybody what they serve.
 
     Raises:
         ValueError: Two services have one name.
@@ -59,21 +60,22 @@ class Server:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         health: bool = True,
         reflection: bool = True,
+        reflection_interceptors: Sequence[UnaryInterceptor | StreamInterceptor] = (),
     ) -> None:
         own = tuple(services)
-        _check_interceptors(interceptors)
+        _check_interceptors((*interceptors, *reflection_interceptors))
         self.pool = pool
         self.max_message_bytes = max_message_bytes
         self._calls = Calls()
         self._health = Health(service.name for service in own)
-        added = (self._health.service(),) if health else ()
-        if reflection:
-            names = [service.name for service in (*own, *added)]
-            added = (*added, *reflection_services(names, pool))
-        _check_names((*own, *added))
+        healths = (self._health.service(),) if health else ()
+        named = (*own, *healths)
+        reflections = reflection_services([service.name for service in named], pool) if reflection else ()
+        _check_names((*named, *reflections))
         self._dispatchers = {
             **dispatchers(own, interceptors, self._calls, max_message_bytes),
-            **dispatchers(added, (), self._calls, max_message_bytes),
+            **dispatchers(healths, (), self._calls, max_message_bytes),
+            **dispatchers(reflections, reflection_interceptors, self._calls, max_message_bytes),
         }
         self._listener: Any = None
         self._addresses: tuple[str, ...] = ()
@@ -128,7 +130,13 @@ class Server:
         """
         self._health.set(service, serving)
 
-    def channel(self, *, timeout: float | None = 30.0, metadata: MetadataInput = ()) -> InProcessChannel:
+    def channel(
+        self,
+        *,
+        timeout: float | None = 30.0,
+        metadata: MetadataInput = (),
+        values: Mapping[str, object] | None = None,
+    ) -> InProcessChannel:
         """A channel to this server with no socket between; works before `start` and without it.
 
         Use it on the event loop on which the server runs.
@@ -136,8 +144,10 @@ class Server:
         Args:
             timeout: See `connect`.
             metadata: See `connect`.
+            values: What interceptors and handlers find in `context.values` of every call. No caller over a socket
+                can put anything there, so this is where the process vouches for a channel of its own.
         """
-        transport = InProcessTransport(self._dispatchers, self._calls)
+        transport = InProcessTransport(self._dispatchers, self._calls, values)
         return InProcessChannel(
             transport,
             pool=self.pool,

@@ -1,5 +1,6 @@
 """Interceptors: what stands between the callers and the handlers of a server."""
 
+from stigmer_grpc.interceptors.authentication import AUTHORIZATION, FORWARDED_PEER, Authentication, Authenticator
 from stigmer_grpc.interceptors.call_log import Logging
 from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
@@ -7,6 +8,10 @@ from stigmer_grpc.interceptors.request_id import RequestId
 from stigmer_grpc.interceptors.validation import Validation, check
 
 __all__ = [
+    "AUTHORIZATION",
+    "FORWARDED_PEER",
+    "Authentication",
+    "Authenticator",
     "CallNext",
     "CallNextStream",
     "ErrorMapping",
@@ -21,6 +26,9 @@ __all__ = [
 ]
 
 
-def default_interceptors(table: ErrorTable | None = None) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
-    """Request id, logging, error mapping by `table`, validation: in the order in which they belong."""
-    return (RequestId(), Logging(), ErrorMapping(table or {}), Validation())
+def default_interceptors(
+    table: ErrorTable | None = None, *, authentication: Authentication | None = None
+) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
+    """Request id, logging, error mapping by `table`, authentication if any, validation: in the order they belong in."""
+    asked = () if authentication is None else (authentication,)
+    return (RequestId(), Logging(), ErrorMapping(table or {}), *asked, Validation())

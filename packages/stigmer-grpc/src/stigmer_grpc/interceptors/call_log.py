@@ -74,8 +74,8 @@ class Logging:
 def _code(error: BaseException, context: CallContext) -> StatusCode:
     if isinstance(error, RpcError):
         return error.code
-    if context.turned_away:
-        return StatusCode.UNAVAILABLE
+    if context.aborted is not None:
+        return context.aborted.code
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return StatusCode.CANCELLED
     return StatusCode.INTERNAL
