@@ -74,6 +74,31 @@ async def test_wrong_settings_end_it_before_it_begins(tmp_path: Path, processes:
     assert not (tmp_path / "stigmer.db").exists()
 
 
+async def test_it_listens_for_other_machines_only_with_tls_and_tokens(tmp_path: Path, processes: Processes) -> None:
+    server = ServerProcess(tmp_path, "--grpc-host", "0.0.0.0")
+    processes.append(server)
+    code, told = await server.ended()
+    assert code == 2
+    assert "--auth token" in told
+    assert "--tls-certificate" in told
+    assert "--insecure" in told
+    assert not (tmp_path / "stigmer.db").exists()
+
+
+@pytest.mark.parametrize(("arguments", "says"), [((), "--auth token"), (("--auth", "token"), "need a token")])
+async def test_it_says_who_is_let_in(
+    tmp_path: Path, processes: Processes, arguments: tuple[str, ...], says: str
+) -> None:
+    server = ServerProcess(tmp_path, *arguments)
+    processes.append(server)
+    await (await server.ready()).channel.close()
+    server.process.terminate()
+    code, told = await server.ended()
+    assert code == 0
+    assert says in told
+    assert "sto_" not in told
+
+
 async def test_logs_are_json_lines_outside_of_local(tmp_path: Path, processes: Processes) -> None:
     import json
 

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import NoReturn
 
 from loguru import logger
@@ -20,7 +19,7 @@ from stigmer_grpc import run
 from stigmer_server.app import App
 from stigmer_server.errors import SettingsError, StartupError
 from stigmer_server.logs import configure_logs
-from stigmer_server.settings import Settings, load
+from stigmer_server.settings import Settings, is_local, load
 
 EXIT_FAULT, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 2, 5
 
@@ -44,6 +43,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     configure_logs(settings)
     try:
         run(_serve(settings))
+    except SettingsError as error:
+        for problem in error.problems:
+            logger.error("{}", problem)
+        return EXIT_USAGE
     except StartupError as error:
         logger.error("{}", error)
         return EXIT_UNAVAILABLE
@@ -60,20 +63,17 @@ async def _serve(settings: Settings) -> None:
     async with App(settings) as app:
         await app.serve()
         await app.serve_http()
-        logger.info("database {}; anyone who reaches {} is let in", settings.db_path, ", ".join(app.addresses))
-        if not _is_loopback(settings.grpc_host):
-            logger.warning(
-                "{} can be reached from other machines, and nobody is asked who they are", settings.grpc_host
-            )
+        logger.info("database {}; {}", settings.db_path, _openness(settings, app.addresses))
         await stop.wait()
         logger.info("stopping")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _openness(settings: Settings, addresses: Sequence[str]) -> str:
+    """Return who is let in, and how to change that."""
+    if settings.auth == "none":
+        return f"anyone who reaches {', '.join(addresses)} is let in, `--auth token` asks for a token"
+    in_clear = "" if settings.serves_tls or all(map(is_local, addresses)) else ", which travels in clear"
+    return f"calls need a token{in_clear}; the operator's is in {settings.token_path}"
 
 
 if __name__ == "__main__":

@@ -8,12 +8,24 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from grpc import ServerCredentials
 from loguru import logger
-from stigmer_grpc import Channel, InProcessChannel, Server, Service, default_interceptors
+from stigmer_grpc import (
+    Authentication,
+    Channel,
+    CredentialsError,
+    InProcessChannel,
+    Server,
+    Service,
+    default_interceptors,
+    server_credentials,
+)
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
 
+from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
+from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
 from stigmer_server.controllers.cloud import cloud_services
@@ -22,7 +34,7 @@ from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
 from stigmer_server.engine import NoEngine, TemporalEngine
-from stigmer_server.errors import MissingError, StartupError
+from stigmer_server.errors import MissingError, SettingsError, StartupError
 from stigmer_server.kinds import Kind, Kinds, registry
 from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
@@ -72,19 +84,31 @@ class App:
         """End what was begun, in reverse order: calls, streams, engine, database."""
         await self._stack.aclose()
 
-    def channel(self, *, timeout: float | None = 30.0) -> InProcessChannel:
-        """Return a channel that reaches the server without a socket. Use it on the same event loop."""
-        return self._running().channel(timeout=timeout)
+    def channel(self, *, timeout: float | None = 30.0, trusted: bool = True) -> InProcessChannel:
+        """Return a channel that reaches the server without a socket. Use it on the same event loop.
+
+        Args:
+            timeout: Seconds that a call with one response may take unless it says so itself.
+            trusted: Whether its calls are the system's own, which may do everything. Pass on the calls of others, such
+                as those of HTTP clients, with False: each then has to bring its token as the call metadata
+                `authorization`, and is let in or not like a call over a socket. Say where it comes from with
+                `x-stigmer-peer` (`stigmer_grpc.FORWARDED_PEER`), as `ipv4:HOST:PORT`, and never pass on one that the
+                caller sent; by it those who guess tokens are told from the others.
+        """
+        return self._running().channel(timeout=timeout, values={CALLER: SYSTEM} if trusted else None)
 
     async def serve(self, *addresses: str) -> tuple[str, ...]:
         """Listen at the addresses, or at the one in the settings, and return them with their real ports.
 
         Raises:
-            StartupError: An address is taken or cannot be used.
+            SettingsError: The settings do not allow to listen there.
+            StartupError: An address is taken or cannot be used, or the certificate cannot.
         """
         wanted = addresses or (self.settings.address,)
+        if problems := [problem for address in wanted for problem in self.settings.refusals(address)]:
+            raise SettingsError(problems)
         try:
-            return await self._running().start(*wanted)
+            return await self._running().start(*wanted, credentials=_credentials(self.settings))
         except OSError as error:
             msg = f"cannot listen on {', '.join(wanted)}: {error.strerror or error}"
             raise StartupError(msg) from error
@@ -93,11 +117,15 @@ class App:
         """Offer the API over HTTP at an address, or as the settings say, and return where; "" when they say nowhere.
 
         Raises:
-            StartupError: The address is taken or cannot be used.
+            SettingsError: The settings do not allow to listen there.
+            StartupError: The address is taken or cannot be used, or the certificate cannot.
         """
         wanted = self.settings.http_port if port is None else port
         if wanted == "off":
             return ""
+        if problems := self.settings.refusals(f"{host or self.settings.http_host}:{wanted}"):
+            raise SettingsError(problems)
+        _credentials(self.settings)
         # Imported by those who want it: the rest have neither the time nor the memory to pay for it.
         from stigmer_server.http.serving import gateway, listen
 
@@ -136,7 +164,7 @@ class App:
 
     def _channel_of_strangers(self) -> Channel:
         """Return the channel for calls that come from outside, and are to be treated as if they came over gRPC."""
-        return self._running().channel(timeout=None)
+        return self.channel(timeout=None, trusted=False)
 
     async def _stop_serving(self, server: Server) -> None:
         grace = self.settings.shutdown_grace_seconds
@@ -176,7 +204,13 @@ class App:
         services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
         services += cloud_services({service.name for service in services})
         self._services = tuple(services)
-        server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors(FAULTS))
+        authentication = _authentication(settings)
+        server = Server(
+            services,
+            pool=descriptors.pool(),
+            interceptors=default_interceptors(FAULTS, authentication=authentication),
+            reflection_interceptors=[] if authentication is None else [authentication],
+        )
         stack.push_async_callback(self._stop_serving, server)
         stack.callback(streams.stop)
         return server
@@ -185,6 +219,21 @@ class App:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _authentication(settings: Settings) -> Authentication | None:
+    if settings.auth == "none":
+        return None
+    return Authentication(open_callers(settings.token_path, settings.runner_token_path), key=CALLER)
+
+
+def _credentials(settings: Settings) -> ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    try:
+        return server_credentials(settings.tls_certificate, settings.tls_key, client_authority=settings.tls_client_ca)
+    except CredentialsError as error:
+        raise StartupError(str(error)) from error
 
 
 class _Executions:

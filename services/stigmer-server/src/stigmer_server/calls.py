@@ -1,7 +1,11 @@
 """On whose behalf a verb works, and how: what a call says beside its request.
 
-The gRPC side of a call stays in `stigmer_grpc`; a verb sees only this. Whoever authenticates callers puts a `Caller`
-under `CALLER` into the call context's values; where nobody does, everybody is the system.
+The gRPC side of a call stays in `stigmer_grpc`; a verb sees only this. Who authenticates callers puts a `Caller` under
+`CALLER` into the call context's values; where nobody does, everybody is the system.
+
+A call in process is made by the server itself, and trusted, when its channel says so: `App.channel()` puts `SYSTEM`
+there before any interceptor runs. A channel for somebody else's calls, `App.channel(trusted=False)`, puts nothing
+there, so that each of its calls has to bring a token just like one over a socket.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from dataclasses import dataclass
 
 from stigmer_grpc import CallContext
 
+from stigmer_server.access.roles import Role
 from stigmer_server.errors import DeniedError
 
 CALLER = "caller"
@@ -30,6 +35,8 @@ class Caller:
     """What the audit of a changed resource says: an account, an API key, a runner, or `system`."""
     org: str | None = None
     """Slug of the only organization whose resources the caller may see; None for every one."""
+    role: Role = Role.VIEWER
+    """What the caller is to that organization, or to the server as a whole."""
 
     def sees(self, org: str) -> bool:
         """Tell whether the caller may see what belongs to the organization."""
@@ -47,7 +54,7 @@ class Caller:
         return org or self.org
 
 
-SYSTEM = Caller(id="system")
+SYSTEM = Caller(id="system", role=Role.OPERATOR)
 """The server itself, and everybody as long as callers are not told apart."""
 
 

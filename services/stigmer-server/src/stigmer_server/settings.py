@@ -13,6 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -104,6 +105,34 @@ class Settings(BaseSettings):
         description="key that seals secrets: 32 bytes in base64 or hex; several, by comma, seal with the first and "
         "open with any. Unset: a file `encryption.key` beside the database, made at first start",
     )
+    auth: Literal["none", "token"] = _setting(
+        "none", "STIGMER_AUTH", description="`token` lets in only calls with a token, `none` everybody"
+    )
+    token_file: Path | None = _setting(
+        None,
+        "STIGMER_TOKEN_FILE",
+        description="file of the operator's token, which may do everything. Unset: a file `token` beside the database. "
+        "Made at first start when it is not there",
+    )
+    runner_token_file: Path | None = _setting(
+        None,
+        "STIGMER_RUNNER_TOKEN_FILE",
+        description="file of the token of the runners. Unset: a file `runner-token` beside the database. Made likewise",
+    )
+    tls_certificate: Path | None = _setting(
+        None, "STIGMER_TLS_CERTIFICATE", description="PEM file of the certificate to serve TLS with, and its chain"
+    )
+    tls_key: Path | None = _setting(None, "STIGMER_TLS_KEY", description="PEM file of the certificate's private key")
+    tls_client_ca: Path | None = _setting(
+        None,
+        "STIGMER_TLS_CLIENT_CA",
+        description="PEM file of an authority; only clients with a certificate of it are let in, with their tokens",
+    )
+    insecure: bool = _setting(
+        False,
+        "STIGMER_INSECURE",
+        description="listen for other machines without TLS, as behind a proxy that has it",
+    )
     log_level: Literal["trace", "debug", "info", "warning", "error"] = _setting(
         "info", "LOG_LEVEL", description="least severe message to log"
     )
@@ -160,10 +189,19 @@ class Settings(BaseSettings):
         level = value.strip().lower()
         return "warning" if level == "warn" else level
 
-    @field_validator("db_path", "storage_path", mode="after")
+    @field_validator(
+        "db_path",
+        "storage_path",
+        "token_file",
+        "runner_token_file",
+        "tls_certificate",
+        "tls_key",
+        "tls_client_ca",
+        mode="after",
+    )
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value is not None else None
 
     @field_validator("encryption_key", mode="after")
     @classmethod
@@ -198,6 +236,47 @@ class Settings(BaseSettings):
     def http_origins(self) -> tuple[str, ...]:
         """The origins of `http_allowed_origins`."""
         return _listed(self.http_allowed_origins)
+
+    @property
+    def token_path(self) -> Path:
+        """The file that holds the operator's token."""
+        return self.token_file or self.db_path.parent / "token"
+
+    @property
+    def runner_token_path(self) -> Path:
+        """The file that holds the runners' token."""
+        return self.runner_token_file or self.db_path.parent / "runner-token"
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether what is served over TCP is encrypted."""
+        return self.tls_certificate is not None
+
+    def refusals(self, address: str) -> list[str]:
+        """Return why nothing may listen at the address (host:port, or unix:…), each with what to do; none if it may.
+
+        The loopback interface is for whoever works on this machine. Anywhere else callers have to be told apart, and
+        what they say has to be sealed.
+        """
+        problems = self._tls_problems()
+        if is_local(address):
+            return problems
+        where = f"{address} can be reached from other machines"
+        if self.auth == "none":
+            problems.append(f"--auth (STIGMER_AUTH): {where}; let callers sign in: --auth token")
+        if not self.serves_tls and not self.insecure:
+            problems.append(
+                f"--tls-certificate (STIGMER_TLS_CERTIFICATE): {where}; serve TLS with --tls-certificate and "
+                "--tls-key, or say --insecure if something in front of the server does"
+            )
+        return problems
+
+    def _tls_problems(self) -> list[str]:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            return ["--tls-certificate (STIGMER_TLS_CERTIFICATE): it is given together with --tls-key"]
+        if self.tls_client_ca is not None and not self.serves_tls:
+            return ["--tls-client-ca (STIGMER_TLS_CLIENT_CA): it needs --tls-certificate and --tls-key"]
+        return []
 
     @property
     def address(self) -> str:
@@ -263,11 +342,26 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
     named = _named_file.set(given.pop("config") or "")
     flags = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**flags)
+        settings = Settings(**flags)
     except ValidationError as error:
         raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
     finally:
         _named_file.reset(named)
+    listening = [settings.address, *([] if settings.http_port == "off" else [f"{settings.http_host}:0"])]
+    if problems := list(dict.fromkeys(problem for address in listening for problem in settings.refusals(address))):
+        raise SettingsError(problems)
+    return settings
+
+
+def is_local(address: str) -> bool:
+    """Tell whether only this machine reaches what listens at the address: host:port, [host]:port or unix:path."""
+    if address.startswith(("unix:", "unix-abstract:", ":")):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -310,12 +404,14 @@ def _parser() -> argparse.ArgumentParser:
         "--config", metavar="FILE", help=f"settings file, TOML or YAML, keyed by setting ({CONFIG_VARIABLE})"
     )
     for name, info in Settings.model_fields.items():
-        default = "" if info.default is None else f"; default {info.default}"
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            metavar="VALUE",
-            help=f"{info.description} ({', '.join(variables_of(info))}{default})".replace("%", "%%"),
-        )
+        is_switch = info.annotation is bool
+        default = "" if info.default is None or is_switch else f"; default {info.default}"
+        words = f"{info.description} ({', '.join(variables_of(info))}{default})".replace("%", "%%")
+        flag = "--" + name.replace("_", "-")
+        if is_switch:
+            parser.add_argument(flag, action="store_const", const=True, help=words)
+        else:
+            parser.add_argument(flag, metavar="VALUE", help=words)
     return parser
 
 

@@ -138,7 +138,7 @@ class Gateway:
             body=body,
             receive=receive,
             id=id,
-            metadata=_with_options(metadata.call_metadata(headers, id), options, route),
+            metadata=_with_options(metadata.call_metadata(headers, id, scope["client"]), options, route),
             timeout=metadata.timeout(headers),
         )
         return await self._call(exchange)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -35,10 +37,20 @@ class ListenerLimits:
     keep_alive_seconds: int = KEEP_ALIVE_SECONDS
 
 
-class Listener:
-    """Serves an ASGI application at one address."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """What to serve TLS with: PEM files."""
 
-    def __init__(self, application: Any, limits: ListenerLimits) -> None:
+    certificate: Path
+    key: Path
+    client_authority: Path | None = None
+    """Lets in only clients with a certificate of it."""
+
+
+class Listener:
+    """Serves an ASGI application at one address, with TLS or in clear."""
+
+    def __init__(self, application: Any, limits: ListenerLimits, *, tls: Tls | None = None) -> None:
         protocol = protocol_class(
             connections=limits.connections, head_seconds=limits.head_seconds, write_seconds=limits.write_seconds
         )
@@ -52,6 +64,7 @@ class Listener:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=limits.keep_alive_seconds,
+            **_tls_options(tls),
         )
         self._server = _Server(self._config)
         self._serving: asyncio.Task[None] | None = None
@@ -86,6 +99,15 @@ class Listener:
             connection.transport.abort()
         self._serving = None
         logger.info("stopped serving HTTP at {}", self.address)
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    options: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    if tls.client_authority is not None:
+        options |= {"ssl_ca_certs": str(tls.client_authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return options
 
 
 class _Server(uvicorn.Server):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from random import getrandbits
 
 from starlette.datastructures import Headers
-from stigmer_grpc import FieldViolation, StatusCode
+from stigmer_grpc import FORWARDED_PEER, FieldViolation, StatusCode
 from stigmer_grpc.errors import REQUEST_ID
 
 from stigmer_server.http.problems import HttpError
@@ -42,15 +42,23 @@ def request_id(headers: Headers) -> str:
     return given if _ACCEPTABLE_ID(given) else f"{getrandbits(64):016x}"
 
 
-def call_metadata(headers: Headers, id: str) -> dict[str, str]:
+def call_metadata(headers: Headers, id: str, client: tuple[str, int] | None) -> dict[str, str]:
     """Return the metadata of the call that a request makes.
+
+    Args:
+        headers: The request's.
+        id: The request's id.
+        client: Address and port that the request came from; said in the metadata, whatever the headers say.
 
     Raises:
         HttpError: A header that is handed on has characters that metadata cannot carry.
     """
     metadata = {REQUEST_ID: id}
+    if client is not None:
+        host, port = client
+        metadata[FORWARDED_PEER] = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
     for name, value in headers.items():
-        if name in _HANDED_ON or name.startswith(_PREFIX):
+        if name in _HANDED_ON or (name.startswith(_PREFIX) and name != FORWARDED_PEER):
             if name.endswith("-bin"):
                 raise _bad(name, "header.binary", "binary metadata cannot be given as a header")
             if not _TEXT(value):

@@ -9,7 +9,7 @@ from stigmer_grpc import Channel, Service
 from stigmer_server.errors import StartupError
 from stigmer_server.http.gateway import Gateway, Limits
 from stigmer_server.http.hosts import Hosts
-from stigmer_server.http.listener import Listener, ListenerLimits
+from stigmer_server.http.listener import Listener, ListenerLimits, Tls
 from stigmer_server.settings import Settings
 
 
@@ -28,10 +28,16 @@ async def listen(settings: Settings, application: Gateway, host: str, port: int)
         write_seconds=settings.http_write_timeout_seconds,
         keep_alive_seconds=settings.http_keep_alive_seconds,
     )
-    listener = Listener(application, limits)
+    listener = Listener(application, limits, tls=_tls(settings))
     try:
         await listener.start(host, port)
     except OSError as error:
         msg = f"cannot listen on {host}:{port} for HTTP: {error.strerror or error}"
         raise StartupError(msg) from error
     return listener
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Tls(certificate=settings.tls_certificate, key=settings.tls_key, client_authority=settings.tls_client_ca)

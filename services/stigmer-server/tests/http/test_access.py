@@ -1,0 +1,66 @@
+"""Who is let in over HTTP: the same callers as over gRPC, with the same tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from starlette.datastructures import Headers
+
+from stigmer_server.errors import SettingsError
+from stigmer_server.http.metadata import call_metadata
+from stigmer_server.http.testing import serve_http
+from stigmer_server.testing import manifest, serve
+
+AGENT = manifest("agent", "Sample", {"instructions": "Answer in one sentence."})
+
+
+async def test_a_request_needs_the_token_that_a_call_needs(tmp_path: Path) -> None:
+    async with serve_http(tmp_path, auth="token") as front:
+        token = (tmp_path / "token").read_text().strip()
+        for headers in ({}, {"authorization": "Bearer " + "x" * 43}, {"authorization": "Basic YTpi"}):
+            refused = await front.client.post("/v1/agents", json=AGENT, headers=headers)
+            assert refused.status_code == 401
+        made = await front.client.post("/v1/agents", json=AGENT, headers={"authorization": f"Bearer {token}"})
+        assert made.status_code in (200, 201)
+        audit = made.json()["status"]["audit"]
+        assert audit.get("specAudit", audit.get("spec_audit"))["createdBy"]["id"] == "operator"
+
+
+@pytest.mark.parametrize(
+    ("client", "peer"), [(("10.0.0.9", 5), "ipv4:10.0.0.9:5"), (("2001:db8::9", 5), "ipv6:[2001:db8::9]:5")]
+)
+def test_where_a_request_comes_from_is_not_for_it_to_say(client: tuple[str, int], peer: str) -> None:
+    """Otherwise whoever guesses tokens would be somebody else at each guess."""
+    headers = Headers({"X-Stigmer-Peer": "ipv4:10.0.0.1:1", "x-stigmer-force": "true"})
+    sent = call_metadata(headers, "id", client)
+    assert sent["x-stigmer-peer"] == peer
+    assert sent["x-stigmer-force"] == "true"
+
+
+async def test_http_speaks_tls_when_grpc_does(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    given = authority.issue_cert("localhost", "127.0.0.1")
+    paths = {name: tmp_path / f"{name}.pem" for name in ("authority", "certificate", "key")}
+    authority.cert_pem.write_to_path(paths["authority"])
+    given.cert_chain_pems[0].write_to_path(paths["certificate"])
+    given.private_key_pem.write_to_path(paths["key"])
+    settings: dict[str, Any] = {"tls_certificate": paths["certificate"], "tls_key": paths["key"], "auth": "token"}
+    async with serve_http(tmp_path, **settings) as front:
+        import ssl
+
+        context = ssl.create_default_context(cafile=paths["authority"])
+        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
+            assert (await client.get("/v1/agents/agt-1")).status_code == 401
+        with pytest.raises(httpx.TransportError):
+            await front.client.get("/v1/agents/agt-1")
+
+
+async def test_http_is_not_offered_to_other_machines_in_clear_or_to_everybody(tmp_path: Path) -> None:
+    async with serve(tmp_path) as api:
+        with pytest.raises(SettingsError, match="--auth token"):
+            await api.app.serve_http("0.0.0.0", 0)
+        assert api.app.http_address == ""
