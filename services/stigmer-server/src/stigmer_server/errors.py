@@ -7,6 +7,7 @@
     ├── RefusedError            the state of the resource, or of what depends on it, forbids it
     ├── LostUpdateError         somebody else changed the resource since the caller read it
     ├── DeniedError             the caller may not do this
+    ├── ExpiredError            a token points at what is no longer kept
     └── StartupError            the server cannot start as it was told to
         └── SettingsError       one or more settings are wrong
 
@@ -71,6 +72,10 @@ class LostUpdateError(ServerError):
 
 class DeniedError(ServerError):
     """The caller is known, and may not do this."""
+
+
+class ExpiredError(ServerError):
+    """What comes next after a token is no longer kept; whoever follows has to start anew."""
 
 
 class StartupError(ServerError):
