@@ -1,5 +1,6 @@
 """A generic, versioned resource store on SQLite: one table, JSON documents, history and a change feed."""
 
+from stigmer_sqlite.database_file import DatabaseFile
 from stigmer_sqlite.errors import (
     ClosedError,
     CompactedError,
@@ -43,6 +44,7 @@ __all__ = [
     "ClosedError",
     "CompactedError",
     "ConflictError",
+    "DatabaseFile",
     "HistoryEntry",
     "IdTakenError",
     "InUseError",

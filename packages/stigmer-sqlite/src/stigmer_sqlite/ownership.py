@@ -10,15 +10,18 @@ import fcntl
 import os
 import weakref
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from stigmer_sqlite.errors import InUseError
 
 
 class Ownership:
-    """The right to open one database file, held until `release`."""
+    """The right to open one database file, held until `release`; a context manager that releases it."""
 
     def __init__(self, database: Path) -> None:
         """Take it. Raises: InUseError, OSError."""
+        self.database = database
         path = database.with_name(database.name + ".lock")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -39,6 +42,14 @@ class Ownership:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
 
 
 _held: weakref.WeakSet[Ownership] = weakref.WeakSet()
