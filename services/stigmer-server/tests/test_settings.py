@@ -146,3 +146,15 @@ def test_help_tells_every_setting_its_default_and_its_variable(capsys: pytest.Ca
         for variable in variables_of(info):
             assert variable in told
     assert "8080" in told
+
+
+def test_the_readme_lists_every_setting_with_its_variables_and_its_default() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| `--")}
+    assert sorted(rows) == sorted(f"`--{name.replace('_', '-')}`" for name in Settings.model_fields)
+    for name, info in Settings.model_fields.items():
+        row = rows[f"`--{name.replace('_', '-')}`"]
+        for variable in variables_of(info):
+            assert f"`{variable}`" in row
+        if isinstance(info.default, int | float | str) and not isinstance(info.default, bool) and info.default != "":
+            assert f"`{info.default:g}`" in row if isinstance(info.default, float) else f"`{info.default}`" in row

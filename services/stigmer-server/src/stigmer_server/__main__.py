@@ -1,7 +1,7 @@
-"""The `stigmer-server` command: serve until told to stop.
+"""The `stigmer-server` command: serve until told to stop, or do one of the operations on a server's files.
 
-Exit codes: 0 stopped as asked, 1 a fault, 2 wrong settings or command line, 5 a port, a database or a key file that
-cannot be used.
+Exit codes: 0 stopped as asked, or done; 1 a fault, or a check that found one; 2 wrong settings or command line; 5 a
+port, a database, a key file or a backup that cannot be used.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import NoReturn
 
 from loguru import logger
 from stigmer_grpc import run
+from stigmer_sqlite import StoreError
 
 from stigmer_server.app import App
-from stigmer_server.errors import SettingsError, StartupError
+from stigmer_server.command_line import Command, parse
+from stigmer_server.errors import ServerError, SettingsError, StartupError
 from stigmer_server.logs import configure_logs
-from stigmer_server.settings import Settings, is_local, load
+from stigmer_server.operations import Operation
+from stigmer_server.settings import Settings, is_local
 
 EXIT_FAULT, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 2, 5
 
@@ -35,14 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        settings = load(arguments)
+        command = parse(arguments)
     except SettingsError as error:
         for problem in error.problems:
             print(f"stigmer-server: {problem}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_USAGE
-    configure_logs(settings)
+    configure_logs(command.settings)
     try:
-        run(_serve(settings))
+        if command.operation is not None:
+            return _operate(command.operation, command)
+        run(_serve(command.settings))
     except SettingsError as error:
         for problem in error.problems:
             logger.error("{}", problem)
@@ -54,6 +59,16 @@ def _run(arguments: Sequence[str] | None) -> int:
         logger.exception("the server failed")
         return EXIT_FAULT
     return 0
+
+
+def _operate(operation: Operation, command: Command) -> int:
+    try:
+        result = operation.run(command.settings, command.options)
+    except (ServerError, StoreError, OSError) as error:
+        logger.error("{}: {}", operation.name, error)
+        return EXIT_UNAVAILABLE
+    sys.stdout.write(result.told(command.options.output))
+    return 0 if result.sound else EXIT_FAULT
 
 
 async def _serve(settings: Settings) -> None:

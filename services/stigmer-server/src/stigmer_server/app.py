@@ -28,7 +28,6 @@ from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
-from stigmer_server.compaction import compact
 from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
@@ -41,7 +40,6 @@ from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
-from stigmer_server.watches import Watches
 
 if TYPE_CHECKING:
     from stigmer_server.http.listener import Listener
@@ -200,17 +198,10 @@ class App:
             stack.push_async_callback(self._engine.close)
         collector = asyncio.create_task(collect(store, artifacts), name="collector")
         stack.push_async_callback(_ended, collector)
-        compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
-        stack.push_async_callback(_ended, compaction)
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
-        watches = Watches(resources)
-        services = [
-            *kind_services(resources, streams),
-            runtime_service(resources),
-            *resource_services(resources, watches),
-        ]
+        services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
         services += cloud_services({service.name for service in services})
         self._services = tuple(services)
         authentication = _authentication(settings)
@@ -222,7 +213,6 @@ class App:
         )
         stack.push_async_callback(self._stop_serving, server)
         stack.callback(streams.stop)
-        stack.callback(watches.stop)
         return server
 
 

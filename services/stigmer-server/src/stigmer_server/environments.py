@@ -24,10 +24,12 @@ class Layered:
     """Whether any layer calls it secret."""
     owner: str
     """Id of the resource that gave it, for which it is sealed."""
+    sealed: bool = False
+    """Whether the resource that gave it has it sealed; a public value may look as if it were."""
 
     def opened(self, name: str, sealer: Sealer) -> str:
         """Return the value in clear. Raises: UnsealError."""
-        return sealer.unseal(self.value, id=self.owner, name=name) if is_sealed(self.value) else self.value
+        return sealer.unseal(self.value, id=self.owner, name=name) if self.sealed else self.value
 
 
 Values = Mapping[str, Layered]
@@ -104,7 +106,8 @@ def _layered(
 def _values(resource: Message, data: Mapping[str, Message]) -> Iterator[tuple[str, Layered]]:
     for name in data:
         entry = data[name]
-        yield name, Layered(value=entry.value, is_secret=entry.is_secret, owner=resource.metadata.id)
+        sealed = entry.is_secret and is_sealed(entry.value)
+        yield name, Layered(value=entry.value, is_secret=entry.is_secret, owner=resource.metadata.id, sealed=sealed)
 
 
 def _environment(unit: Unit, reference: Message, instance: Message) -> Message:

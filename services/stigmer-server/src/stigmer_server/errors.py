@@ -7,9 +7,10 @@
     ├── RefusedError            the state of the resource, or of what depends on it, forbids it
     ├── LostUpdateError         somebody else changed the resource since the caller read it
     ├── DeniedError             the caller may not do this
-    ├── ExpiredError            a token points at what is no longer kept
-    └── StartupError            the server cannot start as it was told to
-        └── SettingsError       one or more settings are wrong
+    ├── StartupError            the server cannot start as it was told to
+    │   └── SettingsError       one or more settings are wrong
+    └── OperationError          an operation on the server's files cannot be done
+        └── BusyError           somebody else is at them
 
 `controllers.faults` maps each of them, and the store's errors, to a gRPC status: the only place that does.
 """
@@ -74,10 +75,6 @@ class DeniedError(ServerError):
     """The caller is known, and may not do this."""
 
 
-class ExpiredError(ServerError):
-    """What comes next after a token is no longer kept; whoever follows has to start anew."""
-
-
 class StartupError(ServerError):
     """The server cannot start: a port or a database is taken, or cannot be used."""
 
@@ -88,3 +85,11 @@ class SettingsError(StartupError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class OperationError(ServerError):
+    """An operation on the server's files cannot be done as it was asked for; nothing was changed that it undoes."""
+
+
+class BusyError(OperationError):
+    """Another process is at the files that the operation needs for itself."""

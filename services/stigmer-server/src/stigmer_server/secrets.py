@@ -2,21 +2,22 @@
 
 A sealed value reads `enc:v1:<key>:<nonce>:<text>`: AES-256-GCM, with the format's version, the resource's id and the
 value's name as associated data, so that a sealed text is worthless in any other place. `<key>` names the key, which
-lets several keys stand side by side while they are rotated.
+lets several keys stand side by side while they are rotated: see `keys`.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from loguru import logger
 
 from stigmer_server.errors import InvalidError, ServerError, StartupError
+from stigmer_server.keys import KeyFile, Stamp, key_name
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, at_path
 from stigmer_server.settings import decode_keys
@@ -36,15 +37,28 @@ class UnsealError(ServerError):
 class Sealer:
     """Seals and opens values; the first key seals, every key opens."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._ciphers = {hashlib.sha256(b"stigmer-key:" + key).hexdigest()[:8]: AESGCM(key) for key in keys}
-        self._current = next(iter(self._ciphers))
+    def __init__(self, keys: Sequence[bytes], *, file: KeyFile | None = None) -> None:
+        """Take the keys; those of a file are taken anew whenever it has changed, so that keys can be rotated."""
+        self._file = file
+        self._stamp: Stamp | None = None
+        self._ciphers = _ciphers(keys)
+
+    @property
+    def current(self) -> str:
+        """Name of the key that seals."""
+        return next(iter(self._ciphers))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all keys, the one that seals first."""
+        return tuple(self._ciphers)
 
     def seal(self, value: str, *, id: str, name: str) -> str:
         """Return the value sealed for one place: the named value of the resource with this id."""
+        self._follow()
         nonce = os.urandom(_NONCE_BYTES)
-        text = self._ciphers[self._current].encrypt(nonce, value.encode(), _place(id, name))
-        return f"{_FORMAT}{self._current}:{_encode(nonce)}:{_encode(text)}"
+        key, cipher = next(iter(self._ciphers.items()))
+        return f"{_FORMAT}{key}:{_encode(nonce)}:{_encode(cipher.encrypt(nonce, value.encode(), _place(id, name)))}"
 
     def unseal(self, sealed: str, *, id: str, name: str) -> str:
         """Return the value that was sealed for this place.
@@ -54,16 +68,37 @@ class Sealer:
         """
         try:
             key, nonce, text = sealed.removeprefix(_FORMAT).split(":")
+            if key not in self._ciphers:
+                self._follow()
             opened = self._ciphers[key].decrypt(_decode(nonce), _decode(text), _place(id, name))
         except (ValueError, KeyError, InvalidTag) as error:
             msg = f"the value {name!r} of {id} cannot be opened; is the encryption key the one it was sealed with?"
             raise UnsealError(msg) from error
         return opened.decode()
 
+    def _follow(self) -> None:
+        """Take the keys of the file if it is not the one that was read last."""
+        if self._file is None or (stamp := self._file.stamp()) == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._ciphers = _ciphers(self._file.read())
+        except (OSError, ValueError) as error:
+            logger.error("the keys in {} cannot be read, those read before stay in use: {}", self._file.path, error)
+
+
+def _ciphers(keys: Sequence[bytes]) -> Mapping[str, AESGCM]:
+    return {key_name(key): AESGCM(key) for key in keys}
+
 
 def is_sealed(value: str) -> bool:
     """Tell whether the text has the form of a sealed value."""
     return value.startswith(_FORMAT)
+
+
+def key_of(sealed: str) -> str:
+    """Return the name of the key that a sealed value was sealed with."""
+    return sealed.removeprefix(_FORMAT).partition(":")[0]
 
 
 def open_sealer(keys: str | None, path: Path) -> Sealer:
@@ -72,27 +107,14 @@ def open_sealer(keys: str | None, path: Path) -> Sealer:
     Raises:
         StartupError: The file cannot be read or made, is open to others, or holds no key.
     """
+    if keys is not None:
+        return Sealer(decode_keys(keys))
+    file = KeyFile(path)
     try:
-        return Sealer(decode_keys(keys if keys is not None else _read_or_make(path)))
+        return Sealer(file.read_or_make(), file=file)
     except (OSError, ValueError) as error:
         msg = f"encryption key file {path}: {error}"
         raise StartupError(msg) from error
-
-
-def _read_or_make(path: Path) -> str:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            msg = "others may read it; run: chmod 600 " + str(path)
-            raise ValueError(msg) from None
-        return path.read_text(encoding="ascii").strip().replace("\n", ",")
-    key = base64.b64encode(os.urandom(32)).decode()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return key
 
 
 def seal_message(kind: Kind, message: Message, stored: Message | None, sealer: Sealer) -> None:
@@ -146,6 +168,35 @@ def redact(kind: Kind, message: Message) -> None:
         for _, entry in _entries(message, path):
             if entry.is_secret and entry.value:
                 entry.value = REDACTED
+
+
+def secrets_of(kind: Kind, message: Message) -> Iterator[tuple[str, Message]]:
+    """Yield the name and the entry of every secret that a resource has, sealed or not."""
+    for path in kind.secrets:
+        yield from ((name, entry) for name, entry in _entries(message, path) if entry.is_secret and entry.value)
+
+
+def reseal(kind: Kind, wire: bytes, sealer: Sealer) -> Message | None:
+    """Return a stored resource with its secrets sealed by the first key; None: there is nothing to do.
+
+    What no key at hand opens stays as it is.
+    """
+    if not needs_redaction(kind, wire):
+        return None
+    message, changed = kind.parse(wire), False
+    for name, entry in secrets_of(kind, message):
+        if is_sealed(entry.value) and key_of(entry.value) != sealer.current:
+            changed |= _reseal(entry, message.metadata.id, name, sealer)
+    return message if changed else None
+
+
+def _reseal(entry: Message, id: str, name: str, sealer: Sealer) -> bool:
+    try:
+        value = sealer.unseal(entry.value, id=id, name=name)
+    except UnsealError:
+        return False
+    entry.value = sealer.seal(value, id=id, name=name)
+    return True
 
 
 def _entries(message: Message, path: str) -> Iterator[tuple[str, Message]]:

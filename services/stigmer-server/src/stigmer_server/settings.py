@@ -99,11 +99,6 @@ class Settings(BaseSettings):
     )
     db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
     storage_path: Path = _setting(_home() / "storage", "STORAGE_PATH", description="folder of skill artifacts")
-    changes_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
-        100_000,
-        "STIGMER_CHANGES_KEPT",
-        description="changes that are kept for watches to go on after; older ones are dropped",
-    )
     encryption_key: SecretStr | None = _setting(
         None,
         "STIGMER_ENCRYPTION_KEY",
@@ -343,15 +338,31 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
         SettingsError: Something is wrong; it names every problem.
         SystemExit: The command line asked for help or the version, or is not a command line.
     """
-    given = vars(_parser().parse_args(arguments))
-    named = _named_file.set(given.pop("config") or "")
-    flags = {name: value for name, value in given.items() if value is not None}
+    parser = argparse.ArgumentParser(prog="stigmer-server")
+    add_flags(parser)
+    return resolve(vars(parser.parse_args(arguments)))
+
+
+def resolve(flags: Mapping[str, Any], *, serving: bool = True) -> Settings:
+    """Return the settings of the given flags, the environment and the file; what are no flags of settings is ignored.
+
+    Args:
+        flags: Values by the names of settings.
+        serving: Whether they must allow to listen where they say, too.
+
+    Raises:
+        SettingsError: Something is wrong; it names every problem.
+    """
+    named = _named_file.set(flags.get("config") or "")
+    given = {name: flags[name] for name in Settings.model_fields if flags.get(name) is not None}
     try:
-        settings = Settings(**flags)
+        settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
     finally:
         _named_file.reset(named)
+    if not serving:
+        return settings
     listening = [settings.address, *([] if settings.http_port == "off" else [f"{settings.http_host}:0"])]
     if problems := list(dict.fromkeys(problem for address in listening for problem in settings.refusals(address))):
         raise SettingsError(problems)
@@ -400,13 +411,14 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stigmer-server",
-        description="Serve the Stigmer API. A setting comes from the first of: flag, variable, file, default.",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"settings file, TOML or YAML, keyed by setting ({CONFIG_VARIABLE})"
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting; one that is not given leaves nothing behind."""
+    group = parser.add_argument_group("settings", "each from the first of: flag, environment variable, file, default")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"settings file, TOML or YAML, keyed by setting ({CONFIG_VARIABLE})",
     )
     for name, info in Settings.model_fields.items():
         is_switch = info.annotation is bool
@@ -414,10 +426,9 @@ def _parser() -> argparse.ArgumentParser:
         words = f"{info.description} ({', '.join(variables_of(info))}{default})".replace("%", "%%")
         flag = "--" + name.replace("_", "-")
         if is_switch:
-            parser.add_argument(flag, action="store_const", const=True, help=words)
+            group.add_argument(flag, action="store_const", const=True, default=argparse.SUPPRESS, help=words)
         else:
-            parser.add_argument(flag, metavar="VALUE", help=words)
-    return parser
+            group.add_argument(flag, metavar="VALUE", default=argparse.SUPPRESS, help=words)
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
