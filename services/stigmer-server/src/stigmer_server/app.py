@@ -129,7 +129,10 @@ class App:
         # Imported by those who want it: the rest have neither the time nor the memory to pay for it.
         from stigmer_server.http.serving import gateway, listen
 
-        application = gateway(self.settings, self._channel_of_strangers(), self._services, registry())
+        server = self._running()
+        application = gateway(
+            self.settings, self._channel_of_strangers(), self._services, registry(), stopping=server.stopping
+        )
         try:
             number = HTTP_PORT if wanted == "auto" else wanted
             self._http = await listen(self.settings, application, host or self.settings.http_host, number)

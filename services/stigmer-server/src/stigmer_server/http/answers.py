@@ -13,10 +13,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from stigmer_grpc import RpcError
 
+from stigmer_server.http.bodies import JSON
 from stigmer_server.http.problems import MEDIA_TYPE, HttpError, as_http_error, details_of, problem, to_bytes
 from stigmer_server.messages import Message, to_plain
-
-JSON = "application/json"
 
 _WORTH_COMPRESSING = 1024
 _WORTH_A_THREAD = 128 * 1024

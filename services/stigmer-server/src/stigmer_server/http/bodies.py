@@ -11,6 +11,8 @@ from stigmer_grpc import StatusCode
 
 from stigmer_server.http.problems import HttpError
 
+JSON = "application/json"
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _SPILL_BYTES = 256 * 1024
@@ -34,7 +36,8 @@ class Body:
     def __init__(self, receive: Receive, headers: Headers, *, limit: int, seconds: float) -> None:
         self._receive = receive
         self._headers = headers
-        self._limit = limit
+        self.limit = limit
+        """The most bytes that are taken."""
         self._seconds = seconds
         self._taken = 0
         self.complete = False
@@ -74,7 +77,7 @@ class Body:
         """Yield it as it comes. Raises: like `read`."""
         self.check_encoding()
         length = self._headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._limit:
+        if length.isdigit() and int(length) > self.limit:
             raise self._too_large()
         while not self.complete:
             piece = await self._next()
@@ -104,13 +107,21 @@ class Body:
         self.complete = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         self._taken += len(piece)
-        if self._taken > self._limit:
+        if self._taken > self.limit:
             raise self._too_large()
         return piece
 
     def _too_large(self) -> HttpError:
-        message = f"the body is larger than the limit of {self._limit} bytes"
+        message = f"the body is larger than the limit of {self.limit} bytes"
         return HttpError(413, StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+def check_json(body: Body) -> None:
+    """Refuse a body that is not said to be JSON, which pages elsewhere cannot send unasked. Raises: HttpError."""
+    media_type = body.media_type
+    if media_type != JSON and not (media_type.startswith("application/") and media_type.endswith("+json")):
+        message = f"expected a body of type {JSON}, got {media_type[:100] or 'none'!r}"
+        raise HttpError(415, StatusCode.INVALID_ARGUMENT, message, headers={"accept": JSON})
 
 
 def _too_slow(seconds: float) -> HttpError:

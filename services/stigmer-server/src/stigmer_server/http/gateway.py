@@ -7,9 +7,9 @@ modules beside this one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from loguru import logger
 from starlette.datastructures import Headers
@@ -19,14 +19,14 @@ from stigmer_grpc.errors import REQUEST_ID
 
 from stigmer_server.http import answers, metadata, requests
 from stigmer_server.http.bodies import Body, GoneError, Receive
+from stigmer_server.http.downloads import chunk_of, download
+from stigmer_server.http.event_stream import event_stream
+from stigmer_server.http.exchange import Exchange, Scope, Send
 from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.problems import HttpError
-from stigmer_server.http.proto_json import parse_json
-from stigmer_server.http.routes import Match, Route, Router, routes
-from stigmer_server.messages import Message
+from stigmer_server.http.routes import Route, Router, routes
+from stigmer_server.http.uploads import upload
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Page: TypeAlias = Callable[[Headers], Awaitable[Response]]
 """Answers GET at a fixed path."""
 
@@ -37,26 +37,12 @@ class Limits:
 
     body_bytes: int = 16 * 1024 * 1024
     """Of a body that is read into memory."""
+    upload_bytes: int = 256 * 1024 * 1024
+    """Of a body that is handed on piece by piece."""
     body_seconds: float = 30.0
-    """For such a body to come."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One request that is a call, with all that was found out before it is made."""
-
-    route: Route
-    match: Match
-    headers: Headers
-    path: str
-    parameters: list[tuple[str, str]]
-    options: requests.Options
-    body: Body
-    receive: Receive
-    id: str
-    """The request id."""
-    metadata: Mapping[str, str]
-    timeout: float
+    """For a body to come, or the next piece of it."""
+    heartbeat_seconds: float = 15.0
+    """Without an event until a stream of them says that it is still there."""
 
 
 class Gateway:
@@ -68,6 +54,7 @@ class Gateway:
         kinds: Names of the kinds whose resources it keeps.
         hosts: Whom to let in.
         limits: Of one request.
+        stopping: Set when the server begins to stop.
         pages: What answers at fixed paths.
     """
 
@@ -79,6 +66,7 @@ class Gateway:
         *,
         hosts: Hosts,
         limits: Limits,
+        stopping: asyncio.Event,
         pages: Mapping[str, Page] | None = None,
     ) -> None:
         self._channel = channel
@@ -86,6 +74,7 @@ class Gateway:
         self._router = Router(self.routes)
         self._hosts = hosts
         self._limits = limits
+        self._stopping = stopping
         self._pages = dict(pages or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,8 +116,11 @@ class Gateway:
         route = match.routes.get("GET" if verb == "HEAD" else verb)
         if route is None or (verb == "HEAD" and route.method.server_streaming):
             return _options_or_refusal(verb, match.routes)
+        if route.method.client_streaming:
+            body.limit = self._limits.upload_bytes
         options, parameters = requests.take_options(route, requests.parse_query(scope["query_string"]))
         exchange = Exchange(
+            channel=self._channel,
             route=route,
             match=match,
             headers=headers,
@@ -145,80 +137,22 @@ class Gateway:
 
     async def _call(self, exchange: Exchange) -> Response:
         method = exchange.route.method
-        if method.client_streaming or method.server_streaming:
-            raise HttpError(501, StatusCode.UNIMPLEMENTED, f"{method.name} streams, which is not offered over HTTP yet")
-        return await self._unary(exchange)
-
-    async def _unary(self, exchange: Exchange) -> Response:
-        route = exchange.route
-        request = await message_of(exchange)
+        if method.server_streaming:
+            if chunk_of(method.descriptor.output_type) is not None and not exchange.route.is_rpc:
+                return await download(exchange)
+            return await event_stream(exchange, stopping=self._stopping, heartbeat=self._limits.heartbeat_seconds)
         trailers: dict[str, str | bytes] = {}
-        stub = self._channel.service(route.method.service)
-        call = stub.unary(
-            route.method.name, request, timeout=exchange.timeout, metadata=exchange.metadata, trailers=trailers
-        )
-        answer = await unless_gone(exchange.receive, call)
+        if method.client_streaming:
+            answer = await upload(exchange, trailers)
+        else:
+            answer = await exchange.unary(await exchange.message(), trailers)
         headers = metadata.answer_headers(trailers)
         status = 200
-        if route.method.name == "create" and not route.is_rpc and not _is_dry(exchange):
+        if method.name == "create" and not exchange.route.is_rpc and not exchange.is_dry:
             status = 201
-            headers["location"] = f"{route.path}/{answer.metadata.id}"
+            headers["location"] = f"{exchange.route.path}/{answer.metadata.id}"
         text = answers.message_bytes(answer, pretty=exchange.options.pretty)
         return await answers.content(text, exchange.headers, status=status, headers=headers)
-
-
-async def message_of(exchange: Exchange) -> Message:
-    """Return the one message of a request; its body, if it takes one, is JSON.
-
-    Raises:
-        InvalidArgumentError: It does not fit.
-        HttpError: The body is not to be had.
-        GoneError: The caller is gone.
-    """
-    body, route = exchange.body, exchange.route
-    plain: Any = None
-    if route.body is None:
-        await body.spill()
-    else:
-        if not body.is_absent:
-            check_json(body)
-        text = await body.read()
-        plain = parse_json(text) if text else None
-    return requests.build(route, exchange.match, exchange.parameters, plain)
-
-
-def check_json(body: Body) -> None:
-    """Refuse a body that is not said to be JSON, which pages elsewhere cannot send unasked. Raises: HttpError."""
-    media_type = body.media_type
-    if media_type != answers.JSON and not (media_type.startswith("application/") and media_type.endswith("+json")):
-        message = f"expected a body of type {answers.JSON}, got {media_type[:100] or 'none'!r}"
-        raise HttpError(415, StatusCode.INVALID_ARGUMENT, message, headers={"accept": answers.JSON})
-
-
-async def unless_gone(receive: Receive, call: Awaitable[Message]) -> Message:
-    """Return what a call answers, and give the call up when the caller closes the connection.
-
-    Raises:
-        RpcError: The call failed.
-        GoneError: The caller is gone.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine always runs in one
-    watch = asyncio.create_task(_gone(receive))
-    watch.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
-    try:
-        return await call
-    except asyncio.CancelledError:
-        if watch.done() and task.uncancel() == 0:
-            raise GoneError from None
-        raise
-    finally:
-        watch.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _with_options(sent: dict[str, str], options: requests.Options, route: Route) -> dict[str, str]:
@@ -227,10 +161,6 @@ def _with_options(sent: dict[str, str], options: requests.Options, route: Route)
     if options.force:
         sent[metadata.FORCE] = "true"
     return sent
-
-
-def _is_dry(exchange: Exchange) -> bool:
-    return exchange.metadata.get(metadata.DRY_RUN) == "true"
 
 
 def _options_or_refusal(verb: str, allowed: Collection[str]) -> Response:

@@ -156,7 +156,7 @@ def _resource_routes(method: Method, kinds: Collection[str], methods: Mapping[st
     kind = descriptors.service_kind(method.service)
     if kind is not None:
         for place in _places(method, kind):
-            yield _of_kind(method, place, kind, methods)
+            yield from _of_kind(method, place, kind, methods)
     for place in OF_NO_KIND.get(full_name, ()):
         yield _route(method, place, None, {})
     for each in descriptors.KINDS:
@@ -175,13 +175,16 @@ def _places(method: Method, kind: descriptors.Kind) -> Sequence[Place]:
     return places or [_by_rule(method, kind)]
 
 
-def _of_kind(method: Method, place: Place, kind: descriptors.Kind, methods: Mapping[str, Method]) -> Route:
+def _of_kind(method: Method, place: Place, kind: descriptors.Kind, methods: Mapping[str, Method]) -> Iterator[Route]:
+    preset = {"kind": kind.enum_name} if _refers(method) else {}
+    route = _route(method, place, kind, preset)
     if not place.through:
-        return _route(method, place, kind, {"kind": kind.enum_name} if _refers(method) else {})
-    finder = next(found for found in methods.values() if found.name == place.through and found.service in kind.services)
-    (found_at,) = TABLE[place.through]
-    through = _of_kind(finder, found_at, kind, methods)
-    return replace(_route(method, place, kind, {}), fields={}, through=through)
+        yield route
+        return
+    for finder in methods.values():
+        if finder.name == place.through and finder.service in kind.services:
+            for through in _of_kind(finder, TABLE[place.through][0], kind, methods):
+                yield replace(route, fields={}, through=through)
 
 
 def _route(method: Method, place: Place, kind: descriptors.Kind | None, preset: Mapping[str, Any]) -> Route:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from stigmer_grpc import Channel, Service
@@ -13,11 +14,18 @@ from stigmer_server.http.listener import Listener, ListenerLimits, Tls
 from stigmer_server.settings import Settings
 
 
-def gateway(settings: Settings, channel: Channel, services: Sequence[Service], kinds: Collection[str]) -> Gateway:
+def gateway(
+    settings: Settings,
+    channel: Channel,
+    services: Sequence[Service],
+    kinds: Collection[str],
+    *,
+    stopping: asyncio.Event,
+) -> Gateway:
     """Return the application that answers for the services, calling them through `channel`."""
     hosts = Hosts([*settings.http_hosts, settings.http_host], settings.http_origins)
     limits = Limits(body_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_timeout_seconds)
-    return Gateway(channel, services, kinds, hosts=hosts, limits=limits)
+    return Gateway(channel, services, kinds, hosts=hosts, limits=limits, stopping=stopping)
 
 
 async def listen(settings: Settings, application: Gateway, host: str, port: int) -> Listener:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from stigmer_grpc import Handler, Server, bind, default_interceptors
+from stigmer_protos import descriptors
 
+from stigmer_server.http.gateway import Gateway, Limits
+from stigmer_server.http.hosts import Hosts
+from stigmer_server.http.listener import Listener, ListenerLimits
 from stigmer_server.testing import Api, manifest, serve
 
 
@@ -40,3 +46,45 @@ async def serve_http(folder: Path, **settings: Any) -> AsyncGenerator[Front]:
         address = await api.app.serve_http("127.0.0.1", 0)
         async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
             yield Front(api=api, client=client)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A few handlers behind the real gateway and the real listener."""
+
+    server: Server
+    listener: Listener
+    client: httpx.AsyncClient
+
+    @property
+    def port(self) -> int:
+        """Where it listens on the loopback interface."""
+        return int(self.listener.address.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def serve_handlers(
+    handlers: Mapping[str, Mapping[str, Handler]],
+    *,
+    limits: ListenerLimits | None = None,
+    request_limits: Limits | None = None,
+    grace: float = 1.0,
+) -> AsyncGenerator[Stand]:
+    """Serve a test's own handlers, by full name of the service and name of the method, for the length of a block."""
+    services = [bind(descriptors.pool(), name, methods) for name, methods in handlers.items()]
+    server = Server(services, pool=descriptors.pool(), interceptors=default_interceptors())
+    application = Gateway(
+        server.channel(timeout=None),
+        services,
+        [],
+        hosts=Hosts([], []),
+        limits=request_limits or Limits(),
+        stopping=server.stopping,
+    )
+    listener = Listener(application, limits or ListenerLimits())
+    address = await listener.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
+            yield Stand(server=server, listener=listener, client=client)
+    finally:
+        await asyncio.gather(server.stop(grace), listener.stop(grace))

@@ -1,0 +1,103 @@
+"""Streams of bytes as a file: an archive, piece by piece as the call gives it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from starlette.responses import Response
+from stigmer_grpc import ResponseStream, RpcError
+
+from stigmer_server.http.bodies import GoneError
+from stigmer_server.http.exchange import Exchange, Scope, Send, cancelled_when_gone
+from stigmer_server.messages import Message
+
+MEDIA_TYPE = "application/zip"
+
+_SAFE = re.compile(r"[^a-zA-Z0-9._-]")
+
+
+def chunk_of(answer: Descriptor) -> str | None:
+    """Return the one field of a stream's answers that is a piece of a file, or None when it is no file."""
+    fields = list(answer.fields)
+    return fields[0].name if len(fields) == 1 and fields[0].type == FieldDescriptor.TYPE_BYTES else None
+
+
+async def download(exchange: Exchange) -> Response:
+    """Return the answer that streams the file which a request means.
+
+    Raises:
+        RpcError: There is no such file, or none of the resource that should have it.
+        InvalidArgumentError, HttpError, GoneError: See `Exchange.message`.
+    """
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    if exchange.route.through is None:
+        request = await exchange.message()
+        name = "artifact.zip"
+    else:
+        resource = await _found(exchange)
+        etag = f'"{resource.status.version_hash}"'
+        headers["etag"] = etag
+        if etag in exchange.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        request = _request(exchange, resource)
+        name = f"{_SAFE.sub('-', resource.metadata.slug) or 'artifact'}.zip"
+    headers["content-disposition"] = f'attachment; filename="{name}"'
+    stream = exchange.stream(request)
+    try:
+        async with cancelled_when_gone(exchange.receive):
+            first: Message | None = await anext(stream, None)
+    except BaseException:
+        stream.cancel()
+        raise
+    return _FileResponse(exchange, stream, first, headers)
+
+
+async def _found(exchange: Exchange) -> Message:
+    """Return the resource that has the file."""
+    route = exchange.route.through
+    assert route is not None  # noqa: S101 - asked before
+    finder = replace(exchange, route=route)
+    return await finder.unary(await finder.message(), {})
+
+
+def _request(exchange: Exchange, resource: Message) -> Message:
+    request: Message = exchange.route.method.request_type()
+    (field,) = request.DESCRIPTOR.fields
+    setattr(request, field.name, getattr(resource.status, field.name))
+    return request
+
+
+class _FileResponse(Response):
+    """The answer itself. A call that fails in the middle cuts the connection: only so the caller sees it is not all."""
+
+    def __init__(
+        self, exchange: Exchange, stream: ResponseStream, first: Message | None, headers: dict[str, str]
+    ) -> None:
+        super().__init__(headers=headers, media_type=MEDIA_TYPE)
+        del self.headers["content-length"]
+        self._exchange = exchange
+        self._stream = stream
+        self._first = first
+        self._field = chunk_of(exchange.route.method.descriptor.output_type) or ""
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        try:
+            async with cancelled_when_gone(self._exchange.receive):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if self._first is not None:
+                    await self._piece(send, self._first)
+                    async for message in self._stream:
+                        await self._piece(send, message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except GoneError:
+            return
+        except RpcError as error:
+            raise ConnectionAbortedError(f"cut after a part: {error}") from error
+        finally:
+            self._stream.cancel()
+
+    async def _piece(self, send: Send, message: Message) -> None:
+        await send({"type": "http.response.body", "body": getattr(message, self._field), "more_body": True})
