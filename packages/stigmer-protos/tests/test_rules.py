@@ -98,6 +98,7 @@ def samples(rule: str, limit: Any) -> tuple[Any, Any]:
         "gte": lambda: (limit - 1 if limit != 1 else -1, limit),
         "lte": lambda: (limit + 1, limit),
         "uri": lambda: ("not a URI", "https://example.com/mcp?a=b"),
+        "uri_ref": lambda: ("not a URI", "/orders/7?of=today"),
         "defined_only": lambda: (999, 1),
     }[rule]()
 

@@ -113,7 +113,7 @@ class EventDelivery(betterproto2.Message):
 
     event: "CloudEvent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    The event.
+    The event. Absent where only the token is told: at the beginning, after a time without events, and at the end.
     """
 
     resume_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
