@@ -2,6 +2,7 @@
 
 from stigmer_grpc.interceptors.authentication import AUTHORIZATION, FORWARDED_PEER, Authentication, Authenticator
 from stigmer_grpc.interceptors.call_log import Logging
+from stigmer_grpc.interceptors.call_metrics import BOUNDS, CallMetrics, CodeMetrics, MethodMetrics
 from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
 from stigmer_grpc.interceptors.request_id import RequestId
@@ -9,14 +10,18 @@ from stigmer_grpc.interceptors.validation import Validation, check
 
 __all__ = [
     "AUTHORIZATION",
+    "BOUNDS",
     "FORWARDED_PEER",
     "Authentication",
     "Authenticator",
+    "CallMetrics",
     "CallNext",
     "CallNextStream",
+    "CodeMetrics",
     "ErrorMapping",
     "ErrorTable",
     "Logging",
+    "MethodMetrics",
     "RequestId",
     "StreamInterceptor",
     "UnaryInterceptor",
@@ -27,8 +32,12 @@ __all__ = [
 
 
 def default_interceptors(
-    table: ErrorTable | None = None, *, authentication: Authentication | None = None
+    table: ErrorTable | None = None,
+    *,
+    authentication: Authentication | None = None,
+    metrics: CallMetrics | None = None,
 ) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
-    """Request id, logging, error mapping by `table`, authentication if any, validation: in the order they belong in."""
+    """Metrics if any, request id, logging, error mapping by `table`, authentication if any, validation: in order."""
+    counted = () if metrics is None else (metrics,)
     asked = () if authentication is None else (authentication,)
-    return (RequestId(), Logging(), ErrorMapping(table or {}), *asked, Validation())
+    return (*counted, RequestId(), Logging(), ErrorMapping(table or {}), *asked, Validation())

@@ -62,7 +62,7 @@ class Logging:
         logger.log(self._success, "{} OK in {:.1f} ms after {} messages", context.method, took, sent)
 
     def _ended(self, context: CallContext, started: float, error: BaseException, sent: int | None = None) -> None:
-        code = _code(error, context)
+        code = code_of(error, context)
         took = (perf_counter() - started) * 1e3
         level = self._success if code is StatusCode.CANCELLED else self._failure
         after = "" if sent is None else f" after {sent} messages"
@@ -71,7 +71,8 @@ class Logging:
         logger.log(level, "{} {} in {:.1f} ms{}: {!r}", context.method, code.name, took, after, why)
 
 
-def _code(error: BaseException, context: CallContext) -> StatusCode:
+def code_of(error: BaseException, context: CallContext) -> StatusCode:
+    """Return the code with which a call ends that is ended by the error."""
     if isinstance(error, RpcError):
         return error.code
     if context.aborted is not None:
