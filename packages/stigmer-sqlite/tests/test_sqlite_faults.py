@@ -72,6 +72,8 @@ async def main():
         failed.add("huge")
     assert len(failed) > 10 and len(stored) > 20, (len(failed), len(stored))
     await check(store, stored, failed)
+    told = store.statistics()
+    assert told.failed_commits > 0 and told.fault, told
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await asyncio.gather(*(write(f"after{i}") for i in range(20)))
     assert {f"after{i}" for i in range(20)} <= stored

@@ -35,7 +35,7 @@ from stigmer_sqlite.port import (
     ResourceStore,
     Transaction,
 )
-from stigmer_sqlite.sqlite_store import SqliteStore
+from stigmer_sqlite.sqlite_store import SqliteStore, StoreStatistics
 
 __all__ = [
     "Archive",
@@ -66,6 +66,7 @@ __all__ = [
     "SlugTakenError",
     "SqliteStore",
     "StoreError",
+    "StoreStatistics",
     "StoreUnavailableError",
     "Transaction",
     "UnknownKindError",

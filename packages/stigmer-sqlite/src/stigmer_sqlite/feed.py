@@ -31,6 +31,11 @@ class Feed:
         self.read = read
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
+    @property
+    def watches(self) -> int:
+        """How many watches there are."""
+        return len(self._watches)
+
     def publish(self, changes: Sequence[Change]) -> None:
         """Hand over what one commit wrote, in order."""
         if not changes:

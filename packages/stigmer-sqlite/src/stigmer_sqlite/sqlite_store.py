@@ -49,6 +49,27 @@ class _Opened:
     readers: Readers | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """How a store does; the counts begin when it is opened."""
+
+    commits: int
+    failed_commits: int
+    transactions: int
+    """That were committed; several share a commit."""
+    changes: int
+    """Records that they wrote or removed."""
+    commit_seconds: float
+    """How long it waited for commits, in all."""
+    waiting: int
+    """Transactions that wait for their turn now."""
+    fault: str
+    """Why the last commit failed; empty once one succeeds."""
+    sequence: int
+    """The newest change."""
+    watches: int
+
+
 class SqliteStore:
     """A `ResourceStore` in one SQLite database, which it alone has open. Made by `open`; an async context manager."""
 
@@ -174,6 +195,21 @@ class SqliteStore:
         """As `ResourceStore.identity`."""
         self._check_open()
         return self._identity
+
+    def statistics(self) -> StoreStatistics:
+        """Return how the store does now."""
+        tally = self._writer.tally
+        return StoreStatistics(
+            commits=tally.commits,
+            failed_commits=tally.failed_commits,
+            transactions=tally.transactions,
+            changes=tally.changes,
+            commit_seconds=tally.commit_seconds,
+            waiting=self._writer.waiting,
+            fault=tally.fault,
+            sequence=self._feed.head,
+            watches=self._feed.watches,
+        )
 
     async def compact(self, *, keep: int, limit: int | None = None) -> int:
         """As `ResourceStore.compact`."""

@@ -51,6 +51,22 @@ class _Job:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class Tally:
+    """What a writer has done since it began."""
+
+    commits: int = 0
+    failed_commits: int = 0
+    transactions: int = 0
+    """That were committed; several share a commit."""
+    changes: int = 0
+    """Records that they wrote."""
+    commit_seconds: float = 0.0
+    """How long it waited for commits."""
+    fault: str = ""
+    """Why the last commit failed; empty again once one succeeds."""
+
+
 class _GroupFailedError(Exception):
     """The storage failed: the database transaction cannot be committed."""
 
@@ -84,6 +100,12 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._helper = None if inline else Helper("stigmer-sqlite-writer")
+        self.tally = Tally()
+
+    @property
+    def waiting(self) -> int:
+        """How many transactions wait for their turn."""
+        return len(self._waiting)
 
     async def write(self, work: Callable[[SqliteTransaction], T]) -> T:
         """Run the work in a transaction and return its result once that is durable."""
@@ -203,6 +225,8 @@ class Writer:
     def _roll_back(self, jobs: list[_Job], error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, _GroupFailedError) else error
         logger.error("a commit of {} transactions failed: {}", len(jobs), cause)
+        self.tally.failed_commits += 1
+        self.tally.fault = str(cause)
         self._journal.abandon()
         try:
             if self._connection.in_transaction:
@@ -226,7 +250,9 @@ class Writer:
 
     def _elsewhere(self, task: Callable[[], None], jobs: list[_Job]) -> None:
         def then() -> None:
-            self._deliver(jobs, self._journal.committed())
+            changes = self._journal.committed()
+            self.tally.changes += len(changes)
+            self._deliver(jobs, changes)
             self._gather(len(jobs))
 
         if self._helper is None:
@@ -238,9 +264,18 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> None:
         try:
-            self._connection.execute("COMMIT")
+            self._commit_now(len(jobs))
         except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
             self._roll_back(jobs, error)
+
+    def _commit_now(self, transactions: int) -> None:
+        started = perf_counter()
+        self._connection.execute("COMMIT")
+        tally = self.tally
+        tally.commits += 1
+        tally.transactions += transactions
+        tally.commit_seconds += perf_counter() - started
+        tally.fault = ""
 
     def _run_long(self, job: _Job) -> None:
         connection = self._connection
@@ -249,7 +284,7 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             self._run_job(job)
             self._journal.write(connection)
-            connection.execute("COMMIT")
+            self._commit_now(1)
         except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
             self._roll_back([job], error)
         finally:
