@@ -1,6 +1,17 @@
 """Reaching untrusted addresses and running untrusted commands behind one port."""
 
+from stigmer_sandbox.commands import (
+    WORKSPACE,
+    Command,
+    Ending,
+    Finished,
+    HostSandbox,
+    Limits,
+    LocalSandbox,
+    Sandbox,
+)
 from stigmer_sandbox.errors import (
+    CommandError,
     EncodingError,
     OutboundError,
     OutboundTimeoutError,
@@ -8,6 +19,7 @@ from stigmer_sandbox.errors import (
     ResolutionError,
     ResponseTooLargeError,
     SandboxError,
+    SandboxUnavailableError,
     TargetError,
     TooManyRedirectsError,
 )
@@ -26,9 +38,17 @@ from stigmer_sandbox.outbound import (
 )
 
 __all__ = [
+    "WORKSPACE",
+    "Command",
+    "CommandError",
     "EncodingError",
+    "Ending",
     "Fetched",
+    "Finished",
     "GuardedTransport",
+    "HostSandbox",
+    "Limits",
+    "LocalSandbox",
     "OutboundError",
     "OutboundPolicy",
     "OutboundTimeoutError",
@@ -37,7 +57,9 @@ __all__ = [
     "ResolutionError",
     "Resolver",
     "ResponseTooLargeError",
+    "Sandbox",
     "SandboxError",
+    "SandboxUnavailableError",
     "Target",
     "TargetError",
     "TooManyRedirectsError",

@@ -1,6 +1,8 @@
 """Every error that this package raises.
 
     SandboxError
+    ├── CommandError             a command that cannot be begun as it is
+    ├── SandboxUnavailableError  no command can be run here
     └── OutboundError            a request that must not or could not be made
         ├── TargetError          the address as written is not acceptable
         ├── RefusedAddressError  the policy refuses where the name leads
@@ -16,6 +18,14 @@ Messages name hosts and addresses, never paths, queries, headers or bodies: thos
 
 class SandboxError(Exception):
     """Anything this package refuses or fails to do."""
+
+
+class CommandError(SandboxError):
+    """The command cannot be begun: there is no such program, or a name or folder of it cannot be used."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """No command can be run in this sandbox on this machine; the message says why and what to do about it."""
 
 
 class OutboundError(SandboxError):

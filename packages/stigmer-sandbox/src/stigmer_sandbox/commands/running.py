@@ -1,0 +1,157 @@
+"""A command's process while it runs: fed, read, watched, and ended when it must be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loguru import logger
+
+from stigmer_sandbox.commands.port import Ending, Finished, Limits
+from stigmer_sandbox.commands.processes import use_of
+
+_CHUNK = 64 * 1024
+_LOOK_SECONDS = 0.05
+_GONE_SECONDS = 10.0
+_SIGNALLED = 128
+
+
+@dataclass(slots=True)
+class _Output:
+    limit: int
+    kept: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def take(self, chunk: bytes) -> None:
+        room = self.limit - len(self.kept)
+        self.kept += chunk[:room]
+        self.truncated = self.truncated or len(chunk) > room
+
+
+async def run_process(
+    arguments: Sequence[str],
+    *,
+    stdin: bytes,
+    environment: Mapping[str, str],
+    limits: Limits,
+    remains: Callable[[int], bool],
+    own: int = 0,
+    passed: Sequence[int] = (),
+    folder: Path | None = None,
+) -> Finished:
+    """Run a process to its end, or end it, and return when nothing of it runs any more.
+
+    Args:
+        arguments: The program and its arguments.
+        stdin: What it reads.
+        environment: All of its environment.
+        limits: What it may use.
+        remains: Given the process's id after its end: whether something that it started still runs.
+        own: How many processes are the sandbox's, and not the command's.
+        passed: Open files that it inherits.
+        folder: Where it begins.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    began = time.monotonic()
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=folder,
+            pass_fds=tuple(passed),
+            start_new_session=True,
+            limit=_CHUNK,
+        )
+    )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Half started, a process can be neither waited for nor ended for certain.
+        await _end(await starting, remains, ())
+        raise
+    outputs = _Output(limits.output_bytes), _Output(limits.output_bytes)
+    streams = [
+        asyncio.create_task(_read(stream, output))
+        for stream, output in zip((process.stdout, process.stderr), outputs, strict=True)
+    ]
+    feeding = asyncio.create_task(_feed(process, stdin))
+    try:
+        ending = await _watch(process, limits, own)
+    finally:
+        feeding.cancel()
+        await asyncio.shield(asyncio.create_task(_end(process, remains, (feeding, *streams))))
+    code = process.returncode or 0
+    return Finished(
+        code=code if code >= 0 else _SIGNALLED - code,
+        stdout=bytes(outputs[0].kept),
+        stderr=bytes(outputs[1].kept),
+        ending=ending,
+        truncated=any(output.truncated for output in outputs),
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _read(stream: asyncio.StreamReader | None, output: _Output) -> None:
+    while stream is not None and (chunk := await stream.read(_CHUNK)):
+        output.take(chunk)
+
+
+async def _feed(process: asyncio.subprocess.Process, content: bytes) -> None:
+    if process.stdin is None:
+        return
+    # A command need not read what it is given.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(content)
+        await process.stdin.drain()
+        process.stdin.close()
+        await process.stdin.wait_closed()
+
+
+async def _watch(process: asyncio.subprocess.Process, limits: Limits, own: int) -> Ending:
+    """Return when the process has ended, or as soon as a limit is passed."""
+    until = time.monotonic() + limits.seconds
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.wait([ended], timeout=min(_LOOK_SECONDS, left))
+            if ended.done():
+                return Ending.EXITED
+            use = await asyncio.to_thread(use_of, process.pid)
+            if use.memory_bytes > limits.memory_bytes:
+                return Ending.MEMORY
+            if use.processes - own > limits.processes:
+                return Ending.PROCESSES
+        return Ending.TIME
+    finally:
+        ended.cancel()
+
+
+async def _end(
+    process: asyncio.subprocess.Process, remains: Callable[[int], bool], helpers: Sequence[asyncio.Task[None]]
+) -> None:
+    """End what still runs of the process's session, and wait until it is gone and all that it said was read."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    until = time.monotonic() + _GONE_SECONDS
+    while await asyncio.to_thread(remains, process.pid):
+        if time.monotonic() > until:
+            logger.warning("something that a command started still runs, although it was killed")
+            break
+        await asyncio.sleep(0.001)
+    if helpers:
+        await asyncio.wait(helpers, timeout=1)
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)

@@ -1,0 +1,52 @@
+"""A command's files, put into a workspace that is kept, before the command begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+
+from stigmer_sandbox.errors import CommandError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+
+
+def checked_name(name: str) -> PurePosixPath:
+    """Return a file's path below the workspace. Raises: CommandError when it would lead elsewhere."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise CommandError(f"the file name {name!r} does not stay in the workspace: use a relative path without '..'")
+    return path
+
+
+def put_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files below a folder.
+
+    No link is followed: whoever may write into the folder must not choose where this process writes.
+
+    Raises:
+        CommandError: A path leads out of the folder, goes through a link, or cannot be written.
+    """
+    for name, content in files.items():
+        path = checked_name(name)
+        try:
+            _put(folder, path, content)
+        except OSError as error:
+            raise CommandError(f"the file {name!r} cannot be put into the workspace: {error.strerror}") from error
+
+
+def _put(folder: Path, path: PurePosixPath, content: bytes) -> None:
+    with ExitStack() as stack:
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, here)
+        for part in path.parent.parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=here)
+            here = os.open(part, _FOLDER, dir_fd=here)
+            stack.callback(os.close, here)
+        file = os.open(path.name, _FILE, 0o700, dir_fd=here)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(content)
