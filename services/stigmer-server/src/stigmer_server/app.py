@@ -131,7 +131,12 @@ class App:
 
         server = self._running()
         application = gateway(
-            self.settings, self._channel_of_strangers(), self._services, registry(), stopping=server.stopping
+            self.settings,
+            self._channel_of_strangers(),
+            self._services,
+            registry(),
+            own_channel=self.channel(),
+            stopping=server.stopping,
         )
         try:
             number = HTTP_PORT if wanted == "auto" else wanted

@@ -51,6 +51,8 @@ class _Connection(HttpToolsProtocol):
         """Bytes of request line, headers and trailers that the parser has told of."""
         self._untold = 0
         """Bytes that the parser took since it last told of anything."""
+        self._in_head = False
+        """Whether a request has begun whose head is not complete."""
         self._is_too_large = False
         self._refused = False
 
@@ -79,6 +81,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_size = self._untold = 0
+        self._in_head = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -90,6 +93,7 @@ class _Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self._waiting_for_head is not None:
             self._waiting_for_head.cancel()
             self._waiting_for_head = None
@@ -115,6 +119,8 @@ class _Connection(HttpToolsProtocol):
         if unread:
             # What is left of the request would be read for ever, and nobody waits for it.
             self.transport.close()
+        elif self._in_head and self._waiting_for_head is None:
+            self._expect_head()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -145,7 +151,7 @@ class _Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._waiting_for_head = None
-        if self._head_size or self._untold:
+        if self._in_head:
             self._refuse("408 Request Timeout", f"the head did not come within {self._head_seconds:g} seconds")
         else:
             self.transport.close()

@@ -63,7 +63,7 @@ def _name(host: str) -> str:
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port
-        plain = parts.username is None and not parts.path and not parts.query and not parts.fragment
+        plain = parts.username is None and parts.netloc == host
         return (parts.hostname or "").rstrip(".") if plain else ""
     except ValueError:
         return ""

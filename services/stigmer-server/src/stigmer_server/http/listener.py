@@ -86,10 +86,13 @@ class Listener:
         return self.address
 
     async def stop(self, grace: float) -> None:
-        """Take no more connections, let requests end, cancel the rest after `grace` seconds, and close."""
+        """Take no more connections, let requests end, cancel the rest, and close.
+
+        Requests get `grace` seconds and a little more: their calls are given up after `grace`, and they tell that.
+        """
         if self._serving is None:
             return
-        self._config.timeout_graceful_shutdown = grace  # type: ignore[assignment] - it is handed to asyncio as it is
+        self._config.timeout_graceful_shutdown = grace + _AFTERMATH  # type: ignore[assignment] - it is handed to asyncio as it is
         self._server.should_exit = True
         await self._serving
         state = self._server.server_state

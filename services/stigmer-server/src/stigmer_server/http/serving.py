@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from stigmer_grpc import Channel, Service
 
 from stigmer_server.errors import StartupError
 from stigmer_server.http.gateway import Gateway, Limits
 from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.listener import Listener, ListenerLimits, Tls
+from stigmer_server.http.probes import Metrics, Ready, alive
 from stigmer_server.settings import Settings
+
+_TOLD_TO_PAGES = ["etag", "location", "retry-after", "x-next-page-token", "x-request-id"]
 
 
 def gateway(
@@ -20,15 +25,41 @@ def gateway(
     services: Sequence[Service],
     kinds: Collection[str],
     *,
+    own_channel: Channel,
     stopping: asyncio.Event,
-) -> Gateway:
-    """Return the application that answers for the services, calling them through `channel`."""
-    hosts = Hosts([*settings.http_hosts, settings.http_host], settings.http_origins)
-    limits = Limits(body_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_timeout_seconds)
-    return Gateway(channel, services, kinds, hosts=hosts, limits=limits, stopping=stopping)
+) -> Any:
+    """Return the application that answers for the services.
+
+    Args:
+        settings: Of the server.
+        channel: Carries the calls of those who ask.
+        services: What the server serves.
+        kinds: Names of the kinds whose resources it keeps.
+        own_channel: Carries the server's own calls.
+        stopping: Set when the server begins to stop.
+    """
+    application = Gateway(
+        channel,
+        services,
+        kinds,
+        hosts=Hosts([*settings.http_hosts, settings.http_host], settings.http_origins),
+        limits=Limits(body_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_timeout_seconds),
+        stopping=stopping,
+        pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(None)},
+    )
+    if not settings.http_origins:
+        return application
+    # Without credentials: a page that may call has a token of its own to send.
+    return CORSMiddleware(
+        application,
+        allow_origins=settings.http_origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=_TOLD_TO_PAGES,
+    )
 
 
-async def listen(settings: Settings, application: Gateway, host: str, port: int) -> Listener:
+async def listen(settings: Settings, application: Any, host: str, port: int) -> Listener:
     """Serve the application at an address. Raises: StartupError: the address is taken or cannot be used."""
     limits = ListenerLimits(
         connections=settings.http_max_connections,

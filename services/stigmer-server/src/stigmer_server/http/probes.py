@@ -1,0 +1,73 @@
+"""Whether the server is alive, whether it is ready, and what it counts: for those who look after it.
+
+They need no token: they tell nothing of any resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from stigmer_grpc import Channel, RpcError, StatusCode
+
+from stigmer_server.http import answers
+from stigmer_server.http.problems import HttpError
+from stigmer_server.messages import to_plain
+
+SERVICE = "ai.stigmer.operations.v1.ServerController"
+
+_READY_SECONDS = 5.0
+_NO_STORE = {"cache-control": "no-store"}
+
+Exposition = Callable[[], tuple[bytes, str]]
+"""Returns the metrics as text, and its media type."""
+
+
+async def alive(headers: Headers) -> Response:
+    """Say that the process answers."""
+    del headers
+    return Response(b"ok\n", headers=_NO_STORE, media_type="text/plain")
+
+
+class Ready:
+    """Says whether everything that the server needs is there, and of each part how it is.
+
+    Args:
+        channel: A trusted one: the question is the server's own.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def __call__(self, headers: Headers) -> Response:
+        """Answer 200 when it is ready, else 503. Raises: RpcError: it cannot tell."""
+        try:
+            status = await self._channel.service(SERVICE).unary("getStatus", {}, timeout=_READY_SECONDS)
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+            # A server that cannot tell more is ready when it answers at all.
+            return await _told({"ready": True}, headers, ready=True)
+        return await _told(to_plain(status), headers, ready=status.ready)
+
+
+async def _told(content: dict[str, Any], asked: Headers, *, ready: bool) -> Response:
+    text = orjson.dumps({"ready": ready, **content}, option=orjson.OPT_APPEND_NEWLINE)
+    return await answers.content(text, asked, status=200 if ready else 503)
+
+
+class Metrics:
+    """What the server counts, as Prometheus reads it."""
+
+    def __init__(self, exposition: Exposition | None) -> None:
+        self._exposition = exposition
+
+    async def __call__(self, headers: Headers) -> Response:
+        """Answer with all metrics. Raises: HttpError: there are none."""
+        if self._exposition is None:
+            raise HttpError(501, StatusCode.UNIMPLEMENTED, "this server counts nothing")
+        text, media_type = self._exposition()
+        return await answers.content(text, headers, media_type=media_type)
