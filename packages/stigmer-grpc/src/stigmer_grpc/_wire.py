@@ -132,7 +132,7 @@ class _Answers:
         try:
             response = await self._unary(raw, context)
         except RpcError as error:
-            if isinstance(raw, _RawRequests) and not context.turned_away:
+            if isinstance(raw, _RawRequests) and context.aborted is None:
                 await raw.discard()
             return await _abort(error, context, call)
         if context.trailing is not None:
