@@ -1,25 +1,39 @@
 """The client of the server, over a real connection."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from stigmer_grpc import CallContext, NotFoundError, Server, UnavailableError, bind, connect
+from stigmer_grpc import CallContext, NotFoundError, Server, UnauthenticatedError, UnavailableError, bind, connect
 from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, Environments, StigmerServer
 
 
 class Peer:
-    """Gives environments, and counts how often it was asked."""
+    """Gives environments for tokens of its own, and counts how often it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.issued: list[str] = []
+        self.lifetime = 900
         self.address = ""
         self._server: Server | None = None
 
-    async def environment(self, request: Any, _: CallContext) -> Any:
+    async def token(self, request: Any, _: CallContext) -> Any:
+        if request.execution_id == "absent":
+            raise NotFoundError("there is no such execution")
+        self.issued.append(request.execution_id)
+        made: Any = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionToken")()
+        made.token = f"{request.execution_id}:{len(self.issued)}"
+        made.expires_at.FromSeconds(int(time.time()) + self.lifetime)
+        return made
+
+    async def environment(self, request: Any, context: CallContext) -> Any:
         self.asked += 1
+        if context.metadata.get("x-stigmer-execution-token") != f"{request.execution_id}:{len(self.issued)}":
+            raise UnauthenticatedError("that is not the newest token")
         if request.execution_id == "absent":
             raise NotFoundError("there is no such execution")
         made: Any = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionEnvironment")()
@@ -30,7 +44,9 @@ class Peer:
 
     async def start(self, address: str = "127.0.0.1:0") -> None:
         pool = descriptors.pool()
-        self._server = Server([bind(pool, RUNTIME, {"getEnvironment": self.environment})], pool=pool)
+        self._server = Server(
+            [bind(pool, RUNTIME, {"issueToken": self.token, "getEnvironment": self.environment})], pool=pool
+        )
         (self.address,) = await self._server.start(address)
 
     async def stop(self) -> None:
@@ -91,5 +107,35 @@ async def test_a_call_gives_up_on_a_server_that_stays_away(peer: Peer) -> None:
 async def test_a_refusal_is_not_repeated(peer: Peer) -> None:
     async with connect(peer.address, pool=descriptors.pool()) as channel:
         with pytest.raises(NotFoundError):
-            await StigmerServer(channel).call(RUNTIME, "getEnvironment", {"executionId": "absent"})
-        assert peer.asked == 1
+            await Environments(StigmerServer(channel)).get("absent")
+        assert peer.issued == []
+
+
+async def test_a_token_is_got_once_and_replaced_before_it_expires(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        environments = Environments(StigmerServer(channel), seconds=0)
+        await environments.get("wex-1")
+        await environments.get("wex-1")
+        assert peer.issued == ["wex-1"]
+        peer.lifetime = 30
+        environments.forget("wex-1")
+        await environments.get("wex-1")
+        await environments.get("wex-1")
+        assert peer.issued == ["wex-1"] * 3
+
+
+async def test_a_token_that_is_no_longer_good_is_replaced_once(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        environments = Environments(StigmerServer(channel), seconds=0)
+        await environments.get("wex-1")
+        peer.issued.append("another server's")
+        assert (await environments.get("wex-1")).variables == {"REGION": "north"}
+        assert peer.issued == ["wex-1", "another server's", "wex-1"]
+
+
+async def test_each_execution_has_a_token_of_its_own(peer: Peer) -> None:
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        environments = Environments(StigmerServer(channel))
+        await environments.get("wex-1")
+        await environments.get("wex-2")
+        assert peer.issued == ["wex-1", "wex-2"]

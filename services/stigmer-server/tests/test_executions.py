@@ -198,11 +198,11 @@ async def test_an_input_that_is_no_object_stays_as_it_is(local: Api, make: Make)
 
 async def test_the_environment_is_given_only_while_it_is_needed(local: Api, make: Make) -> None:
     made = await make(local, "agent_execution", spec={"runtimeEnv": {"TOKEN": {"value": "s3cret", "isSecret": True}}})
-    values = (await local.runtime("getEnvironment", made.metadata.id)).values
+    values = (await local.environment(made.metadata.id)).values
     assert values["TOKEN"].value == "s3cret"
     await report(local, "agent_execution", made, {"phase": "EXECUTION_COMPLETED"})
     with pytest.raises(FailedPreconditionError):
-        await local.runtime("getEnvironment", made.metadata.id)
+        await local.environment(made.metadata.id)
 
 
 @pytest.mark.parametrize("kind", EXECUTIONS)

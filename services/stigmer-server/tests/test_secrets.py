@@ -111,7 +111,7 @@ async def opened(api: Api, agent: Any, *environments: str, runtime: dict[str, An
     session = await api("session", "create", manifest("session", name, {"agentInstanceId": instance.metadata.id}))
     run = {"sessionId": session.metadata.id, "message": "go", "runtimeEnv": runtime or {}}
     execution = await api("agent_execution", "create", manifest("agent_execution", name, run))
-    values = (await api.runtime("getEnvironment", execution.metadata.id)).values
+    values = (await api.environment(execution.metadata.id)).values
     return {key: values[key].value for key in values}
 
 
@@ -139,7 +139,7 @@ async def test_a_lost_key_is_told_and_guesses_nothing(tmp_path: Path, make: Make
         got = await api("agent_execution", "get", {"value": made.metadata.id})
         assert got.spec.runtime_env["TOKEN"].value == REDACTED
         with pytest.raises(FailedPreconditionError, match="TOKEN"):
-            await api.runtime("getEnvironment", made.metadata.id)
+            await api.environment(made.metadata.id)
 
 
 async def test_keys_are_rotated_by_putting_the_new_one_first(tmp_path: Path, make: Make) -> None:
@@ -147,7 +147,7 @@ async def test_keys_are_rotated_by_putting_the_new_one_first(tmp_path: Path, mak
     async with serve(tmp_path, encryption_key=old) as api:
         made = await make(api, "agent_execution", spec={"runtimeEnv": {"TOKEN": secret()}})
     async with serve(tmp_path, encryption_key=f"{new},{old}") as api:
-        assert (await api.runtime("getEnvironment", made.metadata.id)).values["TOKEN"].value == CANARY
+        assert (await api.environment(made.metadata.id)).values["TOKEN"].value == CANARY
 
 
 async def test_the_key_file_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ async def test_a_run_needs_a_value_for_every_variable(local: Api, make: Make) ->
     assert made.spec.runtime_env["B"].value == "***REDACTED***"
     known = await local.runtime("getWorkflowRun", made.metadata.id)
     assert (list(known.secret_names), list(known.variable_names)) == (["B"], ["A", "C"])
-    values = (await local.runtime("getEnvironment", made.metadata.id)).values
+    values = (await local.environment(made.metadata.id)).values
     assert {name: values[name].value for name in values} == {"A": "", "B": "s3cret", "C": "given"}
 
 

@@ -3,12 +3,20 @@
 from stigmer_runner.errors import RunnerError, SettingsError
 from stigmer_runner.process import run_process, set_up_log
 from stigmer_runner.redaction import REDACTED, Redactor
-from stigmer_runner.server import RUNTIME, Environments, ExecutionEnvironment, StigmerServer, server_channel
+from stigmer_runner.server import (
+    EXECUTION_TOKEN,
+    RUNTIME,
+    Environments,
+    ExecutionEnvironment,
+    StigmerServer,
+    server_channel,
+)
 from stigmer_runner.settings import RunnerSettings, setting, variables_of
 from stigmer_runner.values import fill_struct, fill_value, read_struct, read_value
 from stigmer_runner.worker import run_worker, stop_on_signals
 
 __all__ = [
+    "EXECUTION_TOKEN",
     "REDACTED",
     "RUNTIME",
     "Environments",

@@ -13,7 +13,7 @@ from typing import Any
 
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.client import connect
-from stigmer_grpc.errors import DeadlineExceededError, UnavailableError
+from stigmer_grpc.errors import DeadlineExceededError, UnauthenticatedError, UnavailableError
 from stigmer_protos import descriptors
 
 from stigmer_runner.redaction import Redactor
@@ -23,6 +23,10 @@ Message = Any
 """A protobuf message of the contract's descriptor pool."""
 
 RUNTIME = "ai.stigmer.runtime.v1.ExecutionRuntimeController"
+EXECUTION_TOKEN = "x-stigmer-execution-token"  # noqa: S105 - the name of a key
+"""Call metadata: what the server gives the values of an execution for."""
+_MARGIN_SECONDS = 60.0
+"""Before its end after which a token is replaced: clocks differ, and a call takes time."""
 _CALL_SECONDS = 10.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -36,8 +40,15 @@ class StigmerServer:
         self._channel = channel
         self._patience = patience
 
-    async def call(self, service: str, method: str, request: Message | Mapping[str, Any]) -> Message:
-        """Return the answer of `service.method`.
+    async def call(
+        self,
+        service: str,
+        method: str,
+        request: Message | Mapping[str, Any],
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Return the answer of `service.method`; `metadata` goes with the call.
 
         Raises:
             UnavailableError: The server was away for longer than the client's patience.
@@ -48,7 +59,7 @@ class StigmerServer:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await stub.unary(method, request, timeout=_CALL_SECONDS)
+                return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=metadata or {})
             except (UnavailableError, DeadlineExceededError):
                 if time.monotonic() + pause > give_up:
                     raise
@@ -74,14 +85,30 @@ class ExecutionEnvironment:
         return f"ExecutionEnvironment({len(self.variables)} variables, {len(self.secrets)} secrets)"
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of an execution."""
+
+    token: str = ""
+    renew_at: float = 0.0
+    """When the token is to be replaced, by the monotonic clock."""
+    environment: ExecutionEnvironment | None = None
+    read_at: float = 0.0
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What shows the token to the server."""
+        return {EXECUTION_TOKEN: self.token}
+
+
 class Environments:
-    """Environments by execution, kept in memory for a short time."""
+    """Environments by execution, kept in memory for a short time, and the tokens that they are got with."""
 
     def __init__(self, server: StigmerServer, *, seconds: float = 30.0, most: int = 500) -> None:
         self._server = server
         self._seconds = seconds
         self._most = most
-        self._kept: OrderedDict[str, tuple[float, ExecutionEnvironment]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     async def get(self, execution_id: str) -> ExecutionEnvironment:
         """Return the environment of `execution_id`, at most the given seconds old.
@@ -89,23 +116,46 @@ class Environments:
         Raises:
             RpcError: As `StigmerServer.call`.
         """
+        kept = self._kept.get(execution_id) or _Kept()
         now = time.monotonic()
-        kept = self._kept.get(execution_id)
-        if kept is not None and now - kept[0] < self._seconds:
-            return kept[1]
-        answer = await self._server.call(RUNTIME, "getEnvironment", {"executionId": execution_id})
-        values = {name: (item.value, item.is_secret) for name, item in sorted(answer.values.items())}
-        secrets = {name: value for name, (value, is_secret) in values.items() if is_secret}
-        made = ExecutionEnvironment(
-            variables={name: value for name, (value, is_secret) in values.items() if not is_secret},
-            secrets=secrets,
-            redactor=Redactor(secrets.values()),
-        )
-        self._kept[execution_id] = (now, made)
+        if kept.environment is not None and now - kept.read_at < self._seconds:
+            return kept.environment
+        kept.environment = made = await self._read(execution_id, kept)
+        kept.read_at = now
+        self._kept[execution_id] = kept
         self._kept.move_to_end(execution_id)
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return made
+
+    async def _read(self, execution_id: str, kept: _Kept) -> ExecutionEnvironment:
+        request = {"executionId": execution_id}
+        is_new = await self._renew(execution_id, kept)
+        try:
+            answer = await self._server.call(RUNTIME, "getEnvironment", request, metadata=kept.metadata)
+        except UnauthenticatedError:
+            if is_new:
+                raise
+            # Tokens are good for less time than was said where the server has other keys since.
+            kept.token = ""
+            await self._renew(execution_id, kept)
+            answer = await self._server.call(RUNTIME, "getEnvironment", request, metadata=kept.metadata)
+        values = {name: (item.value, item.is_secret) for name, item in sorted(answer.values.items())}
+        secrets = {name: value for name, (value, is_secret) in values.items() if is_secret}
+        return ExecutionEnvironment(
+            variables={name: value for name, (value, is_secret) in values.items() if not is_secret},
+            secrets=secrets,
+            redactor=Redactor(secrets.values()),
+        )
+
+    async def _renew(self, execution_id: str, kept: _Kept) -> bool:
+        """Get a token unless there is one that is good for a while; tell whether it is new."""
+        if kept.token and time.monotonic() < kept.renew_at:
+            return False
+        answer = await self._server.call(RUNTIME, "issueToken", {"executionId": execution_id})
+        kept.token = answer.token
+        kept.renew_at = time.monotonic() + answer.expires_at.seconds - time.time() - _MARGIN_SECONDS
+        return True
 
     def forget(self, execution_id: str) -> None:
         """Drop what is kept of `execution_id`."""

@@ -7,6 +7,7 @@
     ├── RefusedError            the state of the resource, or of what depends on it, forbids it
     ├── LostUpdateError         somebody else changed the resource since the caller read it
     ├── DeniedError             the caller may not do this
+    ├── UnprovenError           what the caller should prove itself with is missing, or not good
     ├── StartupError            the server cannot start as it was told to
     │   └── SettingsError       one or more settings are wrong
     └── OperationError          an operation on the server's files cannot be done
@@ -73,6 +74,10 @@ class LostUpdateError(ServerError):
 
 class DeniedError(ServerError):
     """The caller is known, and may not do this."""
+
+
+class UnprovenError(ServerError):
+    """What the caller should prove itself with is missing, forged or out of date."""
 
 
 class StartupError(ServerError):

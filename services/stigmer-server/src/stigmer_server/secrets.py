@@ -10,10 +10,13 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from loguru import logger
 
 from stigmer_server.errors import InvalidError, ServerError, StartupError
@@ -41,6 +44,7 @@ class Sealer:
         """Take the keys; those of a file are taken anew whenever it has changed, so that keys can be rotated."""
         self._file = file
         self._stamp: Stamp | None = None
+        self._keys = tuple(keys)
         self._ciphers = _ciphers(keys)
 
     @property
@@ -76,19 +80,30 @@ class Sealer:
             raise UnsealError(msg) from error
         return opened.decode()
 
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Return a key for another purpose from each of the keys, in their order; none tells anything of another."""
+        self._follow()
+        return tuple(_derived(key, purpose) for key in self._keys)
+
     def _follow(self) -> None:
         """Take the keys of the file if it is not the one that was read last."""
         if self._file is None or (stamp := self._file.stamp()) == self._stamp:
             return
         self._stamp = stamp
         try:
-            self._ciphers = _ciphers(self._file.read())
+            self._keys = tuple(self._file.read())
+            self._ciphers = _ciphers(self._keys)
         except (OSError, ValueError) as error:
             logger.error("the keys in {} cannot be read, those read before stay in use: {}", self._file.path, error)
 
 
 def _ciphers(keys: Sequence[bytes]) -> Mapping[str, AESGCM]:
     return {key_name(key): AESGCM(key) for key in keys}
+
+
+@lru_cache
+def _derived(key: bytes, purpose: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"stigmer {purpose}".encode()).derive(key)
 
 
 def is_sealed(value: str) -> bool:

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2
 from stigmer_grpc import Channel, ResponseStream, Stub, connect
 from stigmer_protos import descriptors
 
+from stigmer_server.access.execution_tokens import EXECUTION_TOKEN
 from stigmer_server.app import App
 from stigmer_server.messages import Message, copied
 from stigmer_server.settings import Settings
@@ -54,10 +55,16 @@ class Api:
         """Call a method that takes a stream of requests and return its answer. Raises: RpcError."""
         return await self._stub(kind, verb).client_stream(verb, requests, **options)
 
-    async def runtime(self, verb: str, execution_id: str) -> Message:
-        """Call the service of the runners. Raises: RpcError."""
+    async def runtime(self, verb: str, execution_id: str, *, token: str = "") -> Message:
+        """Call the service of the runners, with the token of an execution. Raises: RpcError."""
         stub = self.channel.service("ai.stigmer.runtime.v1.ExecutionRuntimeController")
-        return await stub.unary(verb, {"executionId": execution_id})
+        metadata = {EXECUTION_TOKEN: token} if token else {}
+        return await stub.unary(verb, {"executionId": execution_id}, metadata=metadata)
+
+    async def environment(self, execution_id: str) -> Message:
+        """Return the values of an execution, as a runner gets them: with a token of its own. Raises: RpcError."""
+        token = (await self.runtime("issueToken", execution_id)).token
+        return await self.runtime("getEnvironment", execution_id, token=token)
 
     async def list_all(self, request: Mapping[str, Any]) -> Message:
         """Call the list of resources of any kind. Raises: RpcError."""

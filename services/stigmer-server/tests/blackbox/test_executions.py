@@ -178,15 +178,29 @@ def test_a_runner_gets_what_it_runs_while_it_runs(client: Any, make: Any) -> Non
     client.refused(name, {"executionId": made.metadata.id}, "FAILED_PRECONDITION")
 
 
+@pytest.mark.rpc("ExecutionRuntimeController/issueToken")
+@pytest.mark.rpc("ExecutionRuntimeController/issueToken", "INVALID_ARGUMENT")
+@pytest.mark.rpc("ExecutionRuntimeController/issueToken", "NOT_FOUND")
+@pytest.mark.rpc("ExecutionRuntimeController/issueToken", "FAILED_PRECONDITION")
 @pytest.mark.rpc("ExecutionRuntimeController/getEnvironment")
 @pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "INVALID_ARGUMENT")
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "UNAUTHENTICATED")
+@pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "PERMISSION_DENIED")
 @pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "NOT_FOUND")
 @pytest.mark.rpc("ExecutionRuntimeController/getEnvironment", "FAILED_PRECONDITION")
 def test_a_runner_gets_values_while_it_runs(client: Any, make: Any) -> None:
-    name = "ExecutionRuntimeController/getEnvironment"
+    issue, name = "ExecutionRuntimeController/issueToken", "ExecutionRuntimeController/getEnvironment"
     made = make("workflow_execution", spec={"runtimeEnv": {"TOKEN": {"value": "s3cret", "isSecret": True}}})
-    assert client(name, {"executionId": made.metadata.id}).values["TOKEN"].value == "s3cret"
-    assert client.refused(name, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
-    client.refused(name, {"executionId": "wex-nothing"}, "NOT_FOUND")
-    client("workflow_execution/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
-    client.refused(name, {"executionId": made.metadata.id}, "FAILED_PRECONDITION")
+    request = {"executionId": made.metadata.id}
+    shown = {"x-stigmer-execution-token": client(issue, request).token}
+    assert client(name, request, metadata=shown).values["TOKEN"].value == "s3cret"
+    for each in (issue, name):
+        assert client.refused(each, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
+    client.refused(issue, {"executionId": "wex-nothing"}, "NOT_FOUND")
+    client.refused(name, request, "UNAUTHENTICATED")
+    client.refused(name, {"executionId": "wex-nothing"}, "PERMISSION_DENIED", metadata=shown)
+    client("workflow_execution/updateStatus", {**request, "status": ENDED})
+    client.refused(issue, request, "FAILED_PRECONDITION")
+    client.refused(name, request, "FAILED_PRECONDITION", metadata=shown)
+    client("workflow_execution/delete", {"value": made.metadata.id})
+    client.refused(name, request, "NOT_FOUND", metadata=shown)

@@ -46,7 +46,6 @@ NOT_YET = (
     "EventController/list",
     "EventController/publish",
     "EventController/subscribe",
-    "ExecutionRuntimeController/issueToken",
     "ExecutionRuntimeController/saveCheckpoint",
     "ResourceCommandController/delete",
     "ResourceCommandController/rollback",

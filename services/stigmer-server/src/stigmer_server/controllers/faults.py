@@ -11,6 +11,7 @@ from stigmer_grpc import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from stigmer_sqlite import errors as store
@@ -29,6 +30,7 @@ FAULTS: ErrorTable = {
     errors.MissingError: lambda error: NotFoundError(str(error)),
     errors.TakenError: lambda error: AlreadyExistsError(str(error)),
     errors.RefusedError: lambda error: FailedPreconditionError(str(error)),
+    errors.UnprovenError: lambda error: UnauthenticatedError(str(error)),
     errors.LostUpdateError: lambda error: AbortedError(str(error)),
     errors.DeniedError: lambda error: PermissionDeniedError(str(error)),
     UnsealError: lambda error: FailedPreconditionError(str(error)),

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from stigmer_grpc import CallContext, Service, bind
 from stigmer_protos import descriptors
 
+from stigmer_server.access.execution_tokens import EXECUTION_TOKEN, PURPOSE, ExecutionTokens
+from stigmer_server.calls import call_of
 from stigmer_server.messages import Message
 from stigmer_server.queries.get_environment import get_environment
 from stigmer_server.queries.get_workflow_run import get_workflow_run
+from stigmer_server.queries.issue_token import issue_token
 from stigmer_server.resources import Resources
 
 
 def runtime_service(resources: Resources) -> Service:
     """Return the service, bound."""
+    tokens = ExecutionTokens(partial(resources.sealer.derived, PURPOSE))
+
+    def of(context: CallContext) -> Resources:
+        return resources.on_behalf_of(call_of(context))
 
     async def workflow_run(request: Message, context: CallContext) -> Message:
-        del context
-        return await get_workflow_run(resources, request.execution_id)
+        return await get_workflow_run(of(context), request.execution_id)
+
+    async def token(request: Message, context: CallContext) -> Message:
+        return await issue_token(of(context), tokens, request.execution_id)
 
     async def environment(request: Message, context: CallContext) -> Message:
-        del context
-        return await get_environment(resources, request.execution_id)
+        shown = str(context.metadata.get(EXECUTION_TOKEN, ""))
+        return await get_environment(of(context), tokens, request.execution_id, shown)
 
-    name = "ai.stigmer.runtime.v1.ExecutionRuntimeController"
-    return bind(descriptors.pool(), name, {"getWorkflowRun": workflow_run, "getEnvironment": environment})
+    handlers = {"getWorkflowRun": workflow_run, "issueToken": token, "getEnvironment": environment}
+    return bind(descriptors.pool(), "ai.stigmer.runtime.v1.ExecutionRuntimeController", handlers)

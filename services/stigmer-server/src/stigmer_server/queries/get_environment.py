@@ -5,6 +5,7 @@ from __future__ import annotations
 from stigmer_protos import descriptors
 
 from stigmer_server import environments
+from stigmer_server.access.execution_tokens import ExecutionTokens
 from stigmer_server.errors import MissingError, RefusedError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.messages import Message
@@ -12,15 +13,18 @@ from stigmer_server.resources import Resources
 from stigmer_server.unit import Unit
 
 
-async def get_environment(resources: Resources, execution_id: str) -> Message:
-    """Return every value of the execution's environment, by name.
+async def get_environment(resources: Resources, tokens: ExecutionTokens, execution_id: str, token: str) -> Message:
+    """Return every value of the execution's environment, by name, to whoever has a token of it.
 
     Raises:
+        UnprovenError: The token is missing, forged or expired.
+        DeniedError: The token is for another execution.
         MissingError: The execution, or what it runs, does not exist.
         RefusedError: The execution has ended, and needs no secrets any more.
         UnsealError: A secret cannot be opened with the keys at hand.
     """
-    kind = _kind_of(resources.kinds, execution_id)
+    tokens.check(token, execution_id)
+    kind = execution_kind(resources.kinds, execution_id)
 
     def work(unit: Unit) -> environments.Values:
         execution = unit.require(kind.name, execution_id)
@@ -37,8 +41,8 @@ async def get_environment(resources: Resources, execution_id: str) -> Message:
     return answer
 
 
-def _kind_of(kinds: Kinds, execution_id: str) -> Kind:
-    """Return the kind of execution that has such an id."""
+def execution_kind(kinds: Kinds, execution_id: str) -> Kind:
+    """Return the kind of execution that has such an id. Raises: MissingError."""
     prefix = execution_id.partition("-")[0]
     for kind in kinds.values():
         if kind.phases and kind.described.id_prefix == prefix:

@@ -1,24 +1,27 @@
 """A server of one's own for tests and benchmarks of runners: the two controllers they use, in memory, over gRPC.
 
 It keeps to what stigmer-server promises: tasks are upserted by id, a finished execution never changes back,
-and values of the environment are given to nobody but the runner.
+and values of the environment are given to nobody but the runner, for the token of the execution.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
-from stigmer_grpc import CallContext, NotFoundError, Server, bind
+from stigmer_grpc import CallContext, NotFoundError, Server, UnauthenticatedError, bind
 from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
-from stigmer_runner import RUNTIME, fill_value, read_value
+from stigmer_runner import EXECUTION_TOKEN, RUNTIME, fill_value, read_value
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution"
 _RUN = "ai.stigmer.runtime.v1.WorkflowRun"
+_TOKEN = "ai.stigmer.runtime.v1.ExecutionToken"  # noqa: S105 - the name of a message
+_TOKEN_SECONDS = 900
 _ENVIRONMENT = "ai.stigmer.runtime.v1.ExecutionEnvironment"
 _DOCUMENT = {"dsl": "1.0.0", "namespace": "test", "name": "test", "version": "1.0.0"}
 _LAST_PHASES = frozenset({3, 4, 5})
@@ -89,7 +92,15 @@ class PeerServer:
         """Serve at `address`, or on a free port."""
         pool = descriptors.pool()
         services = [
-            bind(pool, RUNTIME, {"getWorkflowRun": self._get_run, "getEnvironment": self._get_environment}),
+            bind(
+                pool,
+                RUNTIME,
+                {
+                    "getWorkflowRun": self._get_run,
+                    "issueToken": self._issue_token,
+                    "getEnvironment": self._get_environment,
+                },
+            ),
             bind(pool, _COMMAND, {"updateStatus": self._update_status}),
         ]
         self._server = Server(services, pool=pool)
@@ -123,8 +134,16 @@ class PeerServer:
         run.variable_names.extend(sorted(execution.variables))
         return run
 
-    async def _get_environment(self, request: Message, _: CallContext) -> Message:
+    async def _issue_token(self, request: Message, _: CallContext) -> Message:
+        token: Message = descriptors.message_type(_TOKEN)()
+        token.token = f"token of {self._find(request.execution_id).id}"
+        token.expires_at.FromSeconds(int(time.time()) + _TOKEN_SECONDS)
+        return token
+
+    async def _get_environment(self, request: Message, context: CallContext) -> Message:
         execution = self._find(request.execution_id)
+        if context.metadata.get(EXECUTION_TOKEN) != f"token of {execution.id}":
+            raise UnauthenticatedError("the values of an execution are given for its own token only")
         environment: Message = descriptors.message_type(_ENVIRONMENT)()
         for values, is_secret in ((execution.variables, False), (execution.secrets, True)):
             for name, value in values.items():
