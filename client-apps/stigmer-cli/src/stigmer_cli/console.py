@@ -18,6 +18,13 @@ class OutputFormat(StrEnum):
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
+    WIDE = "wide"
+    """A table with more columns, for commands that have more to tell; a table for the others."""
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether programs read it."""
+        return self in {OutputFormat.JSON, OutputFormat.YAML}
 
 
 class Style(Enum):
@@ -31,6 +38,7 @@ class Style(Enum):
     CYAN = "36"
 
 
+_UNIT = 1024
 _MARKS = {"note": Style.CYAN, "warning": Style.YELLOW, "error": Style.RED}
 
 
@@ -71,6 +79,15 @@ def waiting(text: str) -> Generator[None]:
         yield
 
 
+def confirm(question: str) -> bool:
+    """Ask on standard error, and return whether the answer is yes; without a terminal there is nobody to ask."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def result(text: str) -> None:
     """Write a result to standard output."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
@@ -88,6 +105,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([styled(aligned(headings), Style.BOLD, sys.stdout), *map(aligned, lines)])
 
 
+def size(count: float) -> str:
+    """Return a number of bytes in the unit that fits it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < _UNIT:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _UNIT
+    return f"{count:.1f} GiB"
+
+
 def to_json(value: Any) -> str:
     """Return a value as JSON for people and programs."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -98,6 +124,11 @@ def to_yaml(value: Any) -> str:
     from stigmer_cli.yaml_text import dump
 
     return dump(value)
+
+
+def to_line(value: Any) -> str:
+    """Return a value as JSON on one line, for one of many."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def structured(value: Any, output: OutputFormat) -> str:

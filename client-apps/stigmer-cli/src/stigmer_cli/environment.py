@@ -40,6 +40,11 @@ class Home:
         return self.root / "storage"
 
     @property
+    def encryption_key(self) -> Path:
+        """The key that the server seals secrets with, unless a setting of the server names another."""
+        return self.root / "encryption.key"
+
+    @property
     def temporal_database(self) -> Path:
         """The database of the Temporal development server."""
         return self.root / "temporal.db"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stigmer_cli import runtime
+from stigmer_cli.completion import complete_execution
 from stigmer_cli.console import OutputFormat
 from stigmer_cli.environment import Environment
 
@@ -22,6 +23,39 @@ Server = Annotated[
 Org = Annotated[
     str, typer.Option("--org", metavar="ORG", help="Organization of resources that name none [default: local].")
 ]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--selector", "-l", metavar="LABELS", help="Only what has these labels, such as `app=shop,tier in (a, b),!old`."
+    ),
+]
+Files = Annotated[
+    list[str], typer.Option("-f", "--file", metavar="FILE", help="A file, a folder, or - for standard input.")
+]
+Set = Annotated[
+    str,
+    typer.Option("--set", metavar="NAME", help="Label what the files declare as one set, such as a project's name."),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Ids of runs, such as wex-… or aex-….", autocompletion=complete_execution),
+]
+Run = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a run, such as wex-… or aex-….", autocompletion=complete_execution)
+]
+Waiting = Annotated[
+    str,
+    typer.Argument(
+        metavar="[TASK|CALL]", help="Name of the task, or id of the tool call [default: the one that waits]."
+    ),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="What goes with it: JSON, or a file of it.")
+]
+Comment = Annotated[str, typer.Option("--comment", "-m", metavar="TEXT", help="What you say about it.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has come to that.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +77,24 @@ class Globals:
     server: str
 
 
-def session(context: typer.Context, *, output: OutputFormat | None, debug: bool, server: str = "") -> Session:
-    """Join the options given after the command's name with those given before it; the former win."""
+def session(
+    context: typer.Context, *, output: OutputFormat | None, debug: bool, server: str = "", wide: bool = False
+) -> Session:
+    """Join the options given after the command's name with those given before it; the former win.
+
+    Args:
+        context: The command's.
+        output: How it was told to print.
+        debug: Whether it was told to tell more.
+        server: Which server it was told to use.
+        wide: Whether it has a wide table; for a command that has none, wide is a table.
+    """
     given = context.find_root().obj
     before = given if isinstance(given, Globals) else Globals(output=None, debug=False, server="")
+    wanted = output or before.output or OutputFormat.TABLE
     made = Session(
         environment=Environment.read(),
-        output=output or before.output or OutputFormat.TABLE,
+        output=OutputFormat.TABLE if wanted is OutputFormat.WIDE and not wide else wanted,
         debug=debug or before.debug,
         server=server or before.server,
     )

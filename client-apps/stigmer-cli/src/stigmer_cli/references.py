@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stigmer_protos import descriptors
@@ -53,6 +54,33 @@ def parse(text: str, *, kind: Kind | None, org: str = "") -> Reference:
         msg = f"{text!r} does not say of which kind the resource is"
         raise InvalidInputError(msg, hint=f"write kind/name, such as workflow/{name}")
     return Reference(kind=kind, org=before[0] if before else org or DEFAULT_ORG, slug=to_slug(name))
+
+
+def parse_all(words: Sequence[str], *, org: str = "") -> list[Reference]:
+    """Read `KIND NAME...`, or references that say their kind themselves.
+
+    Raises:
+        InvalidInputError: One is none, or there is only a kind.
+    """
+    kind = None if "/" in words[0] or kind_of_id(words[0]) else kinds.require(words[0])
+    names = words if kind is None else words[1:]
+    if not names:
+        msg = f"{words[0]!r} is a kind, and it does not say which resource of it"
+        raise InvalidInputError(msg, hint=f"write {words[0]} NAME, or {words[0]}/NAME")
+    return [parse(name, kind=kind, org=org) for name in names]
+
+
+def parse_words(words: Sequence[str], *, org: str = "") -> Reference:
+    """Read `KIND NAME`, `KIND/NAME` or an id.
+
+    Raises:
+        InvalidInputError: It is none, or names several resources.
+    """
+    first, *more = parse_all(words, org=org)
+    if more:
+        msg = f"{' '.join(words)}: that is more than one resource"
+        raise InvalidInputError(msg, hint="write KIND NAME, KIND/NAME or an id")
+    return first
 
 
 def kind_of_id(text: str) -> Kind | None:

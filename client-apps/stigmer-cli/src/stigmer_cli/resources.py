@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stigmer_protos import descriptors
@@ -17,15 +18,50 @@ if TYPE_CHECKING:
 Message: TypeAlias = Any
 """A message of the contract's descriptor pool; its fields are known to the contract and not to the type checker."""
 
-_LISTING = "ai.stigmer.resources.v1.ResourceController"
+QUERIES = "ai.stigmer.resources.v1.ResourceController"
+COMMANDS = "ai.stigmer.resources.v1.ResourceCommandController"
 PAGE_SIZE = 200
+DRY_RUN = ("x-stigmer-dry-run", "true")
+"""Call metadata: do everything and keep nothing."""
+_IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Which resources of a kind to list; what is empty restricts nothing."""
+
+    kind: Kind
+    org: str = ""
+    text: str = ""
+    """Is in the name, slug or id."""
+    selector: str = ""
+    """Terms over labels, joined by commas: `key`, `!key`, `key=value`, `key!=value`, `key in (a, b)` …"""
+    tags: tuple[str, ...] = ()
+    """All of which it has."""
+    phase: str = ""
+    """By the name that the status spells it with."""
+    parent_id: str = ""
+
+    def request(self, page_token: str, page_size: int = PAGE_SIZE) -> dict[str, Any]:
+        """Return the request for one page."""
+        return {
+            "kind": self.kind.enum_name,
+            "org": self.org,
+            "text": self.text,
+            "selector": self.selector,
+            "tags": list(self.tags),
+            "phase": self.phase,
+            "parent_id": self.parent_id,
+            "page_size": page_size,
+            "page_token": page_token,
+        }
 
 
 class Resources:
     """Gets, lists, applies and deletes resources of any kind."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self.channel = channel
 
     async def get(self, reference: Reference) -> Message:
         """Return the resource.
@@ -42,7 +78,7 @@ class Resources:
                 return await self._call(reference.kind, "getByReference", _by_slug(reference))
         except NoSuchResource:
             raise _missing(reference) from None
-        async for entry in self.list(reference.kind, org=reference.org, text=reference.slug):
+        async for entry in self.list(Listing(kind=reference.kind, org=reference.org, text=reference.slug)):
             if entry["metadata"].get("slug") == reference.slug:
                 return await self.get(Reference(kind=reference.kind, id=entry["metadata"]["id"]))
         raise _missing(reference)
@@ -54,24 +90,27 @@ class Resources:
         except NotFoundError:
             return None
 
-    async def list(
-        self, kind: Kind, *, org: str = "", labels: Mapping[str, str] | None = None, text: str = ""
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Yield every resource of the kind in proto-JSON, newest first, page by page."""
+    async def list(self, listing: Listing) -> AsyncIterator[dict[str, Any]]:
+        """Yield every resource that fits in proto-JSON, newest first, page by page."""
         from google.protobuf.json_format import MessageToDict
 
         token = ""
         while True:
-            request = {"kind": kind.enum_name, "org": org, "labels": dict(labels or {}), "text": text}
-            request |= {"page_size": PAGE_SIZE, "page_token": token}
-            page: Message = await self._channel.service(_LISTING).unary("list", request)
+            page: Message = await self.channel.service(QUERIES).unary("list", listing.request(token))
             for entry in page.entries:
                 yield MessageToDict(entry)
             token = page.next_page_token
             if not token:
                 return
 
-    async def apply(self, kind: Kind, message: Message) -> Message:
+    async def newest(self, listing: Listing, count: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the newest few that fit in proto-JSON, and how many there are in all."""
+        from google.protobuf.json_format import MessageToDict
+
+        page: Message = await self.channel.service(QUERIES).unary("list", listing.request("", count))
+        return [MessageToDict(entry) for entry in page.entries], page.total_count
+
+    async def apply(self, kind: Kind, message: Message, *, dry_run: bool = False) -> Message:
         """Create the resource or update the one of its name; a kind without `apply` is created.
 
         Raises:
@@ -79,32 +118,36 @@ class Resources:
         """
         for verb in ("apply", "create"):
             if _service_with(kind, verb):
-                return await self._call(kind, verb, message)
+                return await self._call(kind, verb, message, dry_run=dry_run)
         msg = f"a resource of kind {kind.enum_name} cannot be applied"
         raise InvalidInputError(msg)
 
-    async def create(self, kind: Kind, message: Message) -> Message:
-        """Create the resource."""
-        return await self._call(kind, "create", message)
+    async def create(self, kind: Kind, message: Message, *, idempotency_key: str = "") -> Message:
+        """Create the resource; with a key that was used before, return what was created then."""
+        metadata = [(_IDEMPOTENCY_KEY, idempotency_key)] if idempotency_key else []
+        return await self.channel.service(_require_service(kind, "create")).unary("create", message, metadata=metadata)
 
-    async def delete(self, reference: Reference, *, force: bool = False) -> Message:
-        """Delete the resource and return what it was.
+    async def update(self, kind: Kind, message: Message) -> Message:
+        """Replace the resource; it fails as ABORTED when the message's version is no longer the present one."""
+        return await self._call(kind, "update", message)
 
-        Raises:
-            NotFoundError: There is none.
-        """
-        found = await self.get(reference)
-        request = _by_id(reference.kind, "delete", found.metadata.id)
-        stub = self._channel.service(_require_service(reference.kind, "delete"))
-        return await stub.unary("delete", request, metadata=[("x-stigmer-force", "true")] if force else ())
+    async def delete(
+        self, kind: Kind, identifier: str, *, force: bool = False, dry_run: bool = False
+    ) -> Sequence[Message]:
+        """Delete the resource, and with force what depends on it; return what all of it is called, dependents first."""
+        request = {"kind": kind.enum_name, "id": identifier, "force": force}
+        service = self.channel.service(COMMANDS)
+        answer: Message = await service.unary("delete", request, metadata=[DRY_RUN] if dry_run else ())
+        return answer.entries
 
     def subscribe(self, kind: Kind, identifier: str) -> AsyncIterator[Message]:
         """Yield the resource as it is and then as it becomes, until it is finished."""
-        stub = self._channel.service(_require_service(kind, "subscribe"))
+        stub = self.channel.service(_require_service(kind, "subscribe"))
         return stub.stream("subscribe", _by_id(kind, "subscribe", identifier))
 
-    async def _call(self, kind: Kind, verb: str, request: Message) -> Message:
-        return await self._channel.service(_require_service(kind, verb)).unary(verb, request)
+    async def _call(self, kind: Kind, verb: str, request: Message, *, dry_run: bool = False) -> Message:
+        service = self.channel.service(_require_service(kind, verb))
+        return await service.unary(verb, request, metadata=[DRY_RUN] if dry_run else ())
 
 
 def _service_with(kind: Kind, verb: str) -> str:

@@ -87,6 +87,20 @@ def report(error: BaseException) -> int:
             return _report_foreign(error)
 
 
+def exit_code(error: BaseException) -> int:
+    """Return the exit code that `report` would return."""
+    error = _innermost(error)
+    match error:
+        case InterruptedByUserError() | KeyboardInterrupt():
+            return INTERRUPTED
+        case CliError():
+            return error.exit_code
+        case _:
+            from stigmer_grpc.errors import RpcError
+
+            return _ANSWERS.get(error.code.name, _UNKNOWN)[0] if isinstance(error, RpcError) else 1
+
+
 def _report_foreign(error: BaseException) -> int:
     """Tell of an error of the server or of a library."""
     from stigmer_grpc.errors import InvalidArgumentError, RpcError
@@ -99,11 +113,12 @@ def _report_foreign(error: BaseException) -> int:
     if isinstance(error, InvalidArgumentError):
         for violation in error.violations:
             console.note(f"{violation.field}: {violation.message}")
-    code, hint = _ANSWERS.get(error.code.name, (1, "`stigmer logs stigmer-server` may say more"))
+    code, hint = _ANSWERS.get(error.code.name, _UNKNOWN)
     console.complain(error.message or error.code.name.lower().replace("_", " "), hint=hint)
     return code
 
 
+_UNKNOWN = (1, "`stigmer logs stigmer-server` may say more")
 _ANSWERS: dict[str, tuple[int, str]] = {
     "INVALID_ARGUMENT": (2, "correct what is said above and try again"),
     "OUT_OF_RANGE": (2, ""),
@@ -112,6 +127,8 @@ _ANSWERS: dict[str, tuple[int, str]] = {
     "FAILED_PRECONDITION": (4, ""),
     "ABORTED": (4, "someone else changed it at the same time: try again"),
     "UNAVAILABLE": (5, "`stigmer status` shows what runs, `stigmer up` starts it"),
+    "UNIMPLEMENTED": (1, "the server is older than this command: `stigmer status` tells its version"),
+    "RESOURCE_EXHAUSTED": (2, ""),
     "DEADLINE_EXCEEDED": (5, "`stigmer status` shows what runs"),
 }
 """Status code to exit code and next step."""

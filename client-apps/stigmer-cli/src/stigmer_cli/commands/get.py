@@ -2,88 +2,260 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stigmer_cli import console
+from stigmer_cli.completion import complete_phase, complete_reference, complete_sort
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.options import Debug, Output, Server, session
+from stigmer_cli.errors import InvalidInputError
+from stigmer_cli.options import Debug, Output, Selector, Server, session
 
 if TYPE_CHECKING:
     from stigmer_protos.descriptors import Kind
 
     from stigmer_cli.options import Session
+    from stigmer_cli.references import Reference
+    from stigmer_cli.resources import Listing, Resources
 
 
 def get(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Such as workflows, wf or runs; or KIND/NAME, or an id.")],
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A name, org/name or id; none lists them all.")] = "",
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="Such as workflows, wf or runs; or KIND/NAME, or an id.",
+            autocompletion=complete_reference,
+        ),
+    ],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME]", help="A name, org/name or id; none lists them all.", autocompletion=complete_reference
+        ),
+    ] = "",
+    version: Annotated[
+        str, typer.Option("--version", metavar="VERSION", help="The resource as it was in this version, tag or hash.")
+    ] = "",
     org: Annotated[str, typer.Option("--org", metavar="ORG", help="Only this organization [default: all].")] = "",
+    selector: Selector = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Only what has all these tags.")] = None,
+    phase: Annotated[
+        str,
+        typer.Option(
+            "--phase", metavar="PHASE", help="Only runs in this phase, such as failed.", autocompletion=complete_phase
+        ),
+    ] = "",
+    parent: Annotated[
+        str, typer.Option("--parent", metavar="KIND/NAME|ID", help="Only what belongs to this resource.")
+    ] = "",
+    text: Annotated[
+        str, typer.Option("--text", metavar="TEXT", help="Only what has this in its name, slug or id.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="The first so many; 0: all.")] = 0,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            metavar="FIELD",
+            help="name, created, updated or phase; -FIELD for the reverse [default: newest first].",
+            autocompletion=complete_sort,
+        ),
+    ] = "",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Then show every change, until interrupted.")] = False,
+    resume_token: Annotated[
+        str, typer.Option("--resume-token", metavar="TOKEN", help="With --watch: go on after this event.")
+    ] = "",
     output: Output = None,
     debug: Debug = False,
     server: Server = "",
 ) -> None:
-    """Show one resource, or list those of a kind, newest first."""
-    made = session(context, output=output, debug=debug, server=server)
+    """List resources, or show one, also as it was.
+
+    A watch goes on over lost connections and restarts of the server, and tells every change once.
+    """
+    made = session(context, output=output, debug=debug, server=server, wide=True)
     from stigmer_cli import kinds, references, runtime
 
     is_reference = not name and ("/" in kind or references.kind_of_id(kind) is not None)
     if is_reference:
         kind, name = "", kind
     found_kind = kinds.require(kind) if kind else None
+    asked = _Asked(
+        org=org,
+        selector=selector,
+        tags=tuple(tag or ()),
+        phase=phase,
+        parent=parent,
+        text=text,
+        limit=limit,
+        sort=sort,
+        resume_token=resume_token,
+    )
+    if not watch:
+        _refuse(resume_token, "--resume-token", "a list that is not watched")
     if name:
         reference = references.parse(name, kind=found_kind, org=org)
-        found_kind = reference.kind
-        resources = [runtime.run(_get(made, reference))]
-        value: Any = resources[0]
-    else:
-        found_kind = found_kind or kinds.require(kind)
-        resources = runtime.run(_list(made, found_kind, org))
-        value = {"items": resources}
-    console.result(_told(resources, value, made.output, found_kind))
+        asked.refuse_for_one()
+        if watch:
+            _refuse(version, "--version", "--watch")
+            runtime.run(_watch(made, asked, reference.kind, reference))
+            return
+        resource = runtime.run(_one(made, reference, version))
+        console.result(_told([resource], resource, made.output, reference.kind))
+        return
+    assert found_kind is not None  # noqa: S101 - without a name, the first word is a kind
+    _refuse(version, "--version", "a list")
+    if watch:
+        asked.refuse_for_watch()
+        runtime.run(_watch(made, asked, found_kind, None))
+        return
+    resources = runtime.run(_list(made, asked, found_kind))
+    console.result(_told(resources, {"items": resources}, made.output, found_kind))
     if not resources:
-        console.note(f"there is no {found_kind.display_name.lower()} yet")
+        console.note(asked.nothing(found_kind))
 
 
-async def _get(made: Session, reference: Any) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Which resources were asked for."""
+
+    org: str
+    selector: str
+    tags: tuple[str, ...]
+    phase: str
+    parent: str
+    text: str
+    limit: int
+    sort: str
+    resume_token: str
+
+    def __post_init__(self) -> None:
+        if self.sort.removeprefix("-") not in {"", *_sorts()}:
+            msg = f"--sort {self.sort}: there is no such order"
+            raise InvalidInputError(msg, hint=f"orders: {', '.join(_sorts())}; with - in front for the reverse")
+
+    def refuse_for_one(self) -> None:
+        """Refuse what restricts a list, when one resource is named."""
+        for option, value in self._filters().items():
+            _refuse(value, option, "the name of one resource")
+
+    def refuse_for_watch(self) -> None:
+        """Refuse what a watch cannot restrict itself to."""
+        for option, value in self._filters().items():
+            if option not in {"--selector", "--phase"}:
+                _refuse(value, option, "--watch")
+
+    def nothing(self, kind: Kind) -> str:
+        """Return what to say of an empty list."""
+        if any(self._filters().values()) or self.org:
+            return f"there is no {kind.display_name.lower()} that fits"
+        return f"there is no {kind.display_name.lower()} yet"
+
+    async def listing(self, resources: Resources, kind: Kind) -> Listing:
+        """Return what to ask the server for."""
+        from stigmer_cli import references
+        from stigmer_cli.listing import full_phase
+        from stigmer_cli.resources import Listing
+
+        parent_id = ""
+        if self.parent:
+            found = await resources.get(references.parse(self.parent, kind=None, org=self.org))
+            parent_id = found.metadata.id
+        return Listing(
+            kind=kind,
+            org=self.org,
+            text=self.text,
+            selector=self.selector,
+            tags=self.tags,
+            phase=full_phase(kind, self.phase) if self.phase else "",
+            parent_id=parent_id,
+        )
+
+    def _filters(self) -> dict[str, Any]:
+        return {
+            "--selector": self.selector,
+            "--tag": self.tags,
+            "--phase": self.phase,
+            "--parent": self.parent,
+            "--text": self.text,
+            "--limit": self.limit,
+            "--sort": self.sort,
+        }
+
+
+def _sorts() -> list[str]:
+    from stigmer_cli.listing import SORTS
+
+    return list(SORTS)
+
+
+def _refuse(value: object, option: str, other: str) -> None:
+    if value:
+        msg = f"{option} does not go with {other}"
+        raise InvalidInputError(msg, hint="`stigmer get --help` tells what does")
+
+
+async def _one(made: Session, reference: Reference, version: str) -> dict[str, Any]:
     from stigmer_cli.connection import connect
     from stigmer_cli.messages import to_plain
     from stigmer_cli.resources import Resources
+    from stigmer_cli.revisions import Revisions
 
     async with connect(made.environment, server=made.server, command="stigmer get") as channel:
-        return to_plain(await Resources(channel).get(reference))
+        found = await Resources(channel).get(reference)
+        if version:
+            found = await Revisions(channel).get(reference.kind, found.metadata.id, version)
+        return to_plain(found)
 
 
-async def _list(made: Session, kind: Kind, org: str) -> list[dict[str, Any]]:
+async def _list(made: Session, asked: _Asked, kind: Kind) -> list[dict[str, Any]]:
     from stigmer_cli.connection import connect
+    from stigmer_cli.listing import SORTS
     from stigmer_cli.messages import from_json, to_plain
     from stigmer_cli.resources import Resources
 
+    found: list[dict[str, Any]] = []
     async with connect(made.environment, server=made.server, command="stigmer get") as channel:
-        return [to_plain(from_json(kind, entry)) async for entry in Resources(channel).list(kind, org=org)]
+        resources = Resources(channel)
+        async for entry in resources.list(await asked.listing(resources, kind)):
+            found.append(to_plain(from_json(kind, entry)))
+            if len(found) == asked.limit and not asked.sort:
+                break
+    if asked.sort:
+        found.sort(key=SORTS[asked.sort.removeprefix("-")], reverse=asked.sort.startswith("-"))
+    return found[: asked.limit or None]
+
+
+async def _watch(made: Session, asked: _Asked, kind: Kind, reference: Reference | None) -> None:
+    from stigmer_cli.listing import full_phase
+    from stigmer_cli.runs.place import open_place
+    from stigmer_cli.watching import Watched, watch
+
+    identifier = ""
+    if reference is not None:
+        async with open_place(made, command="stigmer get", own=False) as place:
+            identifier = (await place.resources.get(reference)).metadata.id
+    watched = Watched(
+        kind=kind,
+        id=identifier,
+        org="" if identifier else asked.org,
+        selector=asked.selector,
+        phase=full_phase(kind, asked.phase) if asked.phase else "",
+        resume_token=asked.resume_token,
+    )
+    await watch(made, watched)
 
 
 def _told(resources: list[dict[str, Any]], value: Any, output: OutputFormat, kind: Kind) -> str:
-    if output in {OutputFormat.JSON, OutputFormat.YAML}:
+    from stigmer_cli.listing import headings, name_of, row
+
+    if output.is_structured:
         return console.structured(value, output)
     if output is OutputFormat.NAME:
-        return "\n".join(f"{kind.enum_name}/{_name(resource, kind)}" for resource in resources)
-    has_phase = any("phase" in resource.get("status", {}) for resource in resources)
-    headings = ["NAME", "ID", "ORG", *(["PHASE"] if has_phase else []), "UPDATED"]
-    return console.table(headings, [_row(resource, has_phase=has_phase) for resource in resources])
-
-
-def _name(resource: dict[str, Any], kind: Kind) -> str:
-    metadata = resource["metadata"]
-    return metadata["id"] if kind.enum_name.endswith("_execution") else metadata.get("slug") or metadata["id"]
-
-
-def _row(resource: dict[str, Any], *, has_phase: bool) -> list[str]:
-    metadata, status = resource["metadata"], resource.get("status", {})
-    audit = status.get("audit", {})
-    moments = [audit.get(part, {}).get("updated_at", "") for part in ("spec_audit", "status_audit")]
-    phase = [str(status.get("phase", "")).removeprefix("EXECUTION_")] if has_phase else []
-    updated = max(moments)[:19].replace("T", " ")
-    return [metadata.get("name", ""), metadata["id"], metadata.get("org", ""), *phase, updated]
+        return "\n".join(f"{kind.enum_name}/{name_of(resource, kind)}" for resource in resources)
+    columns = headings(kind, wide=output is OutputFormat.WIDE)
+    return console.table(columns, [row(resource, columns) for resource in resources])

@@ -21,7 +21,10 @@ def validate(
     output: Output = None,
     debug: Debug = False,
 ) -> None:
-    """Check manifests and workflows, offline, and tell every problem with its line and column."""
+    """Check manifests and workflows, offline.
+
+    Every problem is told with its line and column.
+    """
     made = session(context, output=output, debug=debug)
     from stigmer_cli.manifests import load, read_files
 
