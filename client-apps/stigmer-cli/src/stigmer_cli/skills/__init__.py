@@ -1,0 +1,1 @@
+"""Skills: how a folder becomes an archive and an archive a folder, and how archives travel."""
