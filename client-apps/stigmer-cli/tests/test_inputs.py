@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.messages import to_value, value_to_plain
-from stigmer_cli.runs.inputs import NO_INPUT, read_environment, read_input
+from stigmer_cli.runs.inputs import NO_INPUT, read_environment, read_json
 
 
 def test_no_input_is_not_null() -> None:
-    assert read_input(None) is NO_INPUT
-    assert read_input("null") is None
+    assert read_json(None, option="--input") is NO_INPUT
+    assert read_json("null", option="--input") is None
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.json", '{"n": 1}'), ("a.yaml", "n: 1\n")])
 def test_a_file_holds_json_or_yaml(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    assert read_input(f"@{tmp_path / name}") == {"n": 1}
+    assert read_json(f"@{tmp_path / name}", option="--input") == {"n": 1}
 
 
 def test_standard_input_holds_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("[1, 2]"))
-    assert read_input("-") == [1, 2]
+    assert read_json("-", option="--input") == [1, 2]
 
 
 @pytest.mark.parametrize("text", ["{", "{'a': 1}", "NaN", "hello", '{"a": Infinity}'])
 def test_what_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="not JSON"):
-        read_input(text)
+        read_json(text, option="--input")
 
 
 @pytest.mark.parametrize("value", [None, True, 3, 2.5, "a", [], {}, {"a": [1, {"b": None}]}, 2**53, -(2**60)])

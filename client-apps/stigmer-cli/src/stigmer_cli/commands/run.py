@@ -37,24 +37,33 @@ def run(
         typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret of the run; asked for when no value is here."),
     ] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which workflow, where there are several.")] = "",
+    idempotency_key: Annotated[
+        str,
+        typer.Option("--idempotency-key", metavar="KEY", help="Names this run: asked for again, it is not run again."),
+    ] = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it on the running stack, and return.")] = False,
     org: Org = "",
     output: Output = None,
     debug: Debug = False,
     server: Server = "",
 ) -> None:
-    """Run a workflow, show its tasks as they happen, and print its output.
+    """Run a workflow, and show its tasks as they happen.
 
-    Without a running stack, one is started for the length of this command.
+    Its output is the result. Without a running stack, one is started for the length of this command.
     Exit code 0: completed; 1: failed; 2: something given is wrong, and nothing was stored.
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
-    from stigmer_cli.runs.inputs import read_environment, read_input
+    from stigmer_cli.runs.inputs import read_environment, read_json
     from stigmer_cli.runs.start import Request, pick_workflow
 
     manifests = _manifests(what, org)
-    request = Request(input=read_input(input_), message=message, environment=read_environment(env or [], secret or []))
+    request = Request(
+        input=read_json(input_, option="--input"),
+        message=message,
+        environment=read_environment(env or [], secret or []),
+        idempotency_key=idempotency_key,
+    )
     chosen = pick_workflow(manifests, name) if manifests else None
     if chosen is not None:
         request.check(chosen)

@@ -19,8 +19,8 @@ NO_INPUT = object()
 """That no input was given, which is not the input `null`."""
 
 
-def read_input(argument: str | None) -> Any:
-    """Return the input of `--input`: JSON, `@FILE` with JSON or YAML, or `-` for JSON on standard input.
+def read_json(argument: str | None, *, option: str) -> Any:
+    """Return the value of an option: JSON, `@FILE` with JSON or YAML, or `-` for JSON on standard input.
 
     Raises:
         InvalidInputError: It cannot be read, with the place of the mistake.
@@ -28,10 +28,10 @@ def read_input(argument: str | None) -> Any:
     if argument is None:
         return NO_INPUT
     if argument.startswith("@"):
-        return _from_file(argument[1:])
+        return _from_file(argument[1:], option)
     if argument == "-":
-        return _from_json(sys.stdin.read(), "<stdin>")
-    return _from_json(argument, "--input")
+        return _from_json(sys.stdin.read(), "<stdin>", option)
+    return _from_json(argument, option, option)
 
 
 def check_input(definition: Workflow, value: Any) -> None:
@@ -95,31 +95,33 @@ def _ask(name: str, variables: Mapping[str, str]) -> str:
     return getpass(f"{name}: ")
 
 
-def _from_file(name: str) -> Any:
+def _from_file(name: str, option: str) -> Any:
     from stigmer_dsl import Source, SourceError
 
     try:
         text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"--input @{name}: {error.strerror if isinstance(error, OSError) else 'this is not UTF-8 text'}"
+        msg = f"{option} @{name}: {error.strerror if isinstance(error, OSError) else 'this is not UTF-8 text'}"
         raise InvalidInputError(msg) from None
     if name.endswith(".json"):
-        return _from_json(text, name)
+        return _from_json(text, name, option)
     try:
         return Source.load(text, name=name).documents[0].value
     except SourceError as error:
-        msg = f"the input in {name} cannot be read"
+        msg = f"{option} @{name} cannot be read"
         raise InvalidInputError(msg, problems=error.problems) from None
 
 
-def _from_json(text: str, name: str) -> Any:
+def _from_json(text: str, name: str, option: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         msg = f"{name}{place}: this is not JSON: {said}"
-        raise InvalidInputError(msg, hint="""texts need double quotes, such as --input '{"name": "Ada"}'""") from None
+        raise InvalidInputError(
+            msg, hint=f"""texts need double quotes, such as {option} '{{"name": "Ada"}}'"""
+        ) from None
 
 
 def _refuse(constant: str) -> NoReturn:

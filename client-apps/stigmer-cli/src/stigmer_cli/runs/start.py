@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Request:
     """NO_INPUT when none was given."""
     message: str
     environment: Mapping[str, Mapping[str, Any]]
+    idempotency_key: str = ""
+    """Names the run, so that asking for it twice runs it once; empty for one that is new every time."""
 
     def check(self, manifest: Manifest) -> None:
         """Hold the input against the workflow's schema, before anything is stored.
@@ -69,7 +72,7 @@ async def create(resources: Resources, workflow: Message, request: Request) -> M
     execution: Message = descriptors.message_type(kind.message)()
     execution.api_version, execution.kind = kind.api_version, kind.name
     execution.metadata.org = workflow.metadata.org
-    execution.metadata.name = f"{workflow.metadata.name} {secrets.token_hex(4)}"
+    execution.metadata.name = f"{workflow.metadata.name} {_mark(request.idempotency_key)}"
     execution.metadata.owner_scope = 2
     execution.spec.workflow_id = workflow.metadata.id
     execution.spec.trigger_message = request.message
@@ -78,7 +81,12 @@ async def create(resources: Resources, workflow: Message, request: Request) -> M
     for name, entry in request.environment.items():
         execution.spec.runtime_env[name].value = entry["value"]
         execution.spec.runtime_env[name].is_secret = bool(entry.get("is_secret"))
-    return await resources.create(kind, execution)
+    return await resources.create(kind, execution, idempotency_key=request.idempotency_key)
+
+
+def _mark(key: str) -> str:
+    """Return what tells one run from the next; of the same key it is the same, as the whole request must be."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else secrets.token_hex(4)
 
 
 def require_workflow(kind: str) -> None:

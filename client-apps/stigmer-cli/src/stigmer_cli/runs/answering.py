@@ -1,0 +1,54 @@
+"""Answering a run that waits for a person: a task of a workflow, or a tool call of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stigmer_cli.errors import InvalidInputError
+from stigmer_cli.references import Reference
+from stigmer_cli.resources import Message
+from stigmer_cli.runs.control import Controls, waiting_task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a person says."""
+
+    where: str
+    """Name of the task or id of the tool call; "" for the only one that waits."""
+    outcome: str
+    """For a task: one of the outcomes that it offers."""
+    action: str
+    """For a tool call: APPROVE, SKIP or REJECT."""
+    comment: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """For a task: what the person filled in."""
+
+    async def give(self, controls: Controls, reference: Reference, execution: Message) -> Message:
+        """Give the answer, and return the run as it is then.
+
+        Raises:
+            ConflictError: Nothing waits.
+            InvalidInputError: Several things wait and none is named, or a tool call was given what is for tasks.
+        """
+        if reference.kind.enum_name == "workflow_execution":
+            request = {
+                "execution_id": reference.id,
+                "task_name": waiting_task(execution, self.where),
+                "outcome": self.outcome,
+                "form_data": dict(self.data),
+                "comment": self.comment,
+            }
+            return await controls.call(reference, "submitWorkflowTaskApproval", request)
+        if self.data:
+            msg = f"--data does not go with {reference.id}: a tool call is approved as it is"
+            raise InvalidInputError(msg, hint="tell the model with --comment")
+        request = {
+            "id": reference.id,
+            "tool_call_id": waiting_task(execution, self.where),
+            "action": f"APPROVAL_ACTION_{self.action}",
+            "comment": self.comment,
+        }
+        return await controls.call(reference, "submitApproval", request)
