@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ def stigmer(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STIGMER_HOME", str(home.root))
 
-    def run(*arguments: str | Path) -> Result:
+    def run(*arguments: str | Path, stdin: str = "") -> Result:
         capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         code = execute([str(argument) for argument in arguments])
         told = capsys.readouterr()
         return Result(code=code, out=told.out, err=told.err)

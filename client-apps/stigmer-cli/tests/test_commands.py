@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ruamel.yaml import YAML
 from stigmer_cli import __version__
+from stigmer_cli.app import app
 
 Write = Callable[[str, str], Path]
 
@@ -101,9 +104,10 @@ def test_an_empty_list_says_so_and_is_no_error(stigmer: Any) -> None:
 
 def test_delete_takes_names_kinds_and_ids(stigmer: Any, write: Write) -> None:
     stigmer("apply", "-f", write("both.yaml", f"{AGENT}---\n{PLAIN}"))
-    assert stigmer("delete", "agent", "release-notes").out == "agent/release-notes deleted\n"
+    deleted = stigmer("delete", "agent", "release-notes").out.splitlines()
+    assert deleted == ["agent_instance/release-notes-default deleted", "agent/release-notes deleted"]
     identifier = json.loads(stigmer("get", "wf", "greet", "-o", "json").out)["metadata"]["id"]
-    assert stigmer("delete", identifier, "-o", "name").out == "workflow/greet\n"
+    assert stigmer("delete", identifier, "-o", "name").out.splitlines()[-1] == "workflow/greet"
     gone = stigmer("delete", "agent/release-notes")
     assert gone.code == 3
     assert "stigmer get agent" in gone.err
@@ -181,15 +185,32 @@ def test_nothing_heavy_is_imported_for_a_light_command(arguments: list[str], tmp
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_that_is_told_of_exists() -> None:
-    import re
+def commands() -> set[str]:
+    """Every command as it is called: `get`, `env set`."""
+    found: set[str] = set()
+    commands: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
+    for name, command in commands.items():
+        family: list[str] = list(getattr(command, "commands", ()))
+        found |= {f"{name} {inner}" for inner in family} or {name}
+    return found
 
-    from stigmer_cli.app import app
 
-    known = {str(command.callback.__name__) for command in app.registered_commands if command.callback is not None}
+def test_every_command_that_is_told_of_exists_and_the_other_way_round() -> None:
+    known = commands()
+    families = {name.split()[0] for name in known if " " in name}
     source = Path(__file__).parent.parent / "src" / "stigmer_cli"
+    readme = (source.parent.parent / "README.md").read_text(encoding="utf-8")
     texts = [path.read_text(encoding="utf-8") for path in source.rglob("*.py")]
-    texts.append((source.parent.parent / "README.md").read_text(encoding="utf-8"))
-    named = {name for text in texts for name in re.findall(r"[`$] ?stigmer ([a-z]+)", text)}
-    assert named <= known
-    assert known == {name for name in known if re.search(rf"`stigmer {name}\b", texts[-1])}
+    for text in [*texts, readme]:
+        for first, second in re.findall(r"[`$] ?stigmer ([a-z]+)(?: ([a-z]+))?", text):
+            assert (f"{first} {second}" if first in families and second else first) in known | families, first
+    assert {name for name in known if not re.search(rf"`stigmer {name}\b", readme)} == set()
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_has_help_and_fails_on_options_it_does_not_know(stigmer: Any, command: str) -> None:
+    told = stigmer(*command.split(), "--help")
+    assert (told.code, told.err) == (0, "")
+    assert f"Usage: stigmer {command}" in told.out
+    refused = stigmer(*command.split(), "--frobnicate")
+    assert (refused.code, refused.out) == (2, "")

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
+from stigmer_cli.commands import env, events, skill
 from stigmer_cli.commands.apply import apply
+from stigmer_cli.commands.approve import approve
+from stigmer_cli.commands.cancel import cancel
 from stigmer_cli.commands.delete import delete
+from stigmer_cli.commands.describe import describe
+from stigmer_cli.commands.diff import diff
+from stigmer_cli.commands.doctor import doctor
 from stigmer_cli.commands.down import down
 from stigmer_cli.commands.get import get
+from stigmer_cli.commands.history import history
 from stigmer_cli.commands.logs import logs
+from stigmer_cli.commands.new import new
+from stigmer_cli.commands.pause import pause
+from stigmer_cli.commands.recover import recover
+from stigmer_cli.commands.reject import reject
+from stigmer_cli.commands.resume import resume
+from stigmer_cli.commands.rollback import rollback
 from stigmer_cli.commands.run import run
+from stigmer_cli.commands.signal import signal
 from stigmer_cli.commands.status import status
+from stigmer_cli.commands.terminate import terminate
 from stigmer_cli.commands.up import up
 from stigmer_cli.commands.validate import validate
 from stigmer_cli.commands.version import version
 from stigmer_cli.commands.watch import watch
+from stigmer_cli.grouping import GroupedCommands
 from stigmer_cli.options import Debug, Globals, Output, Server
 
 app = typer.Typer(
     name="stigmer",
+    cls=GroupedCommands,
     no_args_is_help=True,
     # Rich would be imported for help alone, and takes longer than the rest of it.
     rich_markup_mode=None,
@@ -36,5 +55,17 @@ def main(context: typer.Context, output: Output = None, debug: Debug = False, se
     context.obj = Globals(output=output, debug=debug, server=server)
 
 
-for _command in (run, up, down, status, logs, apply, get, watch, validate, delete, version):
-    app.command()(_command)
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Runs": (run, watch, cancel, terminate, pause, resume, recover, signal, approve, reject),
+    "Resources": (new, validate, diff, apply, get, describe, delete, history, rollback),
+    "Local stack": (up, down, status, logs, doctor),
+    "This command": (version,),
+}
+_FAMILIES = (("Resources", "env", env.app), ("Resources", "skill", skill.app), ("Events", "events", events.app))
+
+for _group, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_group)(_command)
+for _group, _name, _family in _FAMILIES:
+    app.add_typer(_family, name=_name, rich_help_panel=_group)
+app.command(name="retry", hidden=True)(recover)

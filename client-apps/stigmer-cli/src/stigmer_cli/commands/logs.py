@@ -35,7 +35,7 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines; 0: all.")] = 50,
     debug: Debug = False,
 ) -> None:
-    """Show what the components of the stack have logged, in the order of time."""
+    """Show what the components have logged, in order of time."""
     made = session(context, output=None, debug=debug)
     from stigmer_cli.stack.logs import Follower, components, merge
 

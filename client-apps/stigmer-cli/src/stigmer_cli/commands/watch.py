@@ -23,7 +23,10 @@ def watch(
     debug: Debug = False,
     server: Server = "",
 ) -> None:
-    """Follow a run until it is over, through lost connections, and print its output."""
+    """Follow a run until it is over, and print its output.
+
+    Lost connections and restarts of the server are no end of it.
+    """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import references, runtime
     from stigmer_cli.errors import InvalidInputError
