@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from stigmer_sqlite import (
     DatabaseFile,
     InUseError,
     KindSchema,
+    Part,
     Query,
     Record,
     SqliteStore,
@@ -163,7 +165,9 @@ DAMAGE = {
     "the slug of a1 is unique, or not": "UPDATE resources SET name_key = 7",
     "the history of a1 has version 9": "UPDATE resource_history SET version = 9 WHERE version = 3",
     "a1 was created after the newest change, 0": "UPDATE sqlite_sequence SET seq = 0",
-    "the change feed has gaps: 2 changes from 1 to 3": "DELETE FROM changes WHERE sequence = 2",
+    "the change feed has gaps: 3 changes from 1 to 4": "DELETE FROM changes WHERE sequence = 2",
+    "a1 has not as many elements at $.tasks as it says": "DELETE FROM resource_parts WHERE position = 0",
+    "a1 does not say that it has an element 1 at $.tasks": "UPDATE resources SET lengths = '{\"$.tasks\": 1}'",
     "of resource_history belongs to a row of resources that does not exist": "DELETE FROM resources",
 }
 
@@ -185,6 +189,8 @@ async def _filled(path: Path, agent: Make) -> None:
     async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:
         for _ in range(3):
             await store.save(agent("a1", labels={"team": "core"}), archive=Archive())
+        tasks = tuple(Part(path="$.tasks", position=position, key="", data="1") for position in range(2))
+        await store.transact(lambda tx: tx.save(replace(tx.head("agent", "a1"), lengths={"$.tasks": 2}, parts=tasks)))
 
 
 async def test_damaged_pages_are_told(tmp_path: Path, agent: Make) -> None:

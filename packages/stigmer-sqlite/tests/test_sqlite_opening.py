@@ -17,6 +17,7 @@ from sqlite_utils import Database
 
 from stigmer_sqlite import (
     Archive,
+    DatabaseFile,
     InUseError,
     InvalidSchemaError,
     KindSchema,
@@ -356,11 +357,14 @@ async def test_records_of_a_database_without_parts_may_get_some(tmp_path: Path, 
     )
     old.execute("INSERT INTO changes VALUES (1, 'created', 'agent', 'a1', 'o', 'ann', 1, '{}', NULL)")
     old.close()
+    with DatabaseFile(path) as file:
+        assert [record.id for record in file.records()] == ["a1"]
+        assert list(file.flaws()) == []
 
     async with await SqliteStore.open(path, schemas) as store:
         record = await store.get("agent", "a1")
         assert (record.version, record.wire, record.lengths, record.parts) == (1, b"\x01", {}, ())
-        tasks = (Part(path="$.status.tasks", position=0, data="1"),)
+        tasks = (Part(path="$.status.tasks", position=0, key="", data="1"),)
         await store.save(replace(record, lengths={"$.status.tasks": 1}, parts=tasks))
     async with await SqliteStore.open(path, schemas) as store:
         assert (await store.get("agent", "a1")).parts == tasks
@@ -370,8 +374,8 @@ async def test_records_of_a_database_without_parts_may_get_some(tmp_path: Path, 
 async def test_whole_documents_can_be_read_with_sql(tmp_path: Path, agent: Make) -> None:
     path = tmp_path / "store.db"
     parts = (
-        Part(path='$.status."odd key"', position=0, data='"x"'),
-        *(Part(path="$.status.tasks", position=i, data=f'{{"n": {i}}}') for i in range(3)),
+        Part(path='$.status."odd key"', position=0, key="", data='"x"'),
+        *(Part(path="$.status.tasks", position=i, key="", data=f'{{"n": {i}}}') for i in range(3)),
     )
     lengths = {"$.status.tasks": 3, "$.status.none": 0, '$.status."odd key"': 1}
     async with await SqliteStore.open(path, [KindSchema(kind="agent")]) as store:

@@ -5,6 +5,7 @@ from stigmer_runner.process import run_process, set_up_log
 from stigmer_runner.redaction import REDACTED, Redactor
 from stigmer_runner.server import (
     EXECUTION_TOKEN,
+    MINIMAL,
     RUNTIME,
     Environments,
     ExecutionEnvironment,
@@ -17,6 +18,7 @@ from stigmer_runner.worker import run_worker, stop_on_signals
 
 __all__ = [
     "EXECUTION_TOKEN",
+    "MINIMAL",
     "REDACTED",
     "RUNTIME",
     "Environments",

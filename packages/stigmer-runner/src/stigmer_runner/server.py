@@ -22,6 +22,8 @@ from stigmer_runner.settings import RunnerSettings
 Message = Any
 """A protobuf message of the contract's descriptor pool."""
 
+MINIMAL = {"x-stigmer-return": "minimal"}
+"""Metadata of a command of which only the resource's metadata and phase are wanted back, however large it is."""
 RUNTIME = "ai.stigmer.runtime.v1.ExecutionRuntimeController"
 EXECUTION_TOKEN = "x-stigmer-execution-token"  # noqa: S105 - the name of a key
 """Call metadata: what the server gives the values of an execution for."""

@@ -32,7 +32,6 @@ Recode = Callable[[str, bytes], tuple[str, bytes] | None]
 _PATIENCE = 30_000
 """Milliseconds that rewriting waits for a busy store."""
 _LOGS = ("-wal", "-shm")
-_RECORDS = f"SELECT {COLUMNS} FROM resources AS r ORDER BY r.id"  # noqa: S608 # constants
 _HISTORY_COLUMNS = {
     **dict.fromkeys(("kind", "id", "version"), ""),
     "number": "version",
@@ -41,6 +40,19 @@ _HISTORY_COLUMNS = {
     **dict.fromkeys(("archived_at", "data", "wire"), ""),
 }
 """What `entry_of` reads, and what stands for it in a database that was not brought up to date yet."""
+_PARTS_RULES: tuple[tuple[str, str], ...] = (
+    (
+        "{0} has not as many elements at {1} as it says",
+        "SELECT r.id, j.key FROM resources r, json_each(r.lengths) j WHERE r.lengths <> '{}' AND j.value <> ("
+        "SELECT count(*) FROM resource_parts p WHERE p.id = r.id AND p.path = j.key AND p.position < j.value)",
+    ),
+    (
+        "{0} does not say that it has an element {2} at {1}",
+        "SELECT p.id, p.path, p.position FROM resource_parts p JOIN resources r ON r.id = p.id "
+        "WHERE NOT EXISTS (SELECT 1 FROM json_each(r.lengths) j WHERE j.key = p.path AND p.position < j.value)",
+    ),
+)
+"""What must be in a database that knows parts."""
 # What must be in every database, and what to say of rows that contradict it.
 _RULES: tuple[tuple[str, str], ...] = (
     ("integrity: {0}", "PRAGMA integrity_check(100)"),
@@ -163,9 +175,11 @@ class DatabaseFile:
         return dict(self._all("SELECT kind, count(*) FROM resources GROUP BY kind ORDER BY kind"))
 
     def records(self) -> Iterator[Record]:
-        """Yield every record, by id."""
+        """Yield every record, by id, without its parts."""
         with translated("reading records"):
-            yield from map(record_of, self._connection.execute(_RECORDS))
+            columns = COLUMNS if self._knows_parts() else COLUMNS.replace("r.lengths", "'{}'")
+            sql = f"SELECT {columns} FROM resources AS r ORDER BY r.id"  # noqa: S608 # constants
+            yield from map(record_of, self._connection.execute(sql))
 
     def entries(self) -> Iterator[HistoryEntry]:
         """Yield every entry of every record's history, by id and version."""
@@ -177,7 +191,9 @@ class DatabaseFile:
 
     def flaws(self) -> Iterator[str]:
         """Yield what is wrong with the file, its indexes, and what its tables say of each other."""
-        for sentence, sql in _RULES:
+        with translated("reading the schema"):
+            rules = (*_RULES, *(_PARTS_RULES if self._knows_parts() else ()))
+        for sentence, sql in rules:
             try:
                 for row in self._connection.execute(sql):
                     if row != ("ok",):
@@ -209,6 +225,10 @@ class DatabaseFile:
                 return sum(_recode(writer, table, kinds, change, batch) for table in _DOCUMENTS)
             finally:
                 writer.close()
+
+    def _knows_parts(self) -> bool:
+        """Tell whether the database was brought up to date since records may keep arrays apart."""
+        return bool(self._all("SELECT 1 FROM sqlite_master WHERE name = 'resource_parts'"))
 
     def _all(self, sql: str) -> list[tuple[Any, ...]]:
         with translated("reading"):

@@ -436,7 +436,7 @@ def _merged(record: Record, former: Record | None) -> tuple[Part, ...]:
     parts = {(part.path, part.position): part for part in (former.parts if former else ())}
     for part in record.parts:
         _ = _parsed(record, part.data)
-        parts[part.path, part.position] = part
+        parts[part.path, part.position] = part if part.wire is None else part._replace(data="")
     kept = (place for place in sorted(parts) if place[1] < record.lengths.get(place[0], 0))
     return tuple(parts[place] for place in kept)
 

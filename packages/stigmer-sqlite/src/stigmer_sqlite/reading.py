@@ -35,7 +35,11 @@ FIND_ANYWHERE = (
     f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_by_slug "  # noqa: S608 # constants
     "WHERE r.kind = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.position DESC LIMIT 1"
 )
-PARTS = "SELECT id, path, position, key, data, wire FROM resource_parts WHERE {which} ORDER BY id, path, position"
+PARTS = (
+    "SELECT {columns}path, position, key, CASE WHEN wire IS NULL THEN data ELSE '' END, wire FROM resource_parts "
+    "WHERE {which} ORDER BY id, path, position"
+)
+_PARTS_OF = PARTS.format(columns="", which="id = ?")
 HISTORY = (
     "SELECT kind, id, version, number, event, tag, hash, actor, message, archived_at, {documents} "
     "FROM resource_history WHERE id = ? AND kind = ?{filters} ORDER BY {order} DESC LIMIT ?"
@@ -50,6 +54,7 @@ _DOCUMENTS = "data, wire"
 _NO_DOCUMENTS = "'', NULL"
 _ALL = -1
 _LARGEST = 2**63 - 1
+_part_of = Part._make
 _POSITION = 11
 NO_LABELS = NO_LENGTHS = "{}"
 _AT_ONCE = 200
@@ -71,7 +76,7 @@ class SqliteReader:
             return record
         # Read again as a whole: between two statements somebody else's commit may come.
         with translated("read"), self._allowance.reading(), self._snapshot():
-            return self._whole([self.head(kind, id)])[0]
+            return self._whole(self.head(kind, id))
 
     def head(self, kind: str, id: str) -> Record:
         """As `Reader.head`."""
@@ -93,7 +98,8 @@ class SqliteReader:
             for start in range(0, len(wanted), _AT_ONCE):
                 some = wanted[start : start + _AT_ONCE]
                 which = f"{of_kind} AND path = ? AND key <> '' AND key IN ({_marks(some)})"
-                found += map(part_of, self._all(PARTS.format(which=which), (id, kind, path, *some)))
+                sql = PARTS.format(columns="", which=which)
+                found += map(_part_of, self._all(sql, (id, kind, path, *some)))
         return tuple(sorted(found, key=lambda part: part.position))
 
     def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
@@ -103,7 +109,7 @@ class SqliteReader:
             return record
         with translated("read"), self._allowance.reading(), self._snapshot():
             record = self.found(kind, org_id=org_id, slug=slug)
-            return record if record is None else self._whole([record])[0]
+            return record if record is None else self._whole(record)
 
     def found(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `find`, without the record's parts."""
@@ -127,7 +133,7 @@ class SqliteReader:
             total = self._connection.execute(*count_sql(choice, query)).fetchone()[0] if query.count else None
             more = len(rows) > query.limit
             del rows[query.limit :]
-            records = self._whole(list(map(record_of, rows)))
+            records = self._all_whole(list(map(record_of, rows)))
         cursor = encode_cursor(query, rows[-1][_POSITION]) if more else ""
         return Page(records=tuple(records), next_cursor=cursor, total=total)
 
@@ -173,16 +179,22 @@ class SqliteReader:
         with translated("reading changes"):
             return [change_of(row) for row in self._connection.execute(CHANGES, (after, limit))]
 
-    def _whole(self, heads: list[Record]) -> list[Record]:
-        """Return the records with their parts, which were read within the same snapshot."""
+    def _whole(self, head: Record) -> Record:
+        """Return the record with its parts, within the snapshot in which it was read."""
+        if not head.lengths:
+            return head
+        return replace(head, parts=tuple(map(_part_of, self._all(_PARTS_OF, (head.id,)))))
+
+    def _all_whole(self, heads: list[Record]) -> list[Record]:
+        """Return the records with their parts, within the snapshot in which they were read."""
         ids = [record.id for record in heads if record.lengths]
         if not ids:
             return heads
         parts: dict[str, list[Part]] = {}
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
-            for row in self._all(PARTS.format(which=f"id IN ({_marks(some)})"), some):
-                parts.setdefault(row[0], []).append(part_of(row))
+            for row in self._all(PARTS.format(columns="id, ", which=f"id IN ({_marks(some)})"), some):
+                parts.setdefault(row[0], []).append(_part_of(row[1:]))
         return [replace(head, parts=tuple(parts.get(head.id, ()))) if head.lengths else head for head in heads]
 
     def _all(self, sql: str, values: Sequence[str | int]) -> list[Row]:
@@ -230,12 +242,6 @@ def record_of(row: Row) -> Record:
         updated_at=datetime.fromisoformat(updated_at),
         position=position,
     )
-
-
-def part_of(row: Row) -> Part:
-    """Return the part in a row of PARTS."""
-    _, path, position, key, data, wire = row
-    return Part(path=path, position=position, key=key, data=data, wire=wire)
 
 
 def entry_of(row: Row) -> HistoryEntry:

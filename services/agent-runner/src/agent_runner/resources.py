@@ -6,7 +6,7 @@ from typing import Any
 
 from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
 from stigmer_protos.descriptors import message_type
-from stigmer_runner.server import StigmerServer
+from stigmer_runner.server import MINIMAL, StigmerServer
 
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
@@ -86,7 +86,9 @@ class Resources:
             execution_id=execution_id, status=status
         )
         try:
-            stored = await self._server.call(f"{_EXECUTION}.AgentExecutionCommandController", "updateStatus", request)
+            stored = await self._server.call(
+                f"{_EXECUTION}.AgentExecutionCommandController", "updateStatus", request, metadata=MINIMAL
+            )
         except (NotFoundError, FailedPreconditionError) as error:
             raise ExecutionEndedError(f"execution {execution_id} takes no more reports: {error}") from None
         # A server leaves an execution that is over as it is, and says so in its answer only.

@@ -23,6 +23,8 @@ DRY_RUN = "x-stigmer-dry-run"
 """Call metadata: `true` does everything but keep the result."""
 FORCE = "x-stigmer-force"
 """Call metadata: `true` forces a deletion, for the requests that have no field for it."""
+RETURN = "x-stigmer-return"
+"""Call metadata: `minimal` has a command answer with metadata and phase alone, for callers who know the rest."""
 IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
 """Call metadata: names a creation, so that a repeated call returns what the first one made."""
 
@@ -66,6 +68,8 @@ class Call:
     dry_run: bool = False
     """Whether nothing is kept: the transaction is undone once its result is known, and no run is started."""
     idempotency_key: str = ""
+    brief: bool = False
+    """Whether the answer is to have nothing but the metadata and the phase of the resource."""
 
 
 INTERNAL = Call()
@@ -77,7 +81,8 @@ def call_of(context: CallContext) -> Call:
     caller = context.values.get(CALLER, SYSTEM)
     metadata = context.metadata
     dry_run, key = metadata.get(DRY_RUN, ""), metadata.get(IDEMPOTENCY_KEY, "")
-    if caller is SYSTEM and not dry_run and not key:
+    brief = metadata.get(RETURN) == "minimal"
+    if caller is SYSTEM and not dry_run and not key and not brief:
         return INTERNAL
     assert isinstance(caller, Caller)  # noqa: S101 - only an authenticator of ours writes this value
-    return Call(caller=caller, dry_run=dry_run == "true", idempotency_key=str(key))
+    return Call(caller=caller, dry_run=dry_run == "true", idempotency_key=str(key), brief=brief)

@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Record, ResourceStore, Transaction
 
+from stigmer_server import parts
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import INTERNAL, Call
 from stigmer_server.engine import Engine
@@ -111,19 +112,32 @@ class Resources:
 
     def shown(self, kind: Kind, record: Record) -> bytes:
         """Return a record as callers may see it."""
-        return self.redacted(kind, wire_of(record))
+        return self.redacted(kind, wire_of(record), head=parts.head(record))
 
     def answer(self, saved: Saved) -> bytes:
-        """Return what a command saved as callers may see it."""
-        return self.redacted(saved.kind, saved.wire)
+        """Return what a command saved as the caller may and wants to see it."""
+        return _brief(saved) if self.call.brief else self.redacted(saved.kind, saved.wire, head=saved.head)
 
-    def redacted(self, kind: Kind, wire: bytes) -> bytes:
-        """Return an encoded resource without its secrets; nothing is decoded when there are none."""
-        if not needs_redaction(kind, wire):
+    def redacted(self, kind: Kind, wire: bytes, *, head: bytes | None = None) -> bytes:
+        """Return an encoded resource without its secrets; nothing is decoded when there are none.
+
+        `head`: the part of the encoding in which they would be, where that is known.
+        """
+        if not needs_redaction(kind, wire if head is None else head):
             return wire
         message = kind.parse(wire)
         redact(kind, message)
         return message.SerializeToString()
+
+
+def _brief(saved: Saved) -> bytes:
+    """Return what tells a resource, its version and its phase, without anything that could be a secret."""
+    stored, told = saved.kind.parse(saved.wire), saved.kind.type()
+    told.api_version, told.kind = stored.api_version, stored.kind
+    told.metadata.CopyFrom(stored.metadata)
+    if saved.kind.phases:
+        told.status.phase = stored.status.phase
+    return told.SerializeToString()
 
 
 class _DryRunOver(Exception):  # noqa: N818 - it carries a result, and says that all went well

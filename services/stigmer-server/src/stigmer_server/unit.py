@@ -7,19 +7,21 @@ Runs in the store's writer and may run again from the start, so it keeps no stat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from stigmer_protos import descriptors
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
 
-from stigmer_server import audit, messages, naming
+from stigmer_server import audit, messages, naming, parts
 from stigmer_server.calls import Call
 from stigmer_server.errors import InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message
+from stigmer_server.parts import Divided, Excerpt
 from stigmer_server.secrets import Sealer, seal_message
 
 TAG_LABEL = "stigmer.tag/"
@@ -33,7 +35,9 @@ class Saved:
     kind: Kind
     id: str
     wire: bytes
-    """The stored encoding; secrets in it are sealed."""
+    """The stored encoding, or where the caller wants little of it at least its head; secrets in it are sealed."""
+    head: bytes | None = None
+    """The encoding of its head, in which all secrets are; None: it has no parts."""
 
 
 class Unit:
@@ -45,6 +49,7 @@ class Unit:
         self.kinds = kinds
         self.call = call
         self.now = timestamp()
+        self._excerpts: dict[str, Excerpt] = {}
         self.submitted: list[tuple[Kind, str, str]] = []
         """Executions (kind, id, org) that the engine should start once this is committed."""
         self.stopped: list[tuple[Kind, str, str]] = []
@@ -67,7 +72,7 @@ class Unit:
         if not id:
             return False
         try:
-            self._transaction.get(kind, id)
+            self._transaction.head(kind, id)
         except NotFoundError:
             return False
         return True
@@ -86,6 +91,30 @@ class Unit:
         if not self.call.caller.sees(message.metadata.org):
             raise MissingError.of(self.kinds[kind].title, id)
         return message
+
+    def require_reported(self, kind: Kind, id: str, report: Message) -> Message:
+        """Return an execution, of whose arrays maybe only that is there which a reported status is about.
+
+        Merge the report into it, then give it to `replace_status` or `as_stored`, which see to the rest.
+
+        Raises:
+            MissingError: There is no such execution.
+        """
+        try:
+            excerpt = parts.excerpt(kind, self._transaction, id, report)
+        except NotFoundError as error:
+            raise MissingError.of(kind.title, id) from error
+        if excerpt is None:
+            return self.require(kind.name, id)
+        self._excerpts[id] = excerpt
+        return excerpt.message
+
+    def as_stored(self, kind: Kind, message: Message) -> Saved:
+        """Return a resource that was read and shall stay as it is, whole."""
+        id = message.metadata.id
+        if self._excerpt(message) is None:
+            return Saved(kind=kind, id=id, wire=message.SerializeToString())
+        return self._stored(kind, id)
 
     def require_exists(self, kind: str, id: str) -> None:
         """Check that there is such a resource. Raises: MissingError."""
@@ -155,35 +184,59 @@ class Unit:
     def _save(
         self, kind: Kind, message: Message, *, expected: int | None = None, archive: Archive | None = None
     ) -> Saved:
-        record = record_of(kind, message)
+        id, excerpt = message.metadata.id, self._excerpt(message)
+        with _in_json():
+            if excerpt is not None:
+                divided = parts.divided_excerpt(kind, excerpt, self._transaction)
+            else:
+                divided = parts.divided(kind, message, self._transaction)
+            record = record_of(kind, divided)
+            if archive is not None and divided.lengths:
+                archive = replace(archive, data=messages.to_json(message), wire=message.SerializeToString())
         self._transaction.save(record, expected=expected, archive=archive)
-        return Saved(kind=kind, id=message.metadata.id, wire=wire_of(record))
+        if not divided.lengths or self.call.brief:
+            return Saved(kind=kind, id=id, wire=parts.head(record))
+        return self._stored(kind, id)
+
+    def _excerpt(self, message: Message) -> Excerpt | None:
+        """Return what is known of a message that is not whole."""
+        found = self._excerpts.get(message.metadata.id)
+        return found if found is not None and found.message is message else None
+
+    def _stored(self, kind: Kind, id: str) -> Saved:
+        record = self._transaction.get(kind.name, id)
+        return Saved(kind=kind, id=id, wire=wire_of(record), head=parts.head(record))
 
 
-def record_of(kind: Kind, message: Message) -> Record:
-    """Return the message as the store keeps it. Raises: InvalidError when it cannot be said in JSON."""
+def record_of(kind: Kind, divided: Divided) -> Record:
+    """Return a resource as the store keeps it. Raises: ValueError when it cannot be said in JSON."""
+    message = divided.head
     metadata = message.metadata
-    try:
-        data = messages.to_json(message)
-    except (ValueError, OverflowError) as error:
-        raise InvalidError.of("", "json.representable", str(error)) from error
     return Record(
         kind=kind.name,
         id=metadata.id,
         org_id=metadata.org,
         slug=metadata.slug,
-        data=data,
+        data=messages.to_json(message),
         wire=message.SerializeToString(),
+        lengths=divided.lengths,
+        parts=divided.parts,
         labels={**metadata.labels, **{TAG_LABEL + tag: "1" for tag in metadata.tags}},
     )
 
 
+@contextmanager
+def _in_json() -> Generator[None]:
+    """Turn away a resource that cannot be said in JSON. Raises: InvalidError."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise InvalidError.of("", "json.representable", str(error)) from error
+
+
 def wire_of(record: Record) -> bytes:
-    """Return the stored encoding, which this server always keeps."""
-    if record.wire is None:
-        msg = f"{record.kind} {record.id} was stored without its encoding"
-        raise ValueError(msg)
-    return record.wire
+    """Return the encoding of a stored resource, whole; this server always keeps it."""
+    return parts.whole(record)
 
 
 def assign_id(kind: Kind, message: Message) -> None:

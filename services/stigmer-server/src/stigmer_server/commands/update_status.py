@@ -22,9 +22,9 @@ async def update_status(resources: Resources, kind: Kind, execution_id: str, rep
     """
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require(kind.name, execution_id)
+        stored = unit.require_reported(kind, execution_id, report)
         if not merge(kind, stored.status, report):
-            return Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())
+            return unit.as_stored(kind, stored)
         return unit.replace_status(kind, stored)
 
     return resources.answer(await resources.transact(work))

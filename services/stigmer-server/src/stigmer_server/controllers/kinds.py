@@ -21,6 +21,7 @@ from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
+from stigmer_server.encoding import delimited
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
@@ -152,7 +153,7 @@ def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
         if listed.next_page_token:
             context.set_trailing_metadata({NEXT_PAGE: listed.next_page_token})
         total = answer(total_pages=listed.total_pages) if in_pages else answer(total_count=listed.total)
-        return b"".join([total.SerializeToString(), *(_delimited(number, entry) for entry in listed.entries)])
+        return b"".join([total.SerializeToString(), *(delimited(number, entry) for entry in listed.entries)])
 
     return handle
 
@@ -184,20 +185,6 @@ def _entries(verbs: _Verbs, answer: Descriptor) -> FieldDescriptor | None:
         if field.is_repeated and field.message_type is not None:
             return field if field.message_type.full_name == verbs.kind.described.message else None
     return None
-
-
-def _delimited(number: int, content: bytes) -> bytes:
-    """Return an encoded message as the entry of a repeated field, so that no list is decoded to be encoded again."""
-    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    result.append(value)
-    return bytes(result)
 
 
 def _id(request: Message) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stigmer_server import naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
-from stigmer_server.kinds.port import Kind, Parent, Phases
+from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
 from stigmer_server.kinds.session import AUTO_CREATED
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit, assign_id
@@ -97,6 +97,11 @@ KIND = Kind(
     parents=(Parent(kind="session", path="spec.session_id"),),
     fixed=("spec.session_id", "spec.agent_id"),
     secrets=("spec.runtime_env",),
+    apart=(
+        Apart(path="status.messages"),
+        Apart(path="status.tool_calls"),
+        Apart(path="status.sub_agent_executions"),
+    ),
     phases=_PHASES,
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",

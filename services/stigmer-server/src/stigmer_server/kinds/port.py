@@ -51,6 +51,28 @@ class References:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """An array that grows with a run: the elements of a large resource's are stored by themselves, so that a report
+    about one of them costs nothing of the others."""
+
+    path: str
+    """Where it is: the message around it and its field, such as `status.tasks`."""
+    key: str = ""
+    """The field by which reports name an element. A report then merges into the elements that it names, in place, and
+    adds those that are not there at the end. Empty: a report brings the array as a whole, or nothing of it."""
+
+    @property
+    def owner(self) -> str:
+        """The resource's field that the array is in."""
+        return self.path.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The array's own field."""
+        return self.path.partition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phases:
     """How executions of a kind end."""
 
@@ -101,6 +123,8 @@ class Kind:
     """Paths of fields that keep their first value: an update may leave one out, and must not change it."""
     applied_once: bool = False
     """Whether applying an existing resource is refused, because resources of the kind never change."""
+    apart: tuple[Apart, ...] = ()
+    """Arrays that are stored element by element where the resource is large; all in one message of the resource."""
     run: str = ""
     """The Temporal workflow type that runs an execution of this kind."""
     incidental: Callable[[Message], bool] = lambda message: False

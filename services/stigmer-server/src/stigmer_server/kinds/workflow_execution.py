@@ -5,7 +5,7 @@ from __future__ import annotations
 from stigmer_server import environments
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
-from stigmer_server.kinds.port import Kind, Parent, Phases
+from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit
 
@@ -107,6 +107,7 @@ KIND = Kind(
     fixed=("spec.workflow_instance_id", "spec.workflow_id", "spec.input"),
     indexes={"workflow_id": "$.spec.workflowId"},
     secrets=("spec.runtime_env",),
+    apart=(Apart(path="status.tasks", key="task_id"),),
     phases=_PHASES,
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/workflow-execution/invoke",

@@ -6,7 +6,7 @@ from typing import Any
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from stigmer_protos import descriptors
-from stigmer_runner import StigmerServer, fill_value
+from stigmer_runner import MINIMAL, StigmerServer, fill_value
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -46,7 +46,7 @@ class Reporting:
 
     async def deliver(self, report: Report) -> None:
         """Deliver one report from within another activity; raises as `report` does."""
-        await self._server.call(_COMMAND, "updateStatus", _message(report))
+        await self._server.call(_COMMAND, "updateStatus", _message(report), metadata=MINIMAL)
 
 
 def _message(report: Report) -> Message:
