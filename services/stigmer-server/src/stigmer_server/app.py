@@ -40,6 +40,7 @@ from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
+from stigmer_server.watches import Watches
 
 if TYPE_CHECKING:
     from stigmer_server.http.listener import Listener
@@ -209,7 +210,12 @@ class App:
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
-        services = [*kind_services(resources, streams), runtime_service(resources), *resource_services(resources)]
+        watches = Watches(resources)
+        services = [
+            *kind_services(resources, streams),
+            runtime_service(resources),
+            *resource_services(resources, watches),
+        ]
         services += cloud_services({service.name for service in services})
         self._services = tuple(services)
         authentication = _authentication(settings)
@@ -221,6 +227,7 @@ class App:
         )
         stack.push_async_callback(self._stop_serving, server)
         stack.callback(streams.stop)
+        stack.callback(watches.stop)
         return server
 
 

@@ -8,6 +8,7 @@
     ├── LostUpdateError         somebody else changed the resource since the caller read it
     ├── DeniedError             the caller may not do this
     ├── UnprovenError           what the caller should prove itself with is missing, or not good
+    ├── ExpiredError            a token points at what is no longer kept
     ├── StartupError            the server cannot start as it was told to
     │   └── SettingsError       one or more settings are wrong
     └── OperationError          an operation on the server's files cannot be done
@@ -78,6 +79,10 @@ class DeniedError(ServerError):
 
 class UnprovenError(ServerError):
     """What the caller should prove itself with is missing, forged or out of date."""
+
+
+class ExpiredError(ServerError):
+    """What comes next after a token is no longer kept; whoever follows has to start anew."""
 
 
 class StartupError(ServerError):

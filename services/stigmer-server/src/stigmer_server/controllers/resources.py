@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
@@ -14,24 +14,27 @@ from stigmer_server.commands.rollback import rollback
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
-from stigmer_server.messages import Message, fill_struct, to_plain
+from stigmer_server.messages import Message, delimited, fill_struct, to_plain
 from stigmer_server.queries.get_revision import get_revision
 from stigmer_server.queries.list_ import Listing, list_
 from stigmer_server.queries.list_revisions import Revision, list_revisions
+from stigmer_server.queries.watch import Event, Watching, watch
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved
+from stigmer_server.watches import Watches
 
 _PACKAGE = "ai.stigmer.resources.v1"
 _LARGEST_PAGE = 2 * 2**20
 """Bytes of encoded resources; as JSON values they take about three times as many, and a message has a limit."""
 
 
-def resource_services(resources: Resources) -> Iterator[Service]:
+def resource_services(resources: Resources, watches: Watches) -> Iterator[Service]:
     """Yield the services, bound."""
     reads = {
         "list": _list(resources),
         "listRevisions": _list_revisions(resources),
         "getRevision": _get_revision(resources),
+        "watch": _watch(resources, watches),
     }
     yield bind(descriptors.pool(), f"{_PACKAGE}.ResourceController", reads)
     writes = {"rollback": _rollback(resources), "delete": _delete(resources)}
@@ -112,10 +115,36 @@ def _delete(resources: Resources) -> Handler:
     return handle
 
 
-def _kind(resources: Resources, number: int) -> Kind:
-    name = descriptors.kind_by_number(number).enum_name
+def _watch(resources: Resources, watches: Watches) -> Handler:
+    event_type = descriptors.message_type(f"{_PACKAGE}.WatchEvent")
+    state_number = event_type.DESCRIPTOR.fields_by_name["state"].number
+
+    async def handle(request: Message, context: CallContext) -> AsyncIterator[bytes]:
+        asked = Watching(
+            kinds=[_kind(resources, number, f"kinds[{at}]") for at, number in enumerate(request.kinds)],
+            org=request.org,
+            id=request.id,
+            selector=selectors.parse(request.selector),
+            resume_token=request.resume_token,
+            snapshot=request.snapshot,
+        )
+        async for event in watch(resources.on_behalf_of(call_of(context)), watches, asked):
+            message: Message = event_type(type=event.type.value, resume_token=event.resume_token)
+            _fill_event(message, event)
+            encoded: bytes = message.SerializeToString()
+            # The state is encoded already, once for everybody who watches.
+            yield encoded if event.state is None else encoded + delimited(state_number, event.state)
+
+    return handle
+
+
+def _kind(resources: Resources, number: int, field: str = "kind") -> Kind:
+    try:
+        name = descriptors.kind_by_number(number).enum_name
+    except KeyError:
+        raise InvalidError.of(field, "kind.known", f"{number} is no kind of resource") from None
     if name not in resources.kinds:
-        raise InvalidError.of("kind", "kind.served", f"this server has no resources of kind {name}")
+        raise InvalidError.of(field, "kind.served", f"this server has no resources of kind {name}")
     return resources.kinds[name]
 
 
@@ -141,6 +170,13 @@ def _fill_revision(message: Message, revision: Revision) -> None:
     for name in ("version", "event", "tag", "hash", "actor", "message", "current"):
         setattr(message, name, getattr(revision, name))
     message.created_at.FromDatetime(revision.created_at)
+
+
+def _fill_event(message: Message, event: Event) -> None:
+    if event.kind is not None:
+        summary = message.resource
+        summary.kind = event.kind.described.number
+        summary.id, summary.org, summary.slug = event.id, event.org, event.slug
 
 
 def _fill_summary(message: Message, saved: Saved) -> None:
