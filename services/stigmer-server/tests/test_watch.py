@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from stigmer_grpc import InvalidArgumentError, OutOfRangeError
 from stigmer_protos import descriptors
+from stigmer_sqlite import CompactedError
 
+from stigmer_server import compaction
 from stigmer_server.calls import Call, Caller
 from stigmer_server.errors import DeniedError
 from stigmer_server.messages import to_plain
@@ -379,3 +381,30 @@ async def test_a_state_is_encoded_once_for_all_watches(local: Api, make: Make, m
     found = await asyncio.gather(*(take(events, 1) for events in watches))
     assert len({event.state.SerializeToString(deterministic=True) for (event,) in found}) == 1
     assert encoded == ["environment"]
+
+
+async def test_the_feed_is_kept_short_while_writers_write(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "INTERVAL_SECONDS", 0.05)
+    async with serve(tmp_path, changes_kept=100) as api:
+        (mark,) = await take(aiter(api.watch({})), 1)
+        await asyncio.gather(*(make(api, "environment", f"n{number}") for number in range(1500)))
+        store = api.app.resources.store
+        last = await store.last_sequence()
+        async with asyncio.timeout(20):
+            while not await _is_compacted(store, after=last - 101):  # noqa: ASYNC110 # compaction tells nobody
+                await asyncio.sleep(0.05)
+        assert not await _is_compacted(store, after=last - 100)
+        with pytest.raises(OutOfRangeError, match="start anew with a snapshot"):
+            await anext(aiter(api.watch({"resumeToken": mark.resume_token})))
+        assert (await api.list_all({"kind": "environment"})).total_count == 1500
+
+
+async def _is_compacted(store: Any, *, after: int) -> bool:
+    try:
+        async with asyncio.timeout(5):
+            await anext(store.watch(after=after))
+    except CompactedError:
+        return True
+    return False

@@ -28,6 +28,7 @@ from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
 from stigmer_server.commands.update_status import fail
+from stigmer_server.compaction import compact
 from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
@@ -207,6 +208,8 @@ class App:
             stack.push_async_callback(self._engine.close)
         collector = asyncio.create_task(collect(store, artifacts), name="collector")
         stack.push_async_callback(_ended, collector)
+        compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
+        stack.push_async_callback(_ended, compaction)
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)

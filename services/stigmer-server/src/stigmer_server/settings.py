@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     )
     db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
     storage_path: Path = _setting(_home() / "storage", "STORAGE_PATH", description="folder of skill artifacts")
+    changes_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
+        100_000,
+        "STIGMER_CHANGES_KEPT",
+        description="changes that are kept for watches to go on after; older ones are dropped",
+    )
     encryption_key: SecretStr | None = _setting(
         None,
         "STIGMER_ENCRYPTION_KEY",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -71,7 +71,7 @@ class Event:
     """The resource as it is now, encoded as a google.protobuf.Struct; None where it is gone or fits no more."""
 
 
-async def watch(resources: Resources, watches: Watches, asked: Watching) -> AsyncIterator[Event]:
+async def watch(resources: Resources, watches: Watches, asked: Watching) -> AsyncGenerator[Event]:
     """Yield every change of the resources that are meant, in the order of their commits and each once.
 
     A watch begins with the changes after the call, or after its token; also when the server was started anew in
