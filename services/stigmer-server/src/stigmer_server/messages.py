@@ -54,11 +54,6 @@ def fill_struct(struct: Message, value: dict[str, Any]) -> None:
     struct.update(value)
 
 
-def delimited(number: int, content: bytes) -> bytes:
-    """Return an encoded message as a field with that number, so that it need not be decoded to be part of another."""
-    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
-
-
 def to_json(message: Message) -> str:
     """Return the message as compact proto-JSON with camelCase names.
 
@@ -188,12 +183,3 @@ def _single(field: FieldDescriptor) -> Callable[[Any], Any]:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    result.append(value)
-    return bytes(result)

@@ -25,7 +25,7 @@ from stigmer_server.encoding import delimited
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
-from stigmer_server.messages import Message, delimited
+from stigmer_server.messages import Message
 from stigmer_server.queries.get import get
 from stigmer_server.queries.get_artifact import get_artifact, get_artifact_parts
 from stigmer_server.queries.get_by_reference import get_by_reference

@@ -11,10 +11,11 @@ from stigmer_server import selectors
 from stigmer_server.calls import FORCE, call_of
 from stigmer_server.commands.delete import delete_all
 from stigmer_server.commands.rollback import rollback
+from stigmer_server.encoding import delimited
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
-from stigmer_server.messages import Message, delimited, fill_struct, to_plain
+from stigmer_server.messages import Message, fill_struct, to_plain
 from stigmer_server.queries.get_revision import get_revision
 from stigmer_server.queries.list_ import Listing, list_
 from stigmer_server.queries.list_revisions import Revision, list_revisions
