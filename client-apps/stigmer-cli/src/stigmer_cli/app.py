@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from stigmer_cli import __version__, console
 from stigmer_cli.commands import env, events, skill
 from stigmer_cli.commands.apply import apply
 from stigmer_cli.commands.approve import approve
@@ -46,8 +48,22 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"stigmer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main(context: typer.Context, output: Output = None, debug: Debug = False, server: Server = "") -> None:
+def main(
+    context: typer.Context,
+    output: Output = None,
+    debug: Debug = False,
+    server: Server = "",
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Run agents and workflows that are declared as resources.
 
     Start with `stigmer run FILE`: it brings everything a workflow needs.
