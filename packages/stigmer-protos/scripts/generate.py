@@ -4,9 +4,10 @@ Usage:
     python packages/stigmer-protos/scripts/generate.py            write the generated files
     python packages/stigmer-protos/scripts/generate.py --check    write nothing; exit 1 and list the files that differ
 
-Three things are generated, and all are committed:
+Four things are generated, and all are committed:
 
 - `src/stigmer_protos/descriptors.binpb`: a FileDescriptorSet of all sources and everything they import;
+- `src/stigmer_protos/comments.json`: the comments of the sources, by the full name of what they are about;
 - `src/stigmer_protos/_gen/`: the betterproto2 message types, one module for each proto package;
 - `src/stigmer_protos/agent.py` and its neighbours (`SHORT_NAMES`): those types under names that are short to import.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ast
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +30,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc_tools
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
@@ -39,6 +42,7 @@ PROTO = PACKAGE / "proto"
 TARGET = PACKAGE / "src" / "stigmer_protos"
 GOOGLE = Path(next(iter(grpc_tools.__path__))) / "_proto"
 DESCRIPTORS = "descriptors.binpb"
+COMMENTS = "comments.json"
 CODE = "_gen"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PLUGIN = SCRIPTS / "protoc-gen-python_betterproto2"
@@ -106,6 +110,8 @@ def generate(into: Path) -> None:
         path = into / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(NOTE + content, encoding="utf-8")
+    comments = dict(sorted(item for file in compiled.file if file.name in sources for item in _comments(file)))
+    (into / COMMENTS).write_text(json.dumps(comments, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     for file in compiled.file:
         file.ClearField("source_code_info")
     (into / DESCRIPTORS).write_bytes(compiled.SerializeToString(deterministic=True))
@@ -155,6 +161,31 @@ def _message_types(compiled: FileDescriptorSet, sources: list[str]) -> Iterator[
     yield from (file for file in response.file if file.name.endswith(".py"))
 
 
+def _comments(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
+    """Yield full name and comment of everything in a file that has one, as one paragraph a line."""
+    for location in file.source_code_info.location:
+        text = location.leading_comments or location.trailing_comments
+        name = _name_at(file, list(location.path)) if text.strip() else ""
+        if name:
+            paragraphs = text.strip().split("\n\n")
+            yield name, "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _name_at(file: FileDescriptorProto, path: list[int]) -> str:
+    """Return the full name of what a path of source information is about, or "" when that has none."""
+    node: Any = file
+    name = file.package
+    for number, index in zip(path[::2], path[1::2], strict=False):
+        field = node.DESCRIPTOR.fields_by_number.get(number)
+        if field is None or not field.is_repeated or field.message_type is None:
+            return ""
+        node = getattr(node, field.name)[index]
+        if not getattr(node, "name", ""):
+            return ""
+        name = f"{name}.{node.name}"
+    return name if len(path) % 2 == 0 and path else ""
+
+
 def _facades(modules: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield file name and text of the modules with short names."""
     for name, (summary, packages) in SHORT_NAMES.items():
@@ -177,7 +208,7 @@ def _exported(code: str) -> list[str]:
 def _generated(root: Path) -> Iterator[Path]:
     """Yield the generated files below `root`, relative to it."""
     facades = (root / f"{name}.py" for name in SHORT_NAMES)
-    for path in (root / DESCRIPTORS, *facades, *(root / CODE).rglob("*.py")):
+    for path in (root / DESCRIPTORS, root / COMMENTS, *facades, *(root / CODE).rglob("*.py")):
         if path.is_file():
             yield path.relative_to(root)
 

@@ -215,3 +215,16 @@ def test_the_descriptor_set_names_imports_before_those_who_import_them() -> None
 def test_no_source_names_a_place_outside_the_contract() -> None:
     names = {file.name for file in descriptors.descriptor_set().file}
     assert all(re.match(r"(ai/stigmer|google/protobuf|buf/validate)/", name) for name in names)
+
+
+def test_every_part_of_the_contract_has_its_comment() -> None:
+    comments = descriptors.comments()
+    for service in descriptors.services():
+        assert comments[service.full_name]
+        for method in service.methods:
+            assert comments[method.full_name]
+            for field in method.input_type.fields:
+                if field.full_name.startswith("ai.stigmer."):
+                    assert comments[field.full_name]
+    kinds = descriptors.pool().FindEnumTypeByName("ai.stigmer.commons.apiresource.apiresourcekind.ApiResourceKind")
+    assert comments[f"{kinds.full_name}.agent"]

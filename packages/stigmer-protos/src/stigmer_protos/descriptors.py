@@ -10,7 +10,8 @@ All functions are cached and safe to call from any thread; nothing here can be c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -99,6 +100,16 @@ def pool() -> DescriptorPool:
     for file in _shared_descriptor_set().file:
         made.AddSerializedFile(file.SerializeToString())
     return made
+
+
+def comments() -> Mapping[str, str]:
+    """Return the comments of the sources, by the full name of what each is about; a line is a paragraph.
+
+    Names are those of services, methods (`package.Service.method`), messages, fields (`package.Message.field`), enums
+    and their values (`package.Enum.VALUE`). Read from the package at each call: few programs need it, and none twice.
+    """
+    text = resources.files(__package__ or "stigmer_protos").joinpath("comments.json").read_text(encoding="utf-8")
+    return json.loads(text)
 
 
 @cache

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,13 +21,13 @@ from stigmer_grpc import (
     server_credentials,
 )
 from stigmer_protos import descriptors
-from stigmer_sqlite import KindSchema, Query, SqliteStore, StoreError
+from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
+from stigmer_server import checkpoints, outbox
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
-from stigmer_server.commands.update_status import fail
 from stigmer_server.compaction import compact
 from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.faults import FAULTS
@@ -35,8 +35,10 @@ from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
 from stigmer_server.engine import NoEngine, TemporalEngine
-from stigmer_server.errors import MissingError, SettingsError, StartupError
-from stigmer_server.kinds import Kind, Kinds, registry
+from stigmer_server.engine.port import Connect, Runs
+from stigmer_server.errors import SettingsError, StartupError
+from stigmer_server.kinds import Kinds, registry
+from stigmer_server.ledger import Executions
 from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
@@ -55,15 +57,17 @@ class App:
     Inside it every call can be made through `channel`, and others can be let in with `serve`.
     """
 
-    def __init__(self, settings: Settings, *, engine: bool = True) -> None:
+    def __init__(self, settings: Settings, *, engine: bool = True, connect: Connect | None = None) -> None:
         """Remember the settings.
 
         Args:
             settings: Where everything is.
             engine: False: nothing is run, executions stay pending, and Temporal's library is not even imported.
+            connect: How Temporal is reached, where something is to stand in between.
         """
         self.settings = settings
         self._with_engine = engine
+        self._connect = connect or partial(_connect, settings)
         self._stack = AsyncExitStack()
         self._server: Server | None = None
         self._services: tuple[Service, ...] = ()
@@ -197,14 +201,20 @@ class App:
         }
         engine = NoEngine()
         if self._with_engine:
-            self._engine = engine = TemporalEngine(settings.temporal_address, settings.temporal_namespace, queues)
+            self._engine = engine = TemporalEngine(
+                self._connect,
+                place=f"{settings.temporal_address} (namespace {settings.temporal_namespace})",
+                queues=queues,
+                watch_seconds=settings.watch_seconds,
+                pending_seconds=settings.pending_timeout_seconds,
+            )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
         resources = Resources(store, kinds, sealer, engine, artifacts)
         self._resources = resources
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
-            self._engine.start(_Executions(resources))
+            self._engine.start(Executions(resources))
             stack.push_async_callback(self._engine.close)
         collector = asyncio.create_task(collect(store, artifacts), name="collector")
         stack.push_async_callback(_ended, collector)
@@ -254,34 +264,11 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
         raise StartupError(str(error)) from error
 
 
-class _Executions:
-    """The executions as the engine needs them."""
+async def _connect(settings: Settings) -> Runs:
+    # Imported at the first attempt: it takes a third of a second, and the server serves meanwhile.
+    from stigmer_server.engine.temporal import connect
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-
-    async def pending(self) -> AsyncIterator[tuple[Kind, str, str]]:
-        """See Ledger."""
-        for kind in self._resources.kinds.values():
-            if kind.phases is None:
-                continue
-            where = {"phase": kind.phase_name(kind.phases.pending)}
-            cursor = ""
-            while True:
-                query = Query(kind=kind.name, where=where, newest_first=False, limit=200, cursor=cursor)
-                page = await self._resources.store.list(query)
-                for record in page.records:
-                    yield kind, record.id, record.org_id
-                cursor = page.next_cursor
-                if not cursor:
-                    break
-
-    async def fail(self, kind: Kind, id: str, reason: str) -> None:
-        """See Ledger."""
-        try:
-            await fail(self._resources, kind, id, reason)
-        except MissingError:
-            logger.debug("{} {} was deleted before it could fail", kind.title, id)
+    return await connect(settings.temporal_address, settings.temporal_namespace)
 
 
 async def _open_store(settings: Settings) -> SqliteStore:
@@ -294,4 +281,5 @@ async def _open_store(settings: Settings) -> SqliteStore:
 
 def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds."""
-    return [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
+    served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA]

@@ -50,27 +50,30 @@ class Resources:
         return made
 
     async def transact(self, work: Callable[[Unit], T]) -> T:
-        """Run `work`, which starts and stops no execution, in a transaction; in a dry run, undo it afterwards."""
+        """Run `work` in a transaction, and once that is committed tell the engine; in a dry run, undo it instead.
+
+        What a caller who gives up meanwhile leaves untold, the engine finds by itself, a little later.
+        """
+        units: list[Unit] = []
 
         def run(transaction: Transaction) -> T:
-            result = work(Unit(transaction, self.kinds, self.sealer, self.call))
+            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call)]
+            result = work(units[0])
             if self.call.dry_run:
                 raise _DryRunOver(result)
             return result
 
         try:
-            return await self.store.transact(run)
+            result = await self.store.transact(run)
         except _DryRunOver as over:
             return cast("T", over.result)
+        for kind, id in units[0].outbox.touched:
+            self.engine.attend(self.kinds[kind], id)
+        return result
 
     async def transact_runs(self, work: Callable[[Unit], T]) -> T:
-        """Run `work` in a transaction, and once it is committed hand its executions to the engine.
-
-        A caller that gives up does not interrupt it: what was begun is committed, and its effects follow.
-        """
-        if self.call.dry_run:
-            return await self.transact(work)
-        task = asyncio.create_task(self._transact_runs(work))
+        """As `transact`, but a caller that gives up does not interrupt it: what was begun is committed and told."""
+        task = asyncio.create_task(self.transact(work))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         return await asyncio.shield(task)
@@ -79,22 +82,6 @@ class Resources:
         """Wait for the transactions that are still under way, whoever began them."""
         while self._commits:
             await asyncio.wait(tuple(self._commits))
-
-    async def _transact_runs(self, work: Callable[[Unit], T]) -> T:
-        units: list[Unit] = []
-
-        def run(transaction: Transaction) -> T:
-            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call)]
-            return work(units[0])
-
-        result = await self.store.transact(run)
-        for kind, id, org in units[0].submitted:
-            self.engine.submit(kind, id, org)
-        for kind, id, reason in units[0].stopped:
-            self.engine.cancel(kind, id, reason)
-        for kind, id, reason in units[0].killed:
-            self.engine.terminate(kind, id, reason)
-        return result
 
     async def record(self, kind: Kind, id: str) -> Record:
         """Return the stored record. Raises: MissingError."""

@@ -162,6 +162,16 @@ class Settings(BaseSettings):
         "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE",
         description="task queue on which workflow runs start",
     )
+    watch_seconds: Annotated[float, Field(gt=0, le=3600)] = _setting(
+        5.0,
+        "STIGMER_WATCH_SECONDS",
+        description="how long a run may be quiet before Temporal is asked after it",
+    )
+    pending_timeout_seconds: Annotated[float, Field(ge=0)] = _setting(
+        0.0,
+        "STIGMER_PENDING_TIMEOUT_SECONDS",
+        description="how long an execution may wait for a runner before it fails; 0 lets it wait",
+    )
     # The four queues below belong to workers that a server of the first generation hosted itself. They are
     # accepted and checked, so that an environment written for it keeps working, and are not used.
     agent_execution_stigmer_queue: _Name = _setting(

@@ -15,12 +15,13 @@ from stigmer_protos import descriptors
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
 
-from stigmer_server import audit, messages, naming, parts
+from stigmer_server import audit, executions, messages, naming, parts
 from stigmer_server.calls import Call
 from stigmer_server.errors import InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message
+from stigmer_server.outbox import Outbox
 from stigmer_server.parts import Divided, Excerpt
 from stigmer_server.secrets import Sealer, seal_message
 
@@ -44,27 +45,24 @@ class Unit:
     """The work of one transaction on resources."""
 
     def __init__(self, transaction: Transaction, kinds: Kinds, sealer: Sealer, call: Call) -> None:
-        self._transaction = transaction
-        self._sealer = sealer
+        self.transaction = transaction
+        """The store's own, for what is no resource."""
+        self.sealer = sealer
         self.kinds = kinds
         self.call = call
         self.now = timestamp()
         self._excerpts: dict[str, Excerpt] = {}
-        self.submitted: list[tuple[Kind, str, str]] = []
-        """Executions (kind, id, org) that the engine should start once this is committed."""
-        self.stopped: list[tuple[Kind, str, str]] = []
-        """Executions (kind, id, reason) whose runs the engine should cancel once this is committed."""
-        self.killed: list[tuple[Kind, str, str]] = []
-        """Executions (kind, id, reason) whose runs the engine should end at once, once this is committed."""
+        self.outbox = Outbox(transaction)
+        """What the engine has to do once this is committed."""
 
     @property
     def reader(self) -> Reader:
         """The store's own view of the transaction, for reading."""
-        return self._transaction
+        return self.transaction
 
     def find(self, kind: str, *, org: str | None, slug: str) -> Message | None:
         """Return the resource with this slug; `org=None` looks in every organization."""
-        record = self._transaction.find(kind, org_id=org, slug=slug)
+        record = self.transaction.find(kind, org_id=org, slug=slug)
         return None if record is None else self.kinds[kind].parse(wire_of(record))
 
     def exists(self, kind: str, id: str) -> bool:
@@ -72,7 +70,7 @@ class Unit:
         if not id:
             return False
         try:
-            self._transaction.head(kind, id)
+            self.transaction.head(kind, id)
         except NotFoundError:
             return False
         return True
@@ -80,7 +78,7 @@ class Unit:
     def require(self, kind: str, id: str) -> Message:
         """Return the resource with its secrets sealed. Raises: MissingError."""
         try:
-            record = self._transaction.get(kind, id)
+            record = self.transaction.get(kind, id)
         except NotFoundError as error:
             raise MissingError.of(self.kinds[kind].title, id) from error
         return self.kinds[kind].parse(wire_of(record))
@@ -101,7 +99,7 @@ class Unit:
             MissingError: There is no such execution.
         """
         try:
-            excerpt = parts.excerpt(kind, self._transaction, id, report)
+            excerpt = parts.excerpt(kind, self.transaction, id, report)
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
         if excerpt is None:
@@ -127,7 +125,7 @@ class Unit:
         """Yield every matching record, oldest first."""
         query = Query(kind=kind, org_id=org, where=where or {}, newest_first=False, limit=200)
         while True:
-            page = self._transaction.list(query)
+            page = self.transaction.list(query)
             yield from page.records
             if not page.next_cursor:
                 return
@@ -142,7 +140,7 @@ class Unit:
         version.id = "1"
         version.ClearField("previous_version_id")
         audit.record_creation(message, self.call.caller.id, self.now)
-        seal_message(kind, message, None, self._sealer)
+        seal_message(kind, message, None, self.sealer)
         return self._save(kind, message, expected=0, archive=self._archive(kind, message, event))
 
     def replace(self, kind: Kind, message: Message, stored: Message, *, event: str = "updated") -> Saved:
@@ -155,7 +153,7 @@ class Unit:
 
     def seal(self, kind: Kind, message: Message, stored: Message) -> None:
         """Seal the secrets of a new state; a redacted one keeps its stored value. Raises: InvalidError."""
-        seal_message(kind, message, stored, self._sealer)
+        seal_message(kind, message, stored, self.sealer)
 
     def replace_status(self, kind: Kind, message: Message) -> Saved:
         """Store a resource of which only the status has changed."""
@@ -170,10 +168,10 @@ class Unit:
 
     def delete(self, kind: Kind, id: str) -> Saved:
         """Remove the resource and its history; an execution that still runs is cancelled after the commit."""
-        record = self._transaction.delete(kind.name, id)
+        record = self.transaction.delete(kind.name, id)
         wire = wire_of(record)
-        if kind.phases and not kind.is_finished(kind.parse(wire)):
-            self.stopped.append((kind, id, "the execution was deleted"))
+        if kind.phases:
+            executions.abandon(self, kind, kind.parse(wire))
         return Saved(kind=kind, id=id, wire=wire)
 
     def _archive(self, kind: Kind, message: Message, event: str) -> Archive:
@@ -187,13 +185,13 @@ class Unit:
         id, excerpt = message.metadata.id, self._excerpt(message)
         with _in_json():
             if excerpt is not None:
-                divided = parts.divided_excerpt(kind, excerpt, self._transaction)
+                divided = parts.divided_excerpt(kind, excerpt, self.transaction)
             else:
-                divided = parts.divided(kind, message, self._transaction)
+                divided = parts.divided(kind, message, self.transaction)
             record = record_of(kind, divided)
             if archive is not None and divided.lengths:
                 archive = replace(archive, data=messages.to_json(message), wire=message.SerializeToString())
-        self._transaction.save(record, expected=expected, archive=archive)
+        self.transaction.save(record, expected=expected, archive=archive)
         if not divided.lengths or self.call.brief:
             return Saved(kind=kind, id=id, wire=parts.head(record))
         return self._stored(kind, id)
@@ -204,7 +202,7 @@ class Unit:
         return found if found is not None and found.message is message else None
 
     def _stored(self, kind: Kind, id: str) -> Saved:
-        record = self._transaction.get(kind.name, id)
+        record = self.transaction.get(kind.name, id)
         return Saved(kind=kind, id=id, wire=wire_of(record), head=parts.head(record))
 
 

@@ -145,7 +145,7 @@ def stops(*codes: str) -> list[Any]:
     """Return the methods that stop an execution, each marked with what is shown of it."""
     return [
         pytest.param(name, marks=[pytest.mark.rpc(name, code) for code in codes])
-        for name in (f"{kind}/{method}" for kind in KINDS for method in ("cancel", "terminate"))
+        for name in (f"{kind}/{method}" for kind in KINDS for method in ("cancel", "terminate", "pause", "resume"))
     ]
 
 
@@ -159,7 +159,124 @@ def test_stopping_needs_an_execution_that_has_not_ended(client: Any, make: Any, 
     assert "COMPLETED" in client.refused(name, {"id": made.metadata.id}, "FAILED_PRECONDITION").message
 
 
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.rpc(f"{k}/{m}") for m in ("pause", "resume")]) for k in KINDS]
+)
+def test_an_execution_is_held_and_goes_on(client: Any, make: Any, kind: str) -> None:
+    request = {"id": make(kind).metadata.id, "reason": "not now"}
+    paused = client(f"{kind}/pause", request)
+    assert (paused.status.phase, paused.status.status_reason) == (7, "not now")
+    assert client(f"{kind}/pause", request) == paused
+    resumed = client(f"{kind}/resume", {"id": request["id"]})
+    assert (resumed.status.phase, resumed.status.status_reason) == (1, "")
+    assert client(f"{kind}/resume", {"id": request["id"]}) == resumed
+
+
+@pytest.mark.parametrize("kind", each("recover", "OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"))
+def test_only_a_failed_execution_is_recovered(client: Any, make: Any, kind: str) -> None:
+    name, made = f"{kind}/recover", make(kind)
+    assert client.refused(name, None, "INVALID_ARGUMENT").fields == {"id": "required"}
+    client.refused(name, {"id": "nothing"}, "NOT_FOUND")
+    assert "PENDING" in client.refused(name, {"id": made.metadata.id}, "FAILED_PRECONDITION").message
+    failed = {"phase": "EXECUTION_FAILED", "error": "no luck"}
+    client(f"{kind}/updateStatus", {"executionId": made.metadata.id, "status": failed})
+    recovered = client(name, {"id": made.metadata.id, "reason": "once more"})
+    assert (recovered.status.phase, recovered.status.error, recovered.status.recoveries) == (1, "", 1)
+    assert client(name, {"id": made.metadata.id}) == recovered
+
+
+SIGNAL = "workflow_execution/sendSignal"
+
+
+@pytest.mark.rpc(SIGNAL)
+@pytest.mark.rpc(SIGNAL, "INVALID_ARGUMENT")
+@pytest.mark.rpc(SIGNAL, "NOT_FOUND")
+@pytest.mark.rpc(SIGNAL, "ALREADY_EXISTS")
+@pytest.mark.rpc(SIGNAL, "FAILED_PRECONDITION")
+def test_a_signal_is_taken_once_and_only_while_it_can_arrive(client: Any, make: Any) -> None:
+    made = make("workflow_execution")
+    request = {"executionId": made.metadata.id, "signalName": "go", "payload": [1, {"a": None}], "idempotencyKey": "k"}
+    assert client(SIGNAL, request) == client(SIGNAL, request) == made
+    client.refused(SIGNAL, {**request, "payload": 2}, "ALREADY_EXISTS")
+    fields = client.refused(SIGNAL, None, "INVALID_ARGUMENT").fields
+    assert fields == {"execution_id": "required", "signal_name": "required"}
+    client.refused(SIGNAL, {**request, "executionId": "nothing"}, "NOT_FOUND")
+    client("workflow_execution/updateStatus", {"executionId": made.metadata.id, "status": ENDED})
+    client.refused(SIGNAL, {**request, "idempotencyKey": ""}, "FAILED_PRECONDITION")
+
+
+APPROVAL = "agent_execution/submitApproval"
+
+
+@pytest.mark.rpc(APPROVAL)
+@pytest.mark.rpc(APPROVAL, "INVALID_ARGUMENT")
+@pytest.mark.rpc(APPROVAL, "NOT_FOUND")
+@pytest.mark.rpc(APPROVAL, "FAILED_PRECONDITION")
+def test_a_tool_call_that_waits_is_decided_on(client: Any, make: Any) -> None:
+    id = make("agent_execution").metadata.id
+    request = {"id": id, "toolCallId": "call", "action": "APPROVAL_ACTION_REJECT", "comment": "no"}
+    fields = client.refused(APPROVAL, None, "INVALID_ARGUMENT").fields
+    assert fields == {"id": "required", "tool_call_id": "required", "action": "required"}
+    client.refused(APPROVAL, {**request, "id": "nothing"}, "NOT_FOUND")
+    client.refused(APPROVAL, request, "FAILED_PRECONDITION")
+    calls = [{"id": "call", "status": "TOOL_CALL_WAITING_APPROVAL"}]
+    status = {"phase": "EXECUTION_WAITING_FOR_APPROVAL", "toolCalls": calls}
+    waiting = client("agent_execution/updateStatus", {"executionId": id, "status": status})
+    assert client(APPROVAL, request) == client(APPROVAL, request) == waiting
+    client.refused(APPROVAL, {**request, "action": "APPROVAL_ACTION_APPROVE"}, "FAILED_PRECONDITION")
+
+
+ANSWER = "workflow_execution/submitWorkflowTaskApproval"
+
+
+@pytest.mark.rpc(ANSWER)
+@pytest.mark.rpc(ANSWER, "INVALID_ARGUMENT")
+@pytest.mark.rpc(ANSWER, "NOT_FOUND")
+@pytest.mark.rpc(ANSWER, "FAILED_PRECONDITION")
+def test_a_task_that_waits_for_a_person_is_answered(client: Any, make: Any) -> None:
+    id = make("workflow_execution").metadata.id
+    request = {"executionId": id, "taskName": "ask", "outcome": "yes", "formData": {"n": 1}}
+    fields = client.refused(ANSWER, None, "INVALID_ARGUMENT").fields
+    assert fields == {"execution_id": "required", "task_name": "required", "outcome": "required"}
+    client.refused(ANSWER, {**request, "executionId": "nothing"}, "NOT_FOUND")
+    client.refused(ANSWER, request, "FAILED_PRECONDITION")
+    tasks = [{"taskId": "1", "taskName": "ask", "status": "WORKFLOW_TASK_WAITING_FOR_APPROVAL"}]
+    waiting = client("workflow_execution/updateStatus", {"executionId": id, "status": {"tasks": tasks}})
+    assert client(ANSWER, request) == client(ANSWER, request) == waiting
+    client.refused(ANSWER, {**request, "outcome": "no"}, "FAILED_PRECONDITION")
+
+
 # What runners ask for
+
+
+CHECKPOINT = "ExecutionRuntimeController/saveCheckpoint"
+
+
+@pytest.mark.rpc(CHECKPOINT)
+@pytest.mark.rpc(CHECKPOINT, "INVALID_ARGUMENT")
+@pytest.mark.rpc(CHECKPOINT, "NOT_FOUND")
+@pytest.mark.rpc(CHECKPOINT, "FAILED_PRECONDITION")
+def test_a_runner_keeps_where_it_got_to(client: Any, make: Any) -> None:
+    made = make("workflow_execution")
+    position = {"reference": "/do/0/a", "taskName": "a", "taskId": "/do/0/a", "failed": True}
+    request = {
+        "executionId": made.metadata.id,
+        "temporalWorkflowId": made.status.temporal_workflow_id,
+        "content": "Y29udGVudA==",
+        "positions": [position],
+    }
+    client(CHECKPOINT, request)
+    client(CHECKPOINT, request)
+    fields = client.refused(CHECKPOINT, None, "INVALID_ARGUMENT").fields
+    assert fields == {"execution_id": "required", "temporal_workflow_id": "required"}
+    client.refused(CHECKPOINT, {**request, "executionId": "nothing"}, "NOT_FOUND")
+    client.refused(CHECKPOINT, {**request, "temporalWorkflowId": "another"}, "FAILED_PRECONDITION")
+    task = {"taskId": "/do/0/a", "taskName": "a", "status": "WORKFLOW_TASK_FAILED"}
+    failed = {"phase": "EXECUTION_FAILED", "error": "no luck", "tasks": [task]}
+    client("workflow_execution/updateStatus", {"executionId": made.metadata.id, "status": failed})
+    assert client("workflow_execution/recover", {"id": made.metadata.id}).status.tasks[0].status == 2
+    run = client("ExecutionRuntimeController/getWorkflowRun", {"executionId": made.metadata.id})
+    assert (run.checkpoint, run.begin_at) == (b"content", "")
 
 
 @pytest.mark.rpc("ExecutionRuntimeController/getWorkflowRun")

@@ -46,17 +46,7 @@ NOT_YET = (
     "EventController/list",
     "EventController/publish",
     "EventController/subscribe",
-    "ExecutionRuntimeController/saveCheckpoint",
     "ServerController/getStatus",
-    "agent_execution/pause",
-    "agent_execution/recover",
-    "agent_execution/resume",
-    "agent_execution/submitApproval",
-    "workflow_execution/pause",
-    "workflow_execution/recover",
-    "workflow_execution/resume",
-    "workflow_execution/sendSignal",
-    "workflow_execution/submitWorkflowTaskApproval",
 )
 RUNNER = (
     "WorkflowRunnerServiceController/cancelExecution",

@@ -5,7 +5,7 @@ A kind whose methods have the usual names needs nothing here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
@@ -14,10 +14,14 @@ from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
 from stigmer_server.calls import FORCE, call_of
+from stigmer_server.commands.answer import submit_approval, submit_task_approval
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
+from stigmer_server.commands.pause import pause, resume
 from stigmer_server.commands.push import push, push_parts
+from stigmer_server.commands.recover import recover
+from stigmer_server.commands.send_signal import send_signal
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
@@ -107,6 +111,40 @@ def _stop(*, at_once: bool) -> Callable[[_Verbs], Handler]:
         return handle
 
     return make
+
+
+def _hold(verb: Callable[..., Awaitable[bytes]]) -> Callable[[_Verbs], Handler]:
+    """Bind a verb that takes an execution's id and a reason."""
+
+    def make(verbs: _Verbs) -> Handler:
+        async def handle(request: Message, context: CallContext) -> bytes:
+            return await verb(verbs.of(context), verbs.kind, request.id, reason=request.reason)
+
+        return handle
+
+    return make
+
+
+def _recover(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        from_task = getattr(request, "from_task", None)
+        return await recover(verbs.of(context), verbs.kind, request.id, reason=request.reason, from_task=from_task)
+
+    return handle
+
+
+def _send_signal(verbs: _Verbs) -> Handler:
+    async def handle(request: Message, context: CallContext) -> bytes:
+        return await send_signal(
+            verbs.of(context),
+            verbs.kind,
+            request.execution_id,
+            request.signal_name,
+            request.payload,
+            key=request.idempotency_key,
+        )
+
+    return handle
 
 
 def _get(verbs: _Verbs) -> Handler:
@@ -213,6 +251,12 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "updateStatus": _update_status,
     "cancel": _stop(at_once=False),
     "terminate": _stop(at_once=True),
+    "pause": _hold(pause),
+    "resume": _hold(resume),
+    "recover": _recover,
+    "sendSignal": _send_signal,
+    "submitApproval": _writes(submit_approval),
+    "submitWorkflowTaskApproval": _writes(submit_task_approval),
     "get": _get,
     "getByReference": _get_by_reference,
     "getArtifact": _get_artifact,

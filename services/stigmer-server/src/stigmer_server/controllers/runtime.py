@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from stigmer_grpc import CallContext, Service, bind
+from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
 from stigmer_server.access.execution_tokens import EXECUTION_TOKEN, PURPOSE, ExecutionTokens
 from stigmer_server.calls import call_of
+from stigmer_server.commands.save_checkpoint import save_checkpoint
 from stigmer_server.messages import Message
 from stigmer_server.queries.get_environment import get_environment
 from stigmer_server.queries.get_workflow_run import get_workflow_run
@@ -18,6 +19,7 @@ from stigmer_server.resources import Resources
 
 def runtime_service(resources: Resources) -> Service:
     """Return the service, bound."""
+    empty = descriptors.message_type("google.protobuf.Empty")
     tokens = ExecutionTokens(partial(resources.sealer.derived, PURPOSE))
 
     def of(context: CallContext) -> Resources:
@@ -33,5 +35,14 @@ def runtime_service(resources: Resources) -> Service:
         shown = str(context.metadata.get(EXECUTION_TOKEN, ""))
         return await get_environment(of(context), tokens, request.execution_id, shown)
 
-    handlers = {"getWorkflowRun": workflow_run, "issueToken": token, "getEnvironment": environment}
+    async def checkpoint(request: Message, context: CallContext) -> Message:
+        await save_checkpoint(of(context), request)
+        return empty()
+
+    handlers: dict[str, Handler] = {
+        "getWorkflowRun": workflow_run,
+        "issueToken": token,
+        "getEnvironment": environment,
+        "saveCheckpoint": checkpoint,
+    }
     return bind(descriptors.pool(), "ai.stigmer.runtime.v1.ExecutionRuntimeController", handlers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import naming
+from stigmer_server import executions, naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
@@ -10,7 +10,6 @@ from stigmer_server.kinds.session import AUTO_CREATED
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit, assign_id
 
-_IN_PROGRESS, _COMPLETED, _FAILED, _CANCELLED, _TERMINATED = 2, 3, 4, 5, 8
 _TOOL_CALL_OPEN = frozenset({1, 2, 5})
 """ToolCallStatus: pending, running, waiting for approval."""
 _TOOL_CALL_INTERRUPTED = 7
@@ -22,6 +21,7 @@ _ORGANIZATION = 2
 
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     if stored is not None:
+        executions.keep_token(message)
         return
     spec = message.spec
     if not spec.session_id:
@@ -31,8 +31,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
         spec.session_id = _open_session(message, unit)
     elif not message.metadata.org:
         message.metadata.org = unit.require("session", spec.session_id).metadata.org
-    message.status.phase = _PHASES.pending
-    unit.submitted.append((KIND, message.metadata.id, message.metadata.org))
+    executions.begin(unit, KIND, message)
 
 
 def _open_session(message: Message, unit: Unit) -> str:
@@ -81,16 +80,6 @@ def _close(status: Message) -> None:
             agent.status = _SUB_AGENT_CANCELLED
 
 
-_PHASES = Phases(
-    pending=1,
-    in_progress=_IN_PROGRESS,
-    failed=_FAILED,
-    cancelled=_CANCELLED,
-    terminated=_TERMINATED,
-    terminal=frozenset({_COMPLETED, _FAILED, _CANCELLED, _TERMINATED}),
-    merge_status=_merge_status,
-    close=_close,
-)
 KIND = Kind(
     name="agent_execution",
     named=False,
@@ -102,7 +91,7 @@ KIND = Kind(
         Apart(path="status.tool_calls"),
         Apart(path="status.sub_agent_executions"),
     ),
-    phases=_PHASES,
+    phases=Phases(merge_status=_merge_status, close=_close),
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",
     settle=_settle,

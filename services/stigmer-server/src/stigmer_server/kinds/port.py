@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 from stigmer_protos import descriptors
 
 from stigmer_server.messages import Message
+from stigmer_server.transitions import ENDED, Phase
 
 if TYPE_CHECKING:
     from stigmer_sqlite.port import Reader
 
+    from stigmer_server.checkpoints import Position
     from stigmer_server.unit import Unit
 
+_PHASE_PREFIX = "EXECUTION_"
 Filter = str | int | bool | Sequence[str]
 """What an indexed value must equal, or of which it must equal one."""
 
@@ -50,6 +53,14 @@ class References:
     """A dotted path to a list of ApiResourceReference. A repeated message on the way is walked through."""
 
 
+def _leave(status: Message) -> None:
+    del status
+
+
+def _keep(status: Message, begin: Position | None) -> None:
+    del status, begin
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
     """An array that grows with a run: the elements of a large resource's are stored by themselves, so that a report
@@ -74,18 +85,14 @@ class Apart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phases:
-    """How executions of a kind end."""
+    """What is different about the executions of a kind; which phases there are is read from the contract."""
 
-    pending: int
-    in_progress: int
-    failed: int
-    cancelled: int
-    terminated: int
-    terminal: frozenset[int]
     merge_status: Callable[[Message, Message], None]
-    """Merges a reported status (second) into the stored one (first); phase and times are not its business."""
-    close: Callable[[Message], None] = lambda status: None
-    """Settles what is still open in the status of an execution that has just finished."""
+    """Merges a reported status (second) into the stored one (first); phase, reasons and times are not its business."""
+    close: Callable[[Message], None] = _leave
+    """Settles what is still open in the status of an execution that has ended."""
+    reopen: Callable[[Message, Position | None], None] = _keep
+    """Takes out of the status of a failed execution what its recovery undoes; it goes on at the position (second)."""
 
 
 def _settle_nothing(message: Message, stored: Message | None, unit: Unit) -> None:
@@ -194,6 +201,23 @@ class Kind:
         values = self.type.DESCRIPTOR.fields_by_name["status"].message_type.fields_by_name["phase"].enum_type.values
         return {value.number: value.name for value in values}
 
+    @cached_property
+    def _phases_by_number(self) -> Mapping[int, Phase]:
+        known = {f"{_PHASE_PREFIX}{phase}": phase for phase in Phase}
+        return {number: known[name] for number, name in self._phase_names.items() if name in known}
+
+    @cached_property
+    def _phase_numbers(self) -> Mapping[Phase, int]:
+        return {phase: number for number, phase in self._phases_by_number.items()}
+
+    def phase_of(self, status: Message) -> Phase:
+        """Return the phase of a stored or reported status that says one."""
+        return self._phases_by_number[status.phase]
+
+    def phase_number(self, phase: Phase) -> int:
+        """Return the kind's own number of a phase."""
+        return self._phase_numbers[phase]
+
     def phase_name(self, number: int) -> str:
         """Return the name of a phase, as the index holds it."""
         return self._phase_names.get(number, str(number))
@@ -201,16 +225,19 @@ class Kind:
     @cached_property
     def unfinished(self) -> tuple[str, ...]:
         """Names of the phases of executions that have not ended."""
-        ended = self.phases.terminal if self.phases else frozenset[int]()
-        return tuple(name for number, name in self._phase_names.items() if number not in ended)
+        return tuple(
+            name
+            for number, name in self._phase_names.items()
+            if self.phases is None or self._phases_by_number.get(number) not in ENDED
+        )
 
-    def run_id(self, id: str) -> str:
-        """Return the Temporal workflow id of an execution."""
-        return f"{self.run}/{id}"
+    def run_id(self, id: str, recoveries: int = 0) -> str:
+        """Return the id of the Temporal workflow that runs an execution since its latest recovery."""
+        return f"{self.run}/{id}/recovery-{recoveries}" if recoveries else f"{self.run}/{id}"
 
     def is_finished(self, message: Message) -> bool:
         """Tell whether the resource is an execution that has ended."""
-        return self.phases is not None and message.status.phase in self.phases.terminal
+        return self.phases is not None and self._phases_by_number.get(message.status.phase) in ENDED
 
 
 def _camel(path: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from stigmer_server import environments
+from stigmer_server import environments, executions
+from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
 from stigmer_server.messages import Message
 from stigmer_server.unit import Unit
 
-_IN_PROGRESS, _COMPLETED, _FAILED, _CANCELLED, _TERMINATED = 2, 3, 4, 5, 6
+_TASK_OPEN = frozenset({1, 2, 1000})
+"""WorkflowTaskStatus: pending, in progress, waiting for approval."""
+_TASK_IN_PROGRESS, _TASK_FAILED = 2, 4
 
 
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     if stored is not None:
+        executions.keep_token(message)
         return
     spec = message.spec
     if not spec.workflow_instance_id:
@@ -25,9 +29,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     environments.mark_secrets(spec.runtime_env, workflow.spec.env_spec.data)
     environments.require_all(unit, message, workflow, instance)
     _check_input(workflow, message)
-    message.status.phase = _PHASES.pending
-    message.status.temporal_workflow_id = KIND.run_id(message.metadata.id)
-    unit.submitted.append((KIND, message.metadata.id, message.metadata.org))
+    executions.begin(unit, KIND, message)
 
 
 def _check_input(workflow: Message, message: Message) -> None:
@@ -92,15 +94,39 @@ def _merge_task(status: Message, report: Message) -> None:
     status.tasks.add().CopyFrom(report)
 
 
-_PHASES = Phases(
-    pending=1,
-    in_progress=_IN_PROGRESS,
-    failed=_FAILED,
-    cancelled=_CANCELLED,
-    terminated=_TERMINATED,
-    terminal=frozenset({_COMPLETED, _FAILED, _CANCELLED, _TERMINATED}),
-    merge_status=_merge_status,
-)
+def _close(status: Message) -> None:
+    """A finished execution has no unfinished task."""
+    for task in status.tasks:
+        if task.status in _TASK_OPEN:
+            task.status = _TASK_FAILED
+            task.completed_at = status.completed_at
+            task.error = "The execution ended before the task did."
+
+
+def _reopen(status: Message, begin: Position | None) -> None:
+    """Finished tasks stay as they are, as far as the new run does not do them again."""
+    for name in ("output", "output_value", "error_details"):
+        status.ClearField(name)
+    if begin is None:
+        status.ClearField("tasks")
+        return
+    at = next((index for index, task in enumerate(status.tasks) if task.task_id == begin.task_id), len(status.tasks))
+    if not begin.failed:
+        after = [task for task in status.tasks[at:] if task.task_id in begin.within]
+        del status.tasks[at:]
+        status.tasks.extend(after)
+    for task in status.tasks:
+        if task.task_id == begin.task_id or task.task_id in begin.within:
+            _again(task)
+
+
+def _again(task: Message) -> None:
+    """Make a task unfinished again."""
+    task.status = _TASK_IN_PROGRESS
+    for name in ("output", "output_value", "error", "error_details", "completed_at"):
+        task.ClearField(name)
+
+
 KIND = Kind(
     name="workflow_execution",
     parents=(Parent(kind="workflow_instance", path="spec.workflow_instance_id"),),
@@ -108,7 +134,7 @@ KIND = Kind(
     indexes={"workflow_id": "$.spec.workflowId"},
     secrets=("spec.runtime_env",),
     apart=(Apart(path="status.tasks", key="task_id"),),
-    phases=_PHASES,
+    phases=Phases(merge_status=_merge_status, close=_close, reopen=_reopen),
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/workflow-execution/invoke",
     settle=_settle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stigmer_protos import descriptors
 
-from stigmer_server import environments
+from stigmer_server import checkpoints, environments
 from stigmer_server.errors import RefusedError
 from stigmer_server.kinds.workflow_execution import run_input
 from stigmer_server.messages import Message
@@ -15,6 +15,8 @@ from stigmer_server.unit import Unit
 
 async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
     """Return the workflow as it is now, the run's input, and the names of its variables and secrets.
+
+    Of a recovered execution also where the run begins.
 
     Raises:
         MissingError: The execution, its instance or its workflow does not exist.
@@ -30,7 +32,10 @@ async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
         instance = unit.require("workflow_instance", execution.spec.workflow_instance_id)
         workflow = unit.require("workflow", instance.spec.workflow_id)
         values = environments.of_execution(unit, "workflow_execution", execution)
-        run = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
+        run: Message = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
+        if execution.status.recoveries and (checkpoint := checkpoints.chosen(unit, execution_id)) is not None:
+            run.checkpoint = checkpoint.content
+            run.begin_at = checkpoint.chosen or ""
         return _fill(run, execution, workflow, values)
 
     run = await resources.transact(work)

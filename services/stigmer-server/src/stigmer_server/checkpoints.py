@@ -1,0 +1,187 @@
+"""Where the runs of a workflow execution got to, kept so that a failed one can be recovered.
+
+A checkpoint is the runner's own: the server keeps its content without reading it, and knows only with which tasks a
+run may begin. Of each task the newest checkpoint counts. All of them go when the execution ends well, or is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+from stigmer_sqlite.port import KindSchema, Query, Record, Transaction
+
+from stigmer_server import naming
+from stigmer_server.errors import InvalidError, RefusedError
+from stigmer_server.messages import Message
+
+if TYPE_CHECKING:
+    from stigmer_server.unit import Unit
+
+SCHEMA = KindSchema(kind="execution_checkpoint", named=False, indexes={"execution": "$.execution"})
+"""The store's kind of checkpoints; no resource of anybody's."""
+MAX_BYTES = 32 * 2**20
+"""What the checkpoints of one execution may hold together; beyond it the oldest go."""
+BEGINNING = frozenset({"/", "/do"})
+"""What to call the beginning of a workflow."""
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A task with which a run can begin."""
+
+    reference: str
+    """JSON pointer of the task in the definition."""
+    task_name: str
+    task_id: str
+    within: tuple[str, ...] = ()
+    """Ids of the tasks around it, outermost first."""
+    failed: bool = False
+    """Whether a run failed here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What one run left behind at one moment."""
+
+    id: str
+    execution: str
+    run: str
+    """Id of the Temporal workflow that left it."""
+    content: bytes = b""
+    positions: tuple[Position, ...] = field(default_factory=tuple)
+    """In the order in which the tasks began."""
+    chosen: str | None = None
+    """Pointer of the task with which the next run begins, empty for the one that failed; None: not in this one."""
+
+
+def save(unit: Unit, given: Message) -> None:
+    """Keep a checkpoint; of those before it, what it replaces goes."""
+    positions = tuple(
+        Position(
+            reference=item.reference,
+            task_name=item.task_name,
+            task_id=item.task_id,
+            within=tuple(item.within),
+            failed=item.failed,
+        )
+        for item in given.positions
+    )
+    new = Checkpoint(
+        id=naming.new_id("chk"),
+        execution=given.execution_id,
+        run=given.temporal_workflow_id,
+        content=given.content,
+        positions=positions,
+    )
+    replaced = {(position.reference, position.failed) for position in positions}
+    room = MAX_BYTES - len(new.content)
+    kept: list[Checkpoint] = []
+    for old in reversed(list(_of(unit.transaction, given.execution_id))):
+        room -= len(old.content)
+        rest = tuple(item for item in old.positions if (item.reference, item.failed) not in replaced)
+        if room < 0 or not (rest or old.chosen is not None):
+            unit.transaction.delete(SCHEMA.kind, old.id)
+        elif rest != old.positions:
+            kept.append(replace(old, positions=rest))
+    for checkpoint in [*kept, new]:
+        unit.transaction.save(_record(checkpoint))
+
+
+def choose(unit: Unit, execution: str, from_task: str) -> Position | None:
+    """Settle where the next run begins: with the named task, or where the last one failed; None is the beginning.
+
+    What began after that place is forgotten.
+
+    Raises:
+        InvalidError: Several tasks have the name.
+        RefusedError: No run can begin there.
+    """
+    known = list(_of(unit.transaction, execution))
+    if from_task in BEGINNING or not (known or from_task):
+        drop(unit, execution)
+        return None
+    places = [(checkpoint, position) for checkpoint in known for position in checkpoint.positions]
+    found = (
+        _named(places, from_task) if from_task else next((item for item in reversed(places) if item[1].failed), None)
+    )
+    if found is None:
+        raise RefusedError(_unreachable(execution, from_task, (position for _, position in places)))
+    chosen, position = found
+    past = False
+    for checkpoint in known:
+        before = tuple(_until(checkpoint.positions, position)) if checkpoint is chosen else checkpoint.positions
+        if past:
+            unit.transaction.delete(SCHEMA.kind, checkpoint.id)
+        else:
+            begins = "" if position.failed else position.reference
+            mark = begins if checkpoint is chosen else None
+            unit.transaction.save(_record(replace(checkpoint, positions=before, chosen=mark)))
+        past = past or checkpoint is chosen
+    return position
+
+
+def chosen(unit: Unit, execution: str) -> Checkpoint | None:
+    """Return the checkpoint with which the present run begins, if it does not begin at the beginning."""
+    return next((item for item in _of(unit.transaction, execution) if item.chosen is not None), None)
+
+
+def drop(unit: Unit, execution: str) -> None:
+    """Remove every checkpoint of an execution."""
+    for checkpoint in list(_of(unit.transaction, execution)):
+        unit.transaction.delete(SCHEMA.kind, checkpoint.id)
+
+
+def _named(places: list[tuple[Checkpoint, Position]], name: str) -> tuple[Checkpoint, Position] | None:
+    usable = [item for item in places if not item[1].failed]
+    found = [item for item in usable if item[1].reference == name] or [
+        item for item in usable if item[1].task_name == name
+    ]
+    references = sorted({position.reference for _, position in found})
+    if len(references) > 1:
+        listed = ", ".join(references)
+        raise InvalidError.of("from_task", "from_task.ambiguous", f"several tasks have this name, say which: {listed}")
+    return found[-1] if found else None
+
+
+def _unreachable(execution: str, from_task: str, positions: Iterable[Position]) -> str:
+    if from_task:
+        what = f"no run of {execution} is known to have begun task {from_task}"
+    else:
+        what = f"the last run of {execution} left no record of where it was"
+    names = dict.fromkeys(position.reference for position in positions if not position.failed)
+    shown = f"one of {', '.join(list(names)[:_SHOWN])}, or with " if names else ""
+    can = f"begin with {shown}/ to run everything again"
+    return f"{what}; {can}"
+
+
+def _until(positions: tuple[Position, ...], last: Position) -> Iterator[Position]:
+    for position in positions:
+        yield position
+        if position == last:
+            return
+
+
+def _of(transaction: Transaction, execution: str) -> Iterator[Checkpoint]:
+    query = Query(kind=SCHEMA.kind, where={"execution": execution}, newest_first=False, limit=200)
+    while True:
+        page = transaction.list(query)
+        yield from (_checkpoint(record) for record in page.records)
+        if not page.next_cursor:
+            return
+        query = replace(query, cursor=page.next_cursor)
+
+
+def _record(checkpoint: Checkpoint) -> Record:
+    data = _codec.dump_json(checkpoint, exclude={"content"}).decode()
+    return Record(kind=SCHEMA.kind, id=checkpoint.id, data=data, wire=checkpoint.content)
+
+
+def _checkpoint(record: Record) -> Checkpoint:
+    return replace(_codec.validate_json(record.data), content=record.wire or b"")
+
+
+_codec = TypeAdapter(Checkpoint)

@@ -1,0 +1,33 @@
+"""Keep where a run of a workflow execution got to."""
+
+from __future__ import annotations
+
+from stigmer_server import checkpoints, executions
+from stigmer_server.errors import RefusedError
+from stigmer_server.messages import Message
+from stigmer_server.resources import Resources
+from stigmer_server.transitions import ENDED, Phase
+from stigmer_server.unit import Unit
+
+
+async def save_checkpoint(resources: Resources, given: Message) -> None:
+    """Keep a checkpoint of the execution's present run, so that a recovery can go on from it.
+
+    Saving the same again is harmless.
+
+    Raises:
+        MissingError: There is no such execution.
+        RefusedError: It has ended and cannot be recovered, or has another run by now.
+    """
+
+    def work(unit: Unit) -> None:
+        kind = unit.kinds["workflow_execution"]
+        stored = unit.require(kind.name, given.execution_id)
+        if kind.phase_of(stored.status) in ENDED - {Phase.FAILED}:
+            raise RefusedError(executions.has_ended(kind, stored, "is never recovered"))
+        if given.temporal_workflow_id != executions.run_id(kind, stored):
+            msg = f"{given.temporal_workflow_id} is not the run of {kind.title} {given.execution_id} any more"
+            raise RefusedError(msg)
+        checkpoints.save(unit, given)
+
+    await resources.transact(work)
