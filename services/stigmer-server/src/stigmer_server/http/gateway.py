@@ -77,6 +77,10 @@ class Gateway:
         self._stopping = stopping
         self._pages = dict(pages or {})
 
+    def add_page(self, path: str, page: Page) -> None:
+        """Answer GET at a fixed path with a page."""
+        self._pages[path] = page
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
