@@ -25,7 +25,7 @@ from stigmer_grpc import (
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, outbox
+from stigmer_server import checkpoints, idempotency, outbox
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
@@ -227,6 +227,8 @@ class App:
         stack.push_async_callback(_ended, collector)
         compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
         stack.push_async_callback(_ended, compaction)
+        sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")
+        stack.push_async_callback(_ended, sweeper)
         streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
@@ -288,6 +290,6 @@ async def _open_store(settings: Settings) -> SqliteStore:
 
 
 def schemas(kinds: Kinds) -> list[KindSchema]:
-    """Return what the store must know of the kinds."""
+    """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA]
