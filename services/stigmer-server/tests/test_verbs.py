@@ -13,7 +13,7 @@ from stigmer_protos import descriptors
 
 from stigmer_server.kinds import registry
 from stigmer_server.messages import copied
-from stigmer_server.testing import Api, manifest, serve, unchanged
+from stigmer_server.testing import Api, manifest, serve
 
 Make = Callable[..., Awaitable[Any]]
 
