@@ -60,16 +60,6 @@ class Unit:
         """The store's own view of the transaction, for reading."""
         return self.transaction
 
-    @property
-    def transaction(self) -> Transaction:
-        """The store's own transaction, for records that are no resources."""
-        return self._transaction
-
-    @property
-    def sealer(self) -> Sealer:
-        """What seals the values of such records."""
-        return self._sealer
-
     def find(self, kind: str, *, org: str | None, slug: str) -> Message | None:
         """Return the resource with this slug; `org=None` looks in every organization."""
         record = self.transaction.find(kind, org_id=org, slug=slug)
