@@ -229,7 +229,7 @@ class App:
         stack.push_async_callback(_ended, compaction)
         sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")
         stack.push_async_callback(_ended, sweeper)
-        streams = Streams(store, kinds, resources.redacted)
+        streams = Streams(store, kinds, resources.shown)
         streams.start()
         stack.push_async_callback(streams.close)
         watches = Watches(resources)
