@@ -35,7 +35,7 @@ from stigmer_cli.commands.validate import validate
 from stigmer_cli.commands.version import version
 from stigmer_cli.commands.watch import watch
 from stigmer_cli.grouping import GroupedCommands
-from stigmer_cli.options import Debug, Globals, Output, Server
+from stigmer_cli.options import Ca, Debug, Globals, Output, Server, Tls, Token, TokenFile
 
 app = typer.Typer(
     name="stigmer",
@@ -60,6 +60,10 @@ def main(
     output: Output = None,
     debug: Debug = False,
     server: Server = "",
+    token: Token = "",
+    token_file: TokenFile = "",
+    tls: Tls = False,
+    ca: Ca = "",
     show_version: Annotated[
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -68,7 +72,7 @@ def main(
 
     Start with `stigmer run FILE`: it brings everything a workflow needs.
     """
-    context.obj = Globals(output=output, debug=debug, server=server)
+    context.obj = Globals(output=output, debug=debug, server=server, token=token, token_file=token_file, tls=tls, ca=ca)
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
