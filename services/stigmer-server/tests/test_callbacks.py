@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -169,6 +171,21 @@ async def test_a_token_that_is_none_stands_in_nobodys_way(tmp_path: Path, tempor
             made = await make(api, AGENT, f"run {len(given)}", spec=spec(given))
             await report(api, AGENT, made, phase="EXECUTION_COMPLETED")
         await asyncio.wait_for(handle.result(), 30)
+
+
+async def test_a_token_is_sealed_anew_when_keys_are_rotated(
+    tmp_path: Path, temporal: TemporalServer, make: Make
+) -> None:
+    command = [sys.executable, "-m", "stigmer_server", "rotate-key", "--db-path", str(tmp_path / "stigmer.db")]
+    async with waiting(temporal) as (token, handle):
+        async with serve(tmp_path) as api:
+            made = await make(api, AGENT, spec=spec(token))
+        for step in ([], ["--retire"]):
+            await asyncio.to_thread(subprocess.run, [*command, *step], check=True, timeout=60)
+        assert len((tmp_path / "encryption.key").read_text().split()) == 1
+        async with server(tmp_path, temporal) as api:
+            await report(api, AGENT, made, phase="EXECUTION_COMPLETED")
+            await asyncio.wait_for(handle.result(), 30)
 
 
 def contents(folder: Path) -> list[bytes]:
