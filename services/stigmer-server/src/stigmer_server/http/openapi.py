@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from stigmer_grpc import StatusCode
 from stigmer_protos import descriptors
 
-from stigmer_server.http import event_stream, uploads
+from stigmer_server.http import cloud_events, event_stream, uploads
 from stigmer_server.http.bodies import JSON
 from stigmer_server.http.downloads import MEDIA_TYPE as ARCHIVE
 from stigmer_server.http.downloads import chunk_of
@@ -197,6 +197,14 @@ class _Operation:
         said = {path for path in route.fields.values() if "." not in path} | set(route.preset)
         if said:
             schema = self._without(schema, said)
+        if route.method.path == cloud_events.PUBLISH and not route.is_rpc:
+            event: Schema = {"type": "object", "required": ["id", "source", "specversion", "type"]}
+            several: Schema = {"type": "array", "items": event}
+            return {
+                JSON: {"schema": schema},
+                cloud_events.EVENT: {"schema": event},
+                cloud_events.BATCH: {"schema": several},
+            }
         return {JSON: {"schema": schema}}
 
     def _without(self, schema: Schema, names: set[str]) -> Schema:
