@@ -15,10 +15,10 @@ document: {dsl: 1.0.0, namespace: e2e, name: slow, version: 1.0.0}
 do:
   - nap: {wait: {minutes: 10}}
 """
-QUICK = """\
-document: {dsl: 1.0.0, namespace: e2e, name: quick, version: 1.0.0}
+FAILS = """\
+document: {dsl: 1.0.0, namespace: e2e, name: fails, version: 1.0.0}
 do:
-  - say: {set: {greeting: hello}}
+  - boom: {raise: {error: {type: https://example.com/boom, status: 500, title: Boom}}}
 """
 AGENT = "kind: Agent\nmetadata: {name: watched}\nspec: {instructions: Be short and kind.}\n"
 NOBODY = "wex-01m82r6b428qhc55v1b3bm0877"
@@ -71,6 +71,27 @@ def test_terminate_answers_for_each_of_several_runs(stack: Cli, run: str) -> Non
     assert [(item["id"], item.get("phase"), item.get("error", {}).get("exit_code")) for item in answered] == [
         (run, "TERMINATED", None),
         (NOBODY, None, 3),
+    ]
+
+
+def test_a_run_is_held_and_goes_on(stack: Cli, run: str) -> None:
+    [paused] = items(stack.run("pause", run, "--wait", "-o", "json"))
+    assert (paused["phase"], paused["changed"]) == ("PAUSED", True)
+    assert stack.run("signal", run, "go", "--data", '{"n": 1}', "--key", "once").code == 0
+    [resumed] = items(stack.run("resume", run, "-o", "json"))
+    assert (resumed["phase"], resumed["changed"]) == ("IN_PROGRESS", True)
+    assert stack.run("cancel", run, "--wait", "-o", "name").code == 0
+    assert phase(stack, run) == "CANCELLED"
+
+
+def test_a_failed_run_fails_again_when_nothing_has_changed(stack: Cli) -> None:
+    failed = stack.run("run", "-", "-o", "json", stdin=FAILS)
+    assert failed.code == 1
+    run = failed.json["id"]
+    again = stack.run("recover", run, "--wait")
+    assert (again.code, again.out.startswith(f"{run} is failed: ")) == (1, True)
+    assert stack.run("get", "runs", "--phase", "failed", "--parent", "workflow/fails", "-o", "name").out.split() == [
+        f"workflow_execution/{run}"
     ]
 
 
