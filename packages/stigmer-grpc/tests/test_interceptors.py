@@ -11,6 +11,8 @@ from stigmer_grpc import (
     CallContext,
     CallNext,
     CallNextStream,
+    InternalError,
+    Logging,
     NotFoundError,
     PermissionDeniedError,
     Server,
@@ -172,6 +174,54 @@ async def test_a_stream_given_up_by_its_caller_is_no_warning(lab: Any, note: Any
     lines = [record for record in logs if "/lab.v1.Lab/count" in record["message"]]
     assert [record["level"].name for record in lines] == ["DEBUG"]
     assert " CANCELLED in " in lines[0]["message"]
+
+
+async def test_method_code_and_milliseconds_are_fields_of_the_line(lab: Any, note: Any, logs: list[Any]) -> None:
+    async def echo(request: Any, context: CallContext) -> Any:
+        if request.text == "gone":
+            raise NotFoundError("gone {method}")
+        return request
+
+    chain = default_interceptors(log=Logging(describe=lambda context: {"peer": context.peer}))
+    async with lab.serve(echo=echo, interceptors=chain) as stub:
+        await stub.unary("echo", note(text="x"), metadata={"x-request-id": "one"})
+        with pytest.raises(NotFoundError, match=r"gone \{method\}"):
+            await stub.unary("echo", note(text="gone"), metadata={"x-request-id": "two"})
+    lines = {record["extra"]["request_id"]: record for record in logs if "code" in record["extra"]}
+    assert {name: record["extra"]["code"] for name, record in lines.items()} == {"one": "OK", "two": "NOT_FOUND"}
+    for record in lines.values():
+        assert record["extra"]["method"] == "/lab.v1.Lab/echo"
+        assert record["extra"]["ms"] > 0
+        assert record["extra"]["peer"]
+
+
+async def test_a_slow_call_is_a_warning(lab: Any, note: Any, logs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 1.4, 2.0, 2.6])
+    monkeypatch.setattr("stigmer_grpc.interceptors.call_log.perf_counter", lambda: next(times))
+
+    async def echo(request: Any, context: CallContext) -> Any:
+        return request
+
+    async with lab.serve(echo=echo, interceptors=[Logging(slow=0.5)]) as stub:
+        await stub.unary("echo", note(text="x"))
+        await stub.unary("echo", note(text="x"))
+    lines = [(record["level"].name, record["message"]) for record in logs if "code" in record["extra"]]
+    assert lines == [
+        ("DEBUG", "/lab.v1.Lab/echo OK in 400.0 ms"),
+        ("WARNING", "/lab.v1.Lab/echo OK in 600.0 ms, which is slow"),
+    ]
+
+
+async def test_a_fault_is_logged_with_the_id_of_its_request(lab: Any, note: Any, logs: list[Any]) -> None:
+    async def echo(request: Any, context: CallContext) -> Any:
+        raise RuntimeError("a fault")
+
+    async with lab.serve(echo=echo) as stub:
+        with pytest.raises(InternalError):
+            await stub.unary("echo", note(text="x"), metadata={"x-request-id": "mine"})
+    faults = [record for record in logs if record["level"].name == "ERROR"]
+    assert [record["extra"]["request_id"] for record in faults] == ["mine"]
+    assert faults[0]["exception"].type is RuntimeError
 
 
 def test_the_default_chain_is_request_id_logging_mapping_validation() -> None:

@@ -57,7 +57,9 @@ class Calls:
                 context.task.cancel()
         await self.drain(wait)
         for context in self.open:
-            logger.warning("{} of request {} goes on although it was cancelled", context.method, context.request_id)
+            logger.bind(request_id=context.request_id).warning(
+                "{} of request {} goes on although it was cancelled", context.method, context.request_id
+            )
 
     async def lull(self, quiet: float, limit: float) -> None:
         """Wait until no call has come in for `quiet` seconds, at most `limit` seconds."""
@@ -203,7 +205,8 @@ class Dispatcher:
                 raise error
         if context.aborted is not None:
             raise context.aborted from error
-        logger.opt(exception=error).error("{} failed, request {}", context.method, context.request_id)
+        log = logger.bind(request_id=context.request_id)
+        log.opt(exception=error).error("{} failed, request {}", context.method, context.request_id)
         raise InternalError(f"internal error, request id {context.request_id}") from error
 
 
@@ -216,7 +219,8 @@ async def _close(responses: Any, context: CallContext) -> None:
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - the call has its outcome; this one has nobody else to go to
-            logger.opt(exception=error).error("{} failed closing, request {}", context.method, context.request_id)
+            log = logger.bind(request_id=context.request_id)
+            log.opt(exception=error).error("{} failed closing, request {}", context.method, context.request_id)
 
 
 def _compose_unary(handler: Callable[..., Any], interceptors: tuple[object, ...]) -> Callable[..., Any]:

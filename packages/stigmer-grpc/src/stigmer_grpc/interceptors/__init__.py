@@ -6,7 +6,7 @@ from stigmer_grpc.interceptors.call_metrics import BOUNDS, CallMetrics, CodeMetr
 from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
 from stigmer_grpc.interceptors.request_id import RequestId
-from stigmer_grpc.interceptors.validation import Validation, check, validator
+from stigmer_grpc.interceptors.validation import Validation, check
 
 __all__ = [
     "AUTHORIZATION",
@@ -28,7 +28,6 @@ __all__ = [
     "Validation",
     "check",
     "default_interceptors",
-    "validator",
 ]
 
 
@@ -37,8 +36,9 @@ def default_interceptors(
     *,
     authentication: Authentication | None = None,
     metrics: CallMetrics | None = None,
+    log: Logging | None = None,
 ) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
     """Metrics if any, request id, logging, error mapping by `table`, authentication if any, validation: in order."""
     counted = () if metrics is None else (metrics,)
     asked = () if authentication is None else (authentication,)
-    return (*counted, RequestId(), Logging(), ErrorMapping(table or {}), *asked, Validation())
+    return (*counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *asked, Validation())
