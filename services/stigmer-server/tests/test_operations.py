@@ -127,7 +127,7 @@ def packed(text: str) -> bytes:
 
 async def assert_whole(api: Api, filled: Filled) -> None:
     """Check that all is there, secrets included."""
-    values = (await api.runtime("getEnvironment", filled.run)).values
+    values = (await api.environment(filled.run)).values
     assert {name: values[name].value for name in values} == {"KEY": CANARY, "T": CANARY}
     assert (await api("environment", "get", {"value": filled.environment})).spec.data["REGION"].value == "eu"
     skill = await api("skill", "get", {"value": filled.skill})
@@ -606,12 +606,12 @@ async def test_a_restore_that_is_killed_leaves_the_old_or_the_new(home: Path, fi
     step, seen = 1, set[bool]()
     while await killed_at(step, home, "restore", str(tmp_path / "copy"), "--replace"):
         async with serve(home) as api:
-            values = (await api.runtime("getEnvironment", filled.run)).values
+            values = (await api.environment(filled.run)).values
             assert values["KEY"].value == CANARY
             new = await _is_missing(api, later.environment)
             seen.add(new)
             if not new:
-                assert (await api.runtime("getEnvironment", later.run)).values["KEY"].value == CANARY
+                assert (await api.environment(later.run)).values["KEY"].value == CANARY
         if new:
             assert (await operate(home, "check")).code == 0
             # Back to the old, so that every step is tried from there.

@@ -8,7 +8,6 @@ from stigmer_sandbox.commands import (
     HostSandbox,
     Limits,
     LocalSandbox,
-    NoSandbox,
     Sandbox,
 )
 from stigmer_sandbox.errors import (
@@ -50,7 +49,6 @@ __all__ = [
     "HostSandbox",
     "Limits",
     "LocalSandbox",
-    "NoSandbox",
     "OutboundError",
     "OutboundPolicy",
     "OutboundTimeoutError",

@@ -22,12 +22,12 @@ from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
 from stigmer_sqlite.failures import translated
 from stigmer_sqlite.feed import Feed
 from stigmer_sqlite.kinds import Kinds
+from stigmer_sqlite.migrations import check_supported, migrate
 from stigmer_sqlite.ownership import Ownership
 from stigmer_sqlite.port import Archive, Change, Changes, HistoryEntry, KindSchema, Page, Query, Record, Transaction
 from stigmer_sqlite.readers import Readers
 from stigmer_sqlite.reading import SqliteReader
 from stigmer_sqlite.records import check_compaction
-from stigmer_sqlite.schema import bring_up_to_date, check_supported
 from stigmer_sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -65,9 +65,15 @@ class StoreStatistics:
     """Transactions that wait for their turn now."""
     fault: str
     """Why the last commit failed; empty once one succeeds."""
+    fault_at: float
+    """When that was, by the monotonic clock."""
     sequence: int
     """The newest change."""
     watches: int
+    bytes: int
+    """Size of the database file; 0 for one in memory."""
+    log_bytes: int
+    """Size of the log beside it."""
 
 
 class SqliteStore:
@@ -199,6 +205,7 @@ class SqliteStore:
     def statistics(self) -> StoreStatistics:
         """Return how the store does now."""
         tally = self._writer.tally
+        path = None if self._ownership is None else self._ownership.database
         return StoreStatistics(
             commits=tally.commits,
             failed_commits=tally.failed_commits,
@@ -207,8 +214,11 @@ class SqliteStore:
             commit_seconds=tally.commit_seconds,
             waiting=self._writer.waiting,
             fault=tally.fault,
+            fault_at=tally.fault_at,
             sequence=self._feed.head,
             watches=self._feed.watches,
+            bytes=_size(path),
+            log_bytes=_size(path.with_name(path.name + "-wal")) if path is not None else 0,
         )
 
     async def compact(self, *, keep: int, limit: int | None = None) -> int:
@@ -271,7 +281,7 @@ def _open(path: Path | None, kinds: Kinds, readers: int) -> _Opened:
         check_supported(writer)
         if path is not None:
             use_wal(writer)
-        bring_up_to_date(writer, kinds)
+        migrate(writer, kinds)
         sequence = writer.execute(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"
         ).fetchone()[0]
@@ -306,3 +316,10 @@ def _close_unused(opening: asyncio.Future[_Opened]) -> None:
             connection.close()
     if opened.ownership is not None:
         opened.ownership.release()
+
+
+def _size(path: Path | None) -> int:
+    try:
+        return 0 if path is None else path.stat().st_size
+    except OSError:
+        return 0

@@ -16,7 +16,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
 from loguru import logger
@@ -65,6 +65,8 @@ class Tally:
     """How long it waited for commits."""
     fault: str = ""
     """Why the last commit failed; empty again once one succeeds."""
+    fault_at: float = 0.0
+    """When that was, by the monotonic clock."""
 
 
 class _GroupFailedError(Exception):
@@ -227,6 +229,7 @@ class Writer:
         logger.error("a commit of {} transactions failed: {}", len(jobs), cause)
         self.tally.failed_commits += 1
         self.tally.fault = str(cause)
+        self.tally.fault_at = monotonic()
         self._journal.abandon()
         try:
             if self._connection.in_transaction:

@@ -78,6 +78,7 @@ async def _serve(settings: Settings) -> None:
     async with App(settings) as app:
         await app.serve()
         await app.serve_http()
+        await app.serve_metrics()
         logger.info("database {}; {}", settings.db_path, _openness(settings, app.addresses))
         await stop.wait()
         logger.info("stopping")

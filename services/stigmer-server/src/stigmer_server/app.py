@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,19 +12,20 @@ from grpc import ServerCredentials
 from loguru import logger
 from stigmer_grpc import (
     Authentication,
+    CallMetrics,
     Channel,
     CredentialsError,
     InProcessChannel,
+    Logging,
     Server,
     Service,
     default_interceptors,
     server_credentials,
-    validator,
 )
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, idempotency, outbox
+from stigmer_server import checkpoints, outbox
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
@@ -36,11 +36,16 @@ from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
+from stigmer_server.controllers.server import server_service
 from stigmer_server.engine import NoEngine, TemporalEngine
 from stigmer_server.engine.port import Connect, Runs
 from stigmer_server.errors import SettingsError, StartupError
 from stigmer_server.kinds import Kinds, registry
 from stigmer_server.ledger import Executions
+from stigmer_server.logs import described
+from stigmer_server.monitoring.engine import EngineMetrics
+from stigmer_server.monitoring.metrics import Metrics
+from stigmer_server.monitoring.status import Component, State, Status
 from stigmer_server.resources import Resources
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
@@ -74,6 +79,8 @@ class App:
         self._server: Server | None = None
         self._services: tuple[Service, ...] = ()
         self._http: Listener | None = None
+        self._metrics: Metrics | None = None
+        self._engine_metrics = EngineMetrics()
         self._engine: TemporalEngine | None = None
         self._resources: Resources | None = None
 
@@ -116,10 +123,7 @@ class App:
         if problems := [problem for address in wanted for problem in self.settings.refusals(address)]:
             raise SettingsError(problems)
         try:
-            bound = await self._running().start(*wanted, credentials=_credentials(self.settings))
-            # What the first request would wait for is loaded beside the loop, now that health is answered.
-            asyncio.get_running_loop().run_in_executor(None, validator)
-            return bound
+            return await self._running().start(*wanted, credentials=_credentials(self.settings))
         except OSError as error:
             msg = f"cannot listen on {', '.join(wanted)}: {error.strerror or error}"
             raise StartupError(msg) from error
@@ -137,9 +141,7 @@ class App:
         if problems := self.settings.refusals(f"{host or self.settings.http_host}:{wanted}"):
             raise SettingsError(problems)
         _credentials(self.settings)
-        # Imported by those who want it: the rest have neither the time nor the memory to pay for it. By a thread,
-        # because calls over gRPC are answered already.
-        await asyncio.to_thread(import_module, "stigmer_server.http.serving")
+        # Imported by those who want it: the rest have neither the time nor the memory to pay for it.
         from stigmer_server.http.serving import gateway, listen
 
         server = self._running()
@@ -149,6 +151,7 @@ class App:
             self._services,
             registry(),
             own_channel=self.channel(),
+            exposition=self.metrics.exposition,
             stopping=server.stopping,
         )
         try:
@@ -160,6 +163,33 @@ class App:
             logger.warning("{}; HTTP is not offered (say --http-port)", error)
             return ""
         return self._http.address
+
+    async def serve_metrics(self, port: int | None = None) -> str:
+        """Offer metrics at a port of the loopback interface, or as the settings say, and return where; "": nowhere.
+
+        Raises:
+            StartupError: The port is taken.
+        """
+        wanted = self.settings.metrics_port if port is None else port
+        if wanted == "off":
+            return ""
+        from stigmer_server.monitoring.listener import HOST, metrics_listener
+
+        listener = metrics_listener(self.metrics.exposition)
+        try:
+            address = await listener.start(HOST, wanted)
+        except OSError as error:
+            msg = f"cannot listen on {HOST}:{wanted} for metrics: {error.strerror or error}"
+            raise StartupError(msg) from error
+        self._stack.push_async_callback(listener.stop, 0)
+        return address
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the server counts."""
+        if self._metrics is None:
+            raise RuntimeError(_NOT_OPEN)
+        return self._metrics
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -209,7 +239,7 @@ class App:
         engine = NoEngine()
         if self._with_engine:
             self._engine = engine = TemporalEngine(
-                self._connect,
+                self._engine_metrics.counting(self._connect),
                 place=f"{settings.temporal_address} (namespace {settings.temporal_namespace})",
                 queues=queues,
                 watch_seconds=settings.watch_seconds,
@@ -227,14 +257,17 @@ class App:
         stack.push_async_callback(_ended, collector)
         compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
         stack.push_async_callback(_ended, compaction)
-        sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")
-        stack.push_async_callback(_ended, sweeper)
-        streams = Streams(store, kinds, resources.shown)
+        streams = Streams(store, kinds, resources.redacted)
         streams.start()
         stack.push_async_callback(streams.close)
         watches = Watches(resources)
+        calls, status = CallMetrics(), self._status(store)
+        self._metrics = Metrics(
+            calls=calls, engine=self._engine_metrics, store=store, streams=streams, kinds=kinds, status=status
+        )
         services = [
             *kind_services(resources, streams),
+            server_service(status),
             runtime_service(resources),
             *resource_services(resources, watches),
         ]
@@ -244,13 +277,38 @@ class App:
         server = Server(
             services,
             pool=descriptors.pool(),
-            interceptors=default_interceptors(FAULTS, authentication=authentication),
+            interceptors=default_interceptors(
+                FAULTS,
+                authentication=authentication,
+                metrics=calls,
+                log=Logging(slow=settings.slow_call_seconds, describe=described),
+            ),
             reflection_interceptors=[] if authentication is None else [authentication],
         )
+        looking = asyncio.create_task(status.keep_looking(), name="status")
+        stack.push_async_callback(_ended, looking)
         stack.push_async_callback(self._stop_serving, server)
         stack.callback(streams.stop)
         stack.callback(watches.stop)
         return server
+
+    def _status(self, store: SqliteStore) -> Status:
+        settings = self.settings
+
+        def changed(component: Component) -> None:
+            if self._server is not None:
+                self._server.set_serving(f"stigmer.{component.name}", component.state is State.READY)
+
+        return Status(
+            store,
+            self._engine,
+            place=settings.temporal_address,
+            runners={
+                "workflow-runner": settings.workflow_execution_queue if "workflow" in settings.runner_names else "",
+                "agent-runner": settings.agent_execution_queue if "agent" in settings.runner_names else "",
+            },
+            changed=changed,
+        )
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -274,8 +332,7 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
 
 
 async def _connect(settings: Settings) -> Runs:
-    # Imported at the first attempt, by a thread: it takes a third of a second, and the server serves meanwhile.
-    await asyncio.to_thread(import_module, "stigmer_server.engine.temporal")
+    # Imported at the first attempt: it takes a third of a second, and the server serves meanwhile.
     from stigmer_server.engine.temporal import connect
 
     return await connect(settings.temporal_address, settings.temporal_namespace)
@@ -290,6 +347,6 @@ async def _open_store(settings: Settings) -> SqliteStore:
 
 
 def schemas(kinds: Kinds) -> list[KindSchema]:
-    """Return what the store must know of the kinds, and of what else the server keeps in it."""
+    """Return what the store must know of the kinds."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA]

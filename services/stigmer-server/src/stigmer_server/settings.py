@@ -29,6 +29,7 @@ CONFIG_VARIABLE = "STIGMER_SERVER_CONFIG"
 HTTP_PORT = 8081
 """Where HTTP is offered when nobody says where, and nobody else is there."""
 _KEY_BYTES = 32
+_RUNNERS = frozenset({"workflow", "agent"})
 _named_file: ContextVar[str] = ContextVar("settings file of the command line", default="")
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 _Address = Annotated[
@@ -141,6 +142,21 @@ class Settings(BaseSettings):
     log_level: Literal["trace", "debug", "info", "warning", "error"] = _setting(
         "info", "LOG_LEVEL", description="least severe message to log"
     )
+    slow_call_seconds: Annotated[float, Field(ge=0)] = _setting(
+        1.0,
+        "STIGMER_SLOW_CALL_SECONDS",
+        description="from how long on a call is logged as slow; 0: none is. Streams never are",
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = _setting(
+        "off",
+        "STIGMER_METRICS_PORT",
+        description="port of 127.0.0.1 to offer metrics at, beside HTTP; 0 picks a free one",
+    )
+    runners: str = _setting(
+        "workflow,agent",
+        "STIGMER_RUNNERS",
+        description="runners that belong to the server, by comma; its status takes no notice of others",
+    )
     env: _Name = _setting("local", "ENV", description="`local` logs for people, anything else logs JSON lines")
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=300)] = _setting(
         5.0, "SHUTDOWN_GRACE_SECONDS", description="how long running calls may take to finish at shutdown"
@@ -218,6 +234,14 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
 
+    @field_validator("runners", mode="after")
+    @classmethod
+    def _check_runners(cls, value: str) -> str:
+        if unknown := set(_listed(value)) - _RUNNERS:
+            msg = f"there is no runner {', '.join(sorted(unknown))} (there are {', '.join(sorted(_RUNNERS))})"
+            raise ValueError(msg)
+        return value
+
     @field_validator("encryption_key", mode="after")
     @classmethod
     def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
@@ -241,6 +265,11 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path:
         """The file that holds the encryption key when no variable does."""
         return self.db_path.parent / "encryption.key"
+
+    @property
+    def runner_names(self) -> tuple[str, ...]:
+        """The runners of `runners`."""
+        return _listed(self.runners)
 
     @property
     def http_hosts(self) -> tuple[str, ...]:

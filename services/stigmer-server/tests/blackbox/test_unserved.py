@@ -46,7 +46,6 @@ NOT_YET = (
     "EventController/list",
     "EventController/publish",
     "EventController/subscribe",
-    "ServerController/getStatus",
 )
 RUNNER = (
     "WorkflowRunnerServiceController/cancelExecution",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,16 +12,8 @@ from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Output, session
 
 if TYPE_CHECKING:
-    from stigmer_cli.environment import Auth
     from stigmer_cli.options import Session
     from stigmer_cli.stack.state import StackStatus
-
-
-class _Auth(StrEnum):
-    """Whom the server lets in."""
-
-    TOKEN = "token"  # noqa: S105 - the name of a way to sign in
-    NONE = "none"
 
 
 _STARTING = "starting Temporal, the server and the runners"
@@ -33,14 +24,6 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when everything serves, and leave it running.")
     ] = False,
-    auth: Annotated[
-        _Auth,
-        typer.Option(
-            "--auth",
-            help="Whom the server lets in: token: who can read the token file in the home, as this command does; "
-            "none: everybody on this machine, such as older clients.",
-        ),
-    ] = _Auth.TOKEN,
     output: Output = None,
     debug: Debug = False,
 ) -> None:
@@ -49,20 +32,20 @@ def up(
     from stigmer_cli import runtime
 
     if detach:
-        console.result(_told(runtime.run(_detached(made, auth.value)), made.output))
+        console.result(_told(runtime.run(_detached(made)), made.output))
         return
     try:
-        runtime.run(_foreground(made, auth.value))
+        runtime.run(_foreground(made))
     except runtime.InterruptedByUserError:
         console.note("stopped")
 
 
-async def _foreground(made: Session, auth: Auth) -> None:
+async def _foreground(made: Session) -> None:
     from stigmer_cli.stack.stack import Stack
 
     async with AsyncExitStack() as held:
         with console.waiting(_STARTING):
-            stack = await held.enter_async_context(Stack(made.environment, command="stigmer up", auth=auth))
+            stack = await held.enter_async_context(Stack(made.environment, command="stigmer up"))
             await stack.ready()
         console.result(_told(stack.status, made.output))
         console.note("Ctrl-C ends it; `stigmer run FILE` in another terminal uses it")
@@ -72,15 +55,13 @@ async def _foreground(made: Session, auth: Auth) -> None:
             console.note("stopping …")
 
 
-async def _detached(made: Session, auth: Auth) -> StackStatus:
+async def _detached(made: Session) -> StackStatus:
     from stigmer_cli.stack.detached import start_detached
 
     with console.waiting(_STARTING):
-        status, was_running = await start_detached(made.environment, auth=auth)
+        status, was_running = await start_detached(made.environment)
     if was_running:
         console.note(f"the stack runs already, process {status.pid}, since {status.started_at}")
-        if status.auth != auth:
-            console.note(f"  with --auth {status.auth}; `stigmer down` ends it, so that it can be started otherwise")
     return status
 
 

@@ -5,7 +5,7 @@ They need no token: they tell nothing of any resource.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -22,8 +22,8 @@ SERVICE = "ai.stigmer.operations.v1.ServerController"
 _READY_SECONDS = 5.0
 _NO_STORE = {"cache-control": "no-store"}
 
-Exposition = Callable[[], tuple[bytes, str]]
-"""Returns the metrics as text, and its media type."""
+Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Returns the metrics as text, and its media type, given what is accepted."""
 
 
 async def alive(headers: Headers) -> Response:
@@ -69,5 +69,5 @@ class Metrics:
         """Answer with all metrics. Raises: HttpError: there are none."""
         if self._exposition is None:
             raise HttpError(501, StatusCode.UNIMPLEMENTED, "this server counts nothing")
-        text, media_type = self._exposition()
+        text, media_type = await self._exposition(headers.get("accept", ""))
         return await answers.content(text, headers, media_type=media_type)

@@ -6,19 +6,14 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import orjson
 from starlette.middleware.cors import CORSMiddleware
 from stigmer_grpc import Channel, Service
 
 from stigmer_server.errors import StartupError
-from stigmer_server.http import docs_page
-from stigmer_server.http.bodies import JSON
-from stigmer_server.http.description import Described
 from stigmer_server.http.gateway import Gateway, Limits
 from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.listener import Listener, ListenerLimits, Tls
-from stigmer_server.http.openapi import document
-from stigmer_server.http.probes import Metrics, Ready, alive
+from stigmer_server.http.probes import Exposition, Metrics, Ready, alive
 from stigmer_server.settings import Settings
 
 _TOLD_TO_PAGES = ["etag", "location", "retry-after", "x-next-page-token", "x-request-id"]
@@ -31,6 +26,7 @@ def gateway(
     kinds: Collection[str],
     *,
     own_channel: Channel,
+    exposition: Exposition | None = None,
     stopping: asyncio.Event,
 ) -> Any:
     """Return the application that answers for the services.
@@ -41,6 +37,7 @@ def gateway(
         services: What the server serves.
         kinds: Names of the kinds whose resources it keeps.
         own_channel: Carries the server's own calls.
+        exposition: Tells the server's metrics.
         stopping: Set when the server begins to stop.
     """
     application = Gateway(
@@ -50,10 +47,8 @@ def gateway(
         hosts=Hosts([*settings.http_hosts, settings.http_host], settings.http_origins),
         limits=Limits(body_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_timeout_seconds),
         stopping=stopping,
-        pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(None)},
+        pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(exposition)},
     )
-    application.add_page("/openapi.json", Described(lambda: _document(application), JSON, {}))
-    application.add_page("/docs", Described(lambda: _docs(application), "text/html", docs_page.HEADERS))
     if not settings.http_origins:
         return application
     # Without credentials: a page that may call has a token of its own to send.
@@ -64,14 +59,6 @@ def gateway(
         allow_headers=["*"],
         expose_headers=_TOLD_TO_PAGES,
     )
-
-
-def _document(application: Gateway) -> bytes:
-    return orjson.dumps(document(application.routes))
-
-
-def _docs(application: Gateway) -> bytes:
-    return docs_page.page(document(application.routes)).encode()
 
 
 async def listen(settings: Settings, application: Any, host: str, port: int) -> Listener:
