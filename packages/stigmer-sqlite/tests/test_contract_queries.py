@@ -162,6 +162,25 @@ async def test_filters_by_organization_and_project_hold_together(store: Resource
     assert await ids(store, Query(kind="agent", org_id="o3")) == []
 
 
+async def test_records_of_several_organizations_are_one_list(store: ResourceStore, agent: Make) -> None:
+    for i, org in enumerate(["a", "", "b", "a", "", "c", "a"]):
+        await store.save(agent(f"a{i}", org_id=org, labels={"odd": str(i % 2)}))
+
+    assert await ids(store, Query(kind="agent", org_id=("a", ""))) == ["a6", "a4", "a3", "a1", "a0"]
+    assert await ids(store, Query(kind="agent", org_id=("a", "", "a"), newest_first=False)) == [
+        *("a0", "a1", "a3", "a4", "a6")
+    ]
+    assert await ids(store, Query(kind="agent", org_id=("c",))) == ["a5"]
+    assert await ids(store, Query(kind="agent", org_id=())) == []
+    assert await ids(store, Query(kind="agent", org_id=("a", ""), labels={"odd": "1"})) == ["a3", "a1"]
+    first = await store.list(Query(kind="agent", org_id=("a", ""), limit=2, count=True))
+    assert ([record.id for record in first.records], first.total) == (["a6", "a4"], 5)
+    rest = await store.list(Query(kind="agent", org_id=("a", ""), cursor=first.next_cursor))
+    assert [record.id for record in rest.records] == ["a3", "a1", "a0"]
+    with pytest.raises(InvalidQueryError):
+        await store.list(Query(kind="agent", org_id=("a", "b"), cursor=first.next_cursor))
+
+
 async def test_every_label_asked_for_must_match(store: ResourceStore, agent: Make) -> None:
     await store.save(agent("a1", labels={"team": "blue", "tier": "1"}))
     await store.save(agent("a2", labels={"team": "blue"}))

@@ -22,6 +22,13 @@ _DIGEST = 8
 _INT64 = range(-(2**63), 2**63)
 
 
+def organizations(query: Query) -> tuple[str, ...] | None:
+    """Return the organizations whose records match, without repetition; None: all."""
+    if query.org_id is None:
+        return None
+    return (query.org_id,) if isinstance(query.org_id, str) else tuple(dict.fromkeys(query.org_id))
+
+
 def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]]:
     """Return, for each index in `query.where`, the values that match, without repetition.
 
@@ -31,8 +38,10 @@ def accepted_values(kind: Kind, query: Query) -> dict[str, tuple[str | int, ...]
         raise InvalidQueryError(f"limit {query.limit} is not between 1 and {MAX_LIMIT}")
     if query.offset not in _INT64 or query.offset < 0:
         raise InvalidQueryError(f"offset {query.offset} is not between 0 and {_INT64.stop - 1}")
-    for name in ("org_id", "project_id", "slug", "text"):
+    for name in ("project_id", "slug", "text"):
         check_text(name, getattr(query, name) or "")
+    for org in organizations(query) or ():
+        check_text("org_id", org)
     if (terms := len(query.labels) + len(query.selector)) > MAX_TERMS:
         raise InvalidQueryError(f"a query has at most {MAX_TERMS} terms about labels, not {terms}")
     for key, value in query.labels.items():

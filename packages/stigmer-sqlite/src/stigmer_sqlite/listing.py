@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stigmer_sqlite.cursors import organizations
 from stigmer_sqlite.kinds import Kind
 from stigmer_sqlite.migrations import index_name
 from stigmer_sqlite.port import LabelTerm, Query
@@ -60,7 +61,7 @@ class Listing:
 
 def plan(kind: Kind, query: Query, accepted: dict[str, tuple[Value, ...]]) -> Listing | None:
     """Lay out how to answer a checked query; None when nothing can match."""
-    if any(not values for values in accepted.values()):
+    if any(not values for values in accepted.values()) or organizations(query) == ():
         return None
     selected = [_label_filter(kind, term) for term in _positive_terms(query)]
     filters = [*_where_filters(kind, accepted), *selected, *_column_filters(kind, query)]
@@ -173,10 +174,14 @@ def _one_of(place: str, values: Sequence[Value]) -> str:
 
 def _column_filters(kind: Kind, query: Query) -> list[tuple[Driver, Condition]]:
     filters: list[tuple[Driver, Condition]] = []
-    if query.org_id is not None:
-        run = Condition("r.kind = ? AND r.org_id = ?", (kind.name, query.org_id))
-        driver = Driver("resources AS r INDEXED BY resources_by_org", run)
-        filters.append((driver, Condition("r.org_id = ?", (query.org_id,))))
+    if (orgs := organizations(query)) is not None:
+        whole, *runs = (
+            Condition(f"r.kind = ? AND {_one_of('r.org_id', values)}", (kind.name, *values))
+            for values in (orgs, *((org,) for org in orgs))
+        )
+        merged = tuple(runs) if len(runs) > 1 else ()
+        driver = Driver("resources AS r INDEXED BY resources_by_org", whole, merged)
+        filters.append((driver, Condition(_one_of("r.org_id", orgs), orgs)))
     if query.slug:
         run = Condition("r.kind = ? AND r.slug = ? AND r.slug <> ''", (kind.name, query.slug))
         driver = Driver("resources AS r INDEXED BY resources_by_slug", run)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NoReturn, TypeVar
 from uuid import uuid4
 
-from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor
+from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor, organizations
 from stigmer_sqlite.errors import (
     ClosedError,
     ConflictError,
@@ -408,10 +408,10 @@ def _entry(kind: Kind, record: Record, document: object) -> _Entry:
 
 
 def _matches(entry: _Entry, query: Query, accepted: dict[str, tuple[str | int, ...]]) -> bool:
-    record = entry.record
+    record, orgs = entry.record, organizations(query)
     return (
         record.kind == query.kind
-        and query.org_id in (None, record.org_id)
+        and (orgs is None or record.org_id in orgs)
         and query.project_id in (None, record.project_id)
         and query.slug in ("", record.slug)
         and record.position > query.created_after

@@ -166,7 +166,8 @@ class Query:
     """Which records of one kind to list, and which page of them. Every filter given must hold."""
 
     kind: str
-    org_id: str | None = None
+    org_id: str | tuple[str, ...] | None = None
+    """Only records of this organization, or of one of several; None: of any."""
     project_id: str | None = None
     slug: str = ""
     """Only records with this slug, in whatever organization; empty for all."""
