@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from stigmer_cli.environment import Home
 from stigmer_cli.stack import temporal
 from stigmer_cli.stack.ports import choose_port
 from stigmer_cli.testing import Cli, CountingSite, wait_until
+from stigmer_grpc import UnauthenticatedError, connect
+from stigmer_protos import descriptors
 
 pytestmark = pytest.mark.slow
 HEADER = "document: {dsl: 1.0.0, namespace: tests, name: NAME, version: 1.0.0}\ndo:\n"
@@ -231,3 +233,42 @@ def test_a_server_that_is_not_there_is_told(cli: Cli) -> None:
     done = cli.run("get", "workflows", "--server", "127.0.0.1:9")
     assert done.code == 5
     assert "127.0.0.1:9" in done.err
+
+
+async def test_only_who_can_read_the_tokens_is_let_in(stack: Cli) -> None:
+    address = stack.status()["server"]
+    agents = "ai.stigmer.resources.v1.ResourceController"
+    async with connect(address, pool=descriptors.pool()) as channel:
+        with pytest.raises(UnauthenticatedError):
+            await channel.service(agents).unary("list", {"kind": "agent"})
+    # The command finds the token by itself, with and without the address.
+    for arguments in ((), ("--server", address)):
+        assert stack.run("get", "agents", *arguments, "-o", "json").code == 0
+    for name in ("token", "runner-token"):
+        path = stack.home / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        token = path.read_text().strip()
+        assert token
+        assert not any(token in shown for shown in _shown(stack.processes()))
+    assert stack.status()["auth"] == "token"
+
+
+def _shown(processes: dict[int, str]) -> Iterator[str]:
+    """Yield what anybody, and what their owner, can see of processes from outside: arguments and environment."""
+    for pid, command in processes.items():
+        yield command
+        with suppress(OSError):
+            yield Path(f"/proc/{pid}/environ").read_text(errors="replace")
+
+
+async def test_older_clients_are_let_in_on_demand(cli: Cli, tmp_path: Path) -> None:
+    up = cli.run("up", "--detach", "--auth", "none", "-o", "json")
+    assert up.code == 0, up.err
+    async with connect(up.json["server"], pool=descriptors.pool()) as channel:
+        await channel.service("ai.stigmer.resources.v1.ResourceController").unary("list", {"kind": "agent"})
+    hello = tmp_path / "hello.yaml"
+    hello.write_text(HEADER.replace("NAME", "hello") + "  - say: {set: {said: hello}}\n")
+    run = cli.run("run", str(hello), "-o", "json")
+    assert run.code == 0, run.err
+    again = cli.run("up", "--detach")
+    assert "--auth none" in again.err

@@ -32,6 +32,7 @@ from stigmer_sqlite import (
 )
 from stigmer_sqlite.connections import open_writer
 from stigmer_sqlite.migrations import migrations
+from stigmer_sqlite.schema import STEPS
 
 Make = Callable[..., Record]
 
@@ -390,3 +391,20 @@ async def test_whole_documents_can_be_read_with_sql(tmp_path: Path, agent: Make)
         "status": {"phase": "ready", "tasks": [{"n": 0}, {"n": 1}, {"n": 2}], "none": [], "odd key": ["x"]},
     }
     assert json.loads(found["a2"]) == {"metadata": {"name": "Bob"}, "status": {"phase": "ready"}}
+
+
+def test_every_step_is_known_without_the_library_that_takes_it() -> None:
+    pending = migrations.pending(Database(memory=True, execute_plugins=False))
+    assert [step.name for step in pending] == list(STEPS)
+
+
+def test_a_database_that_is_up_to_date_needs_no_library_to_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    script = (
+        "import asyncio, sys; from stigmer_sqlite import SqliteStore\n"
+        "async def main(): await (await SqliteStore.open(sys.argv[1], [])).close()\n"
+        "asyncio.run(main()); print('sqlite_utils' in sys.modules)"
+    )
+    for loaded in (True, False):
+        ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+        assert ended.stdout.strip() == str(loaded)

@@ -64,7 +64,7 @@ async def test_temporal_and_runners_come_and_go(tmp_path: Path) -> None:
     temporal = TemporalServer(tmp_path)
     await asyncio.to_thread(temporal.start)
     try:
-        queue = {"workflow_execution_queue": "here", "runners": "workflow"}
+        queue: dict[str, Any] = {"workflow_execution_queue": "here", "runners": "workflow"}
         async with serve(tmp_path, transport="tcp", engine=True, temporal_address=temporal.address, **queue) as api:
             base = {"store": READY, "agent-runner": OFF}
             await until(api, {**base, "ready": "False", "temporal": READY, "workflow-runner": AWAY})

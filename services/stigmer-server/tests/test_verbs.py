@@ -13,7 +13,7 @@ from stigmer_protos import descriptors
 
 from stigmer_server.kinds import registry
 from stigmer_server.messages import copied
-from stigmer_server.testing import Api, manifest, serve, unchanged
+from stigmer_server.testing import Api, manifest, serve
 
 Make = Callable[..., Awaitable[Any]]
 
@@ -166,7 +166,14 @@ async def test_an_update_based_on_an_old_version_is_aborted(local: Api, make: Ma
 async def test_applying_twice_writes_once(local: Api, make: Make, kind: str, specs: Any) -> None:
     sent = manifest(kind, "Applied", await specs[kind](local))
     first = await local(kind, "apply", sent)
-    assert await local(kind, "apply", sent) == unchanged(first)
+    assert first.status.audit.spec_audit.event == "created"
+    sequence = await local.app.resources.store.last_sequence()
+    second = await local(kind, "apply", sent)
+    assert second.status.audit.spec_audit.event == "unchanged"
+    assert await local.app.resources.store.last_sequence() == sequence
+    assert await local(kind, "get", {"value": first.metadata.id}) == first
+    second.status.audit.spec_audit.event = "created"
+    assert second == first
     sent["metadata"]["labels"] = {"team": "blue"}
     changed = await local(kind, "apply", sent)
     assert changed.metadata.id == first.metadata.id

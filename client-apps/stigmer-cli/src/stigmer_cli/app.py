@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from stigmer_cli import __version__, console
 from stigmer_cli.commands import env, events, skill
 from stigmer_cli.commands.apply import apply
 from stigmer_cli.commands.approve import approve
@@ -33,7 +35,7 @@ from stigmer_cli.commands.validate import validate
 from stigmer_cli.commands.version import version
 from stigmer_cli.commands.watch import watch
 from stigmer_cli.grouping import GroupedCommands
-from stigmer_cli.options import Debug, Globals, Output, Server
+from stigmer_cli.options import Ca, Debug, Globals, Output, Server, Tls, Token, TokenFile
 
 app = typer.Typer(
     name="stigmer",
@@ -46,13 +48,31 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"stigmer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main(context: typer.Context, output: Output = None, debug: Debug = False, server: Server = "") -> None:
+def main(
+    context: typer.Context,
+    output: Output = None,
+    debug: Debug = False,
+    server: Server = "",
+    token: Token = "",
+    token_file: TokenFile = "",
+    tls: Tls = False,
+    ca: Ca = "",
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Run agents and workflows that are declared as resources.
 
     Start with `stigmer run FILE`: it brings everything a workflow needs.
     """
-    context.obj = Globals(output=output, debug=debug, server=server)
+    context.obj = Globals(output=output, debug=debug, server=server, token=token, token_file=token_file, tls=tls, ca=ca)
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {

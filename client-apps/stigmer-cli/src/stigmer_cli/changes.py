@@ -18,7 +18,7 @@ class Change(Enum):
 
 def change_of(written: Message) -> Change:
     """Return what a write did, from the resource that answered it."""
-    return _CHANGES[written.status.audit.spec_audit.event]
+    return _CHANGES.get(written.status.audit.spec_audit.event, Change.UPDATED)
 
 
 _CHANGES = {

@@ -65,7 +65,7 @@ async def look(environment: Environment, server: str) -> AsyncIterator[Check]:
     yield _stack(environment, stack)
     address = server or environment.server_address or (stack.server if stack else "")
     if address:
-        yield await _server(address)
+        yield await _server(address, environment)
     if environment.temporal_address:
         yield await _external_temporal(environment.temporal_address)
     yield _models(environment)
@@ -183,9 +183,9 @@ def _stack(environment: Environment, stack: StackStatus | None) -> Check:
     return Check(name="stack", state=State.OK, detail=f"`{stack.command}`, process {stack.pid}, {stack.server}")
 
 
-async def _server(address: str) -> Check:
+async def _server(address: str, environment: Environment) -> Check:
     try:
-        found = await server_state(address)
+        found = await server_state(address, environment)
     except CliError as error:
         return Check(name="server", state=State.PROBLEM, detail=str(error), hint=error.hint)
     if isinstance(found, str):

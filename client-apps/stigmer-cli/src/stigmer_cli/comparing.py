@@ -38,7 +38,7 @@ class Comparison:
 async def compare(resources: Resources, manifest: Manifest) -> Comparison:
     """Return what applying the manifest would change."""
     reference = Reference(kind=manifest.kind, org=manifest.org, slug=manifest.slug)
-    before = await resources.find(reference)
+    before = await resources.find(reference) if manifest.slug else None
     after = await resources.apply(manifest.kind, manifest.message, dry_run=True)
     change = change_of(after)
     if before is not None and change is not Change.UNCHANGED:

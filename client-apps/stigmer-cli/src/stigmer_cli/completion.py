@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from stigmer_protos.descriptors import Kind
 
+    from stigmer_cli.environment import Environment
+
 _PATIENCE_SECONDS = 2.0
 _MOST = 200
 
@@ -99,19 +101,19 @@ def _names(ctx: typer.Context, kind: Kind | None, incomplete: str) -> list[str]:
     if not address:
         return []
     try:
-        return asyncio.run(asyncio.wait_for(_list(address, kind, incomplete), _PATIENCE_SECONDS))
+        return asyncio.run(asyncio.wait_for(_list(environment, address, kind, incomplete), _PATIENCE_SECONDS))
     except (CliError, RpcError, TimeoutError):
         # Whoever presses the tab key wants words or nothing, and the command itself will tell what is wrong.
         return []
 
 
-async def _list(address: str, kind: Kind, incomplete: str) -> list[str]:
+async def _list(environment: Environment, address: str, kind: Kind, incomplete: str) -> list[str]:
     from stigmer_cli.connection import dial
     from stigmer_cli.listing import name_of
     from stigmer_cli.resources import Listing, Resources
 
     found: list[str] = []
-    async with dial(address) as channel:
+    async with dial(address, environment) as channel:
         async for entry in Resources(channel).list(Listing(kind=kind, text=incomplete)):
             name = name_of(entry, kind)
             if name.startswith(incomplete):

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stigmer_cli.environment import Environment
@@ -14,6 +15,7 @@ from stigmer_cli.errors import UnavailableError
 from stigmer_cli.stack.lock import Holder, StackLock, find_holder
 from stigmer_cli.stack.logs import now_stamp
 from stigmer_cli.stack.state import StackStatus, read_status
+from stigmer_cli.target import Target, credentials, resolve, stack_token
 
 if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
@@ -35,13 +37,13 @@ async def connect(environment: Environment, *, server: str = "", command: str = 
     """
     address = server or environment.server_address
     if address:
-        async with dial(address) as channel:
+        async with dial(address, environment) as channel:
             yield channel
         return
     lock = StackLock(environment.home.lock)
     status = await _stack_or_lock(environment, lock, command)
     if status is not None:
-        async with dial(status.server) as channel:
+        async with dial(status.server, environment) as channel:
             yield channel
         return
     try:
@@ -54,23 +56,45 @@ async def connect(environment: Environment, *, server: str = "", command: str = 
 
 
 @asynccontextmanager
-async def dial(address: str) -> AsyncGenerator[Channel]:
-    """Open a channel to host:port and wait until it answers.
+async def dial(address: str, environment: Environment) -> AsyncGenerator[Channel]:
+    """Open a channel to a server and wait until it answers.
+
+    A token goes along where there is one: that of the options or variables, or, to the stack of this home, its own.
 
     Raises:
-        UnavailableError: It does not.
+        InvalidInputError: The address or the token cannot be used.
+        UnavailableError: No server answers.
     """
     from stigmer_grpc.client import connect as open_channel
     from stigmer_grpc.errors import UnavailableError as NoAnswerError
     from stigmer_protos import descriptors
 
-    async with open_channel(address, pool=descriptors.pool()) as channel:
+    target = _with_token(resolve(address, environment), environment)
+    sealed = credentials(target, environment)
+    opened = open_channel(target.address, pool=descriptors.pool(), metadata=target.metadata, credentials=sealed)
+    async with opened as channel:
         try:
             await channel.ready(CONNECT_SECONDS)
         except NoAnswerError:
-            msg = f"no server answers at {address}"
-            raise UnavailableError(msg, hint="`stigmer status` shows what runs here, `stigmer up` starts it") from None
+            raise _no_answer(target) from None
         yield channel
+
+
+def _with_token(target: Target, environment: Environment) -> Target:
+    """Return the target with the token of this home's stack, if that is what it is and no other token was given."""
+    status = running_stack(environment)
+    if target.token or status is None or status.auth != "token" or target.address != status.server:
+        return target
+    return replace(target, token=stack_token(environment))
+
+
+def _no_answer(target: Target) -> UnavailableError:
+    if target.tls:
+        msg = f"no server with a certificate that can be trusted answers at {target.address}"
+        return UnavailableError(msg, hint="--ca FILE names the authority of a certificate that nobody else knows")
+    msg = f"no server answers at {target.address}"
+    hint = "`stigmer status` shows what runs here, `stigmer up` starts it; write https:// before one that speaks TLS"
+    return UnavailableError(msg, hint=hint)
 
 
 def running_stack(environment: Environment) -> StackStatus | None:

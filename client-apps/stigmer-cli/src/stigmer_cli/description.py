@@ -8,6 +8,7 @@ from typing import Any
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
 
+from stigmer_cli.listing import is_execution
 from stigmer_cli.messages import from_json, to_plain
 from stigmer_cli.references import Reference
 from stigmer_cli.resources import Listing, Message, Resources
@@ -69,7 +70,8 @@ async def describe(resources: Resources, reference: Reference) -> Description:
         message=message,
         children=tuple(children),
         dependents=await _dependents(resources, kind, identifier),
-        revisions=await _revisions(resources, kind, identifier),
+        # A run is written once, so that it has no versions worth telling of.
+        revisions=() if is_execution(kind) else await _revisions(resources, kind, identifier),
     )
 
 

@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
+
+Auth: TypeAlias = Literal["none", "token"]
+"""Whom the stack's server lets in: everybody on this machine, or whoever can read the token in the home."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,16 @@ class Home:
         return self.root / "encryption.key"
 
     @property
+    def token(self) -> Path:
+        """The token of the stack's server, which lets its owner do everything."""
+        return self.root / "token"
+
+    @property
+    def runner_token(self) -> Path:
+        """The token of the stack's runners."""
+        return self.root / "runner-token"
+
+    @property
     def temporal_database(self) -> Path:
         """The database of the Temporal development server."""
         return self.root / "temporal.db"
@@ -64,6 +78,14 @@ class Environment:
     """STIGMER_SERVER_ADDRESS: talk to this server and to no local stack."""
     temporal_address: str
     """STIGMER_TEMPORAL_ADDRESS: an existing Temporal cluster that the stack uses instead of its own."""
+    token: str = ""
+    """STIGMER_TOKEN: what to sign in with at a server that is not this home's."""
+    token_file: str = ""
+    """STIGMER_TOKEN_FILE: a file that holds it."""
+    tls: bool = False
+    """STIGMER_TLS: the server speaks TLS, whether or not its address says so."""
+    ca: str = ""
+    """STIGMER_CA: PEM file of the authority that the server's certificate comes from; implies TLS."""
     variables: Mapping[str, str]
     """All of them, for child processes."""
 
@@ -75,5 +97,9 @@ class Environment:
             home=Home(root=Path(root).expanduser().absolute()),
             server_address=variables.get("STIGMER_SERVER_ADDRESS") or variables.get("STIGMER_SERVER_ADDR") or "",
             temporal_address=variables.get("STIGMER_TEMPORAL_ADDRESS", ""),
+            token=variables.get("STIGMER_TOKEN", "").strip(),
+            token_file=variables.get("STIGMER_TOKEN_FILE", ""),
+            tls=variables.get("STIGMER_TLS", "").lower() in {"1", "true", "yes", "on"},
+            ca=variables.get("STIGMER_CA", ""),
             variables=dict(variables),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -18,7 +18,26 @@ Output = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("-v", "--debug", help="Tell more, and where errors come from.")]
 Server = Annotated[
-    str, typer.Option("--server", metavar="HOST:PORT", help="Talk to this server [env: STIGMER_SERVER_ADDRESS].")
+    str,
+    typer.Option(
+        "--server", metavar="ADDRESS", help="Talk to this server, host:port or https://… [env: STIGMER_SERVER_ADDRESS]."
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Sign in with this; better kept in a file or a variable [env: STIGMER_TOKEN].",
+    ),
+]
+TokenFile = Annotated[
+    str, typer.Option("--token-file", metavar="FILE", help="Sign in with what it holds [env: STIGMER_TOKEN_FILE].")
+]
+Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS, as https:// says too [env: STIGMER_TLS].")]
+Ca = Annotated[
+    str,
+    typer.Option("--ca", metavar="FILE", help="Trust this authority's certificates; implies TLS [env: STIGMER_CA]."),
 ]
 Org = Annotated[
     str, typer.Option("--org", metavar="ORG", help="Organization of resources that name none [default: local].")
@@ -72,9 +91,24 @@ class Session:
 class Globals:
     """Options given before the command's name."""
 
-    output: OutputFormat | None
-    debug: bool
-    server: str
+    output: OutputFormat | None = None
+    debug: bool = False
+    server: str = ""
+    token: str = ""
+    token_file: str = ""
+    tls: bool = False
+    ca: str = ""
+
+    def over(self, environment: Environment) -> Environment:
+        """Return what the variables say, as far as no option says otherwise."""
+        given = self.token or self.token_file
+        return replace(
+            environment,
+            token=self.token or ("" if given else environment.token),
+            token_file=self.token_file or ("" if given else environment.token_file),
+            tls=self.tls or environment.tls,
+            ca=self.ca or environment.ca,
+        )
 
 
 def session(
@@ -90,10 +124,10 @@ def session(
         wide: Whether it has a wide table; for a command that has none, wide is a table.
     """
     given = context.find_root().obj
-    before = given if isinstance(given, Globals) else Globals(output=None, debug=False, server="")
+    before = given if isinstance(given, Globals) else Globals()
     wanted = output or before.output or OutputFormat.TABLE
     made = Session(
-        environment=Environment.read(),
+        environment=before.over(Environment.read()),
         output=OutputFormat.TABLE if wanted is OutputFormat.WIDE and not wide else wanted,
         debug=debug or before.debug,
         server=server or before.server,

@@ -120,7 +120,9 @@ class Resources:
             if _service_with(kind, verb):
                 return await self._call(kind, verb, message, dry_run=dry_run)
         msg = f"a resource of kind {kind.enum_name} cannot be applied"
-        raise InvalidInputError(msg)
+        raise InvalidInputError(
+            msg, hint="push a folder with `stigmer skill push DIR`" if kind.enum_name == "skill" else ""
+        )
 
     async def create(self, kind: Kind, message: Message, *, idempotency_key: str = "") -> Message:
         """Create the resource; with a key that was used before, return what was created then."""

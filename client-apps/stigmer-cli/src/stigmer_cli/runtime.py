@@ -126,6 +126,8 @@ _ANSWERS: dict[str, tuple[int, str]] = {
     "ALREADY_EXISTS": (4, "choose another name, or change it with `stigmer apply`"),
     "FAILED_PRECONDITION": (4, ""),
     "ABORTED": (4, "someone else changed it at the same time: try again"),
+    "UNAUTHENTICATED": (5, "sign in with --token-file FILE or STIGMER_TOKEN; the server's operator makes keys"),
+    "PERMISSION_DENIED": (4, "sign in with a key that may do it, or ask the owner of the organization"),
     "UNAVAILABLE": (5, "`stigmer status` shows what runs, `stigmer up` starts it"),
     "UNIMPLEMENTED": (1, "the server is older than this command: `stigmer status` tells its version"),
     "RESOURCE_EXHAUSTED": (2, ""),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stigmer_cli.connection import dial
+from stigmer_cli.environment import Environment
 
 _SERVICE = "ai.stigmer.operations.v1.ServerController"
 _STATES = {0: "unknown", 1: "ready", 2: "away", 3: "off"}
@@ -48,15 +49,15 @@ class ServerState:
         }
 
 
-async def server_state(address: str) -> ServerState | str:
-    """Ask the server at host:port how it is; return why it does not tell when it answers but does not tell.
+async def server_state(address: str, environment: Environment) -> ServerState | str:
+    """Ask the server at an address how it is; return why it does not tell when it answers but does not tell.
 
     Raises:
         UnavailableError: No server answers there.
     """
     from stigmer_grpc.errors import RpcError
 
-    async with dial(address) as channel:
+    async with dial(address, environment) as channel:
         try:
             answer: Any = await channel.service(_SERVICE).unary("getStatus", {}, timeout=10.0)
         except RpcError as error:

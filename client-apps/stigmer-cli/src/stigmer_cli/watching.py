@@ -90,7 +90,7 @@ class _Table:
         self._kind = kind
         self._output = output
         self._columns = headings(kind, wide=output is OutputFormat.WIDE)
-        self._held: list[list[str]] | None = []
+        self._held: dict[str, list[str]] | None = {}
         self._widths: list[int] = []
 
     def show(self, change: dict[str, Any]) -> None:
@@ -104,7 +104,8 @@ class _Table:
         elif self._output is OutputFormat.NAME:
             console.result(f"{self._kind.enum_name}/{name_of(_shape(change), self._kind)}")
         elif self._held is not None and change["event"] == "created":
-            self._held.append(["-", *row(_shape(change), self._columns)])
+            # By id, since a connection that is lost meanwhile begins it all again.
+            self._held[change["id"]] = ["-", *row(_shape(change), self._columns)]
         else:
             self._begin()
             self._write([change["event"], *row(_shape(change), self._columns)])
@@ -113,7 +114,7 @@ class _Table:
         """Print the head of the table and what is there already."""
         if self._held is None or self._output is OutputFormat.NAME:
             return
-        first, held, self._held = ["EVENT", *self._columns], self._held, None
+        first, held, self._held = ["EVENT", *self._columns], list(self._held.values()), None
         self._widths = [
             max(len(line[at]) for line in [first, ["updated", *first[1:]], *held]) for at in range(len(first))
         ]

@@ -60,6 +60,7 @@ from stigmer_grpc.interceptors import (
     Validation,
     check,
     default_interceptors,
+    validator,
 )
 from stigmer_grpc.loop import install_uvloop, run
 from stigmer_grpc.server import MAX_MESSAGE_BYTES, Server
@@ -131,4 +132,5 @@ __all__ = [
     "install_uvloop",
     "run",
     "server_credentials",
+    "validator",
 ]

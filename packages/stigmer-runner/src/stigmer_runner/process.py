@@ -24,7 +24,8 @@ Serve = Callable[[S, asyncio.Event], Coroutine[Any, Any, None]]
 def run_process(settings: type[S], serve: "Serve[S]") -> NoReturn:
     """Run `serve` with the settings of this process until it is told to stop, then exit with 0.
 
-    Wrong settings are printed, all of them, and end the process with 2.
+    Wrong settings are printed, all of them, and end the process with 2; so do files that they name and that cannot
+    be used.
     """
     try:
         given = settings.load(sys.argv[1:], os.environ)
@@ -34,6 +35,9 @@ def run_process(settings: type[S], serve: "Serve[S]") -> NoReturn:
     set_up_log(given.log_level)
     try:
         run(_until_stopped(given, serve))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        _leave(_USAGE)
     except Exception:  # noqa: BLE001 - the last place that can say what went wrong
         logger.exception("the runner ends")
         _leave(1)

@@ -9,13 +9,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.client import connect
+from stigmer_grpc.credentials import client_credentials
 from stigmer_grpc.errors import DeadlineExceededError, UnauthenticatedError, UnavailableError
 from stigmer_protos import descriptors
 
+from stigmer_runner.errors import SettingsError
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.settings import RunnerSettings
 
@@ -70,9 +73,28 @@ class StigmerServer:
 
 
 def server_channel(settings: RunnerSettings) -> Channel:
-    """Return a channel to the server of `settings`; it connects when it is first used."""
-    metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
-    return connect(settings.server_address, pool=descriptors.pool(), metadata=metadata)
+    """Return a channel to the server of `settings`; it connects when it is first used.
+
+    Raises:
+        SettingsError: The file of the token, or that of the authority, cannot be used.
+    """
+    key = settings.api_key or _read_key(settings.api_key_file)
+    metadata = (("authorization", f"Bearer {key}"),) if key else ()
+    try:
+        sealed = settings.server_tls or settings.server_ca is not None
+        credentials = client_credentials(authority=settings.server_ca) if sealed else None
+        return connect(settings.server_address, pool=descriptors.pool(), metadata=metadata, credentials=credentials)
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
+
+
+def _read_key(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"--api-key-file (STIGMER_API_KEY_FILE): {path}: {error}"]) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,13 @@ class RunnerSettings(BaseSettings):
         "localhost:8080", "STIGMER_BACKEND_ENDPOINT", description="host:port of stigmer-server", min_length=1
     )
     api_key: str = setting("", "STIGMER_API_KEY", description="token sent to stigmer-server; empty sends none")
+    api_key_file: Path | None = setting(
+        None, "STIGMER_API_KEY_FILE", description="file that holds the token, unless one is given"
+    )
+    server_tls: bool = setting(False, "STIGMER_BACKEND_TLS", description="stigmer-server speaks TLS")
+    server_ca: Path | None = setting(
+        None, "STIGMER_BACKEND_CA", description="PEM file of the authority of its certificate; implies TLS"
+    )
     max_concurrency: int = setting(
         100,
         "TEMPORAL_MAX_CONCURRENCY",

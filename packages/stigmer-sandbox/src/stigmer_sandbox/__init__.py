@@ -8,6 +8,7 @@ from stigmer_sandbox.commands import (
     HostSandbox,
     Limits,
     LocalSandbox,
+    NoSandbox,
     Sandbox,
 )
 from stigmer_sandbox.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "HostSandbox",
     "Limits",
     "LocalSandbox",
+    "NoSandbox",
     "OutboundError",
     "OutboundPolicy",
     "OutboundTimeoutError",

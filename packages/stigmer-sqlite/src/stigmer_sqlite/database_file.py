@@ -21,10 +21,10 @@ from stigmer_sqlite.connections import BUSY_TIMEOUT
 from stigmer_sqlite.disk import sync_file, sync_folder
 from stigmer_sqlite.errors import StoreUnavailableError
 from stigmer_sqlite.failures import translated
-from stigmer_sqlite.migrations import check_supported
 from stigmer_sqlite.ownership import Ownership
 from stigmer_sqlite.port import HistoryEntry, Record
 from stigmer_sqlite.reading import COLUMNS, entry_of, record_of
+from stigmer_sqlite.schema import check_supported
 
 Recode = Callable[[str, bytes], tuple[str, bytes] | None]
 """Given kind and `wire`: the `data` and `wire` that mean the same and take their place, or None to leave them."""

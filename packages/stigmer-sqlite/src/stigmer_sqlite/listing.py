@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from stigmer_sqlite.cursors import organizations
 from stigmer_sqlite.kinds import Kind
-from stigmer_sqlite.migrations import index_name
 from stigmer_sqlite.port import LabelTerm, Query
+from stigmer_sqlite.schema import index_name
 
 Value = str | int
 # Beyond this many accepted values a sorted IN costs less than merging as many index runs.

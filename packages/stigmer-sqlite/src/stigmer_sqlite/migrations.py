@@ -1,14 +1,10 @@
-"""The database's schema: its tables, how they came about, and the indexes that the declared kinds ask for."""
+"""How the database's tables came about, step by step; `schema` says when this is needed, which is seldom."""
 
 from __future__ import annotations
 
 import sqlite3
 
 from sqlite_utils import Database, Migrations
-
-from stigmer_sqlite.errors import InvalidSchemaError, UnsupportedSchemaError
-from stigmer_sqlite.failures import is_code
-from stigmer_sqlite.kinds import Kind, Kinds
 
 migrations = Migrations("stigmer-sqlite")
 
@@ -183,75 +179,7 @@ def m003_parts(db: Database) -> None:
         db.conn.execute(statement)
 
 
-# `pending` asks the database; an empty one has everything pending.
-_KNOWN = frozenset(migration.name for migration in migrations.pending(Database(memory=True, execute_plugins=False)))
-
-
-def check_supported(connection: sqlite3.Connection) -> None:
-    """Refuse, before anything is written, a database that is not ours or is newer. Raises: UnsupportedSchemaError."""
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return
-    db = _database(connection)
-    applied = [migration.name for migration in migrations.applied(db)]
-    if not applied and tables - {migrations.migrations_table}:
-        raise UnsupportedSchemaError(f"the file is another application's database (it has tables {sorted(tables)})")
-    if unknown := [name for name in applied if name not in _KNOWN]:
-        raise UnsupportedSchemaError(f"the database was written by a newer version (unknown migrations: {unknown})")
-
-
-def migrate(connection: sqlite3.Connection, kinds: Kinds) -> None:
-    """Bring the schema up to date, and the indexes and names in line with the declared kinds.
-
-    Raises: InvalidSchemaError when a kind becomes named whose slugs repeat; nothing of the kinds was changed then.
-    """
-    db = _database(connection)
-    migrations.apply(db)
-    with db.atomic():
-        for kind in kinds:
-            _apply_naming(connection, kind)
-        _apply_indexes(connection, kinds)
-
-
-def index_name(kind: Kind, name: str) -> str:
-    """Return the name of the database index for a kind's declared index."""
-    return f"where_{kind.name}.{name}"
-
-
-def _apply_naming(connection: sqlite3.Connection, kind: Kind) -> None:
-    known = connection.execute("SELECT named FROM kinds WHERE kind = ?", (kind.name,)).fetchone()
-    if known is not None and bool(known[0]) == kind.named:
-        return
-    try:
-        connection.execute(
-            "UPDATE resources SET name_key = CASE WHEN ? THEN 0 ELSE position END WHERE kind = ?",
-            (kind.named, kind.name),
-        )
-    except sqlite3.IntegrityError as error:
-        if not is_code(error, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
-            raise
-        raise InvalidSchemaError(f"kind {kind.name!r} cannot be named: some of its stored slugs repeat") from error
-    connection.execute("INSERT OR REPLACE INTO kinds (kind, named) VALUES (?, ?)", (kind.name, kind.named))
-
-
-def _apply_indexes(connection: sqlite3.Connection, kinds: Kinds) -> None:
-    wanted = {
-        index_name(kind, name): f'CREATE INDEX "{index_name(kind, name)}" ON resources '
-        f"(json_extract(data, '{path.text}'), position) WHERE kind = '{kind.name}'"
-        for kind in kinds
-        for name, path in kind.indexes.items()
-    }
-    present = dict(
-        connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name GLOB 'where_*'")
-    )
-    for name, sql in present.items():
-        if wanted.get(name) != sql:
-            connection.execute(f'DROP INDEX "{name}"')
-    for name, sql in wanted.items():
-        if present.get(name) != sql:
-            connection.execute(sql)
-
-
-def _database(connection: sqlite3.Connection) -> Database:
+def apply(connection: sqlite3.Connection) -> None:
+    """Take every step that the database has not taken yet."""
     # Plugins of sqlite-utils are for its command line; a library must not load what happens to be installed.
-    return Database(connection, execute_plugins=False, recursive_triggers=False)
+    migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))

@@ -22,12 +22,12 @@ from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
 from stigmer_sqlite.failures import translated
 from stigmer_sqlite.feed import Feed
 from stigmer_sqlite.kinds import Kinds
-from stigmer_sqlite.migrations import check_supported, migrate
 from stigmer_sqlite.ownership import Ownership
 from stigmer_sqlite.port import Archive, Change, Changes, HistoryEntry, KindSchema, Page, Query, Record, Transaction
 from stigmer_sqlite.readers import Readers
 from stigmer_sqlite.reading import SqliteReader
 from stigmer_sqlite.records import check_compaction
+from stigmer_sqlite.schema import bring_up_to_date, check_supported
 from stigmer_sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -281,7 +281,7 @@ def _open(path: Path | None, kinds: Kinds, readers: int) -> _Opened:
         check_supported(writer)
         if path is not None:
             use_wal(writer)
-        migrate(writer, kinds)
+        bring_up_to_date(writer, kinds)
         sequence = writer.execute(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'"
         ).fetchone()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,11 +22,12 @@ from stigmer_grpc import (
     Service,
     default_interceptors,
     server_credentials,
+    validator,
 )
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, outbox
+from stigmer_server import checkpoints, idempotency, outbox
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
@@ -123,7 +125,10 @@ class App:
         if problems := [problem for address in wanted for problem in self.settings.refusals(address)]:
             raise SettingsError(problems)
         try:
-            return await self._running().start(*wanted, credentials=_credentials(self.settings))
+            bound = await self._running().start(*wanted, credentials=_credentials(self.settings))
+            # What the first request would wait for is loaded beside the loop, now that health is answered.
+            asyncio.get_running_loop().run_in_executor(None, validator)
+            return bound
         except OSError as error:
             msg = f"cannot listen on {', '.join(wanted)}: {error.strerror or error}"
             raise StartupError(msg) from error
@@ -141,7 +146,9 @@ class App:
         if problems := self.settings.refusals(f"{host or self.settings.http_host}:{wanted}"):
             raise SettingsError(problems)
         _credentials(self.settings)
-        # Imported by those who want it: the rest have neither the time nor the memory to pay for it.
+        # Imported by those who want it: the rest have neither the time nor the memory to pay for it. By a thread,
+        # because calls over gRPC are answered already.
+        await asyncio.to_thread(import_module, "stigmer_server.http.serving")
         from stigmer_server.http.serving import gateway, listen
 
         server = self._running()
@@ -257,7 +264,9 @@ class App:
         stack.push_async_callback(_ended, collector)
         compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
         stack.push_async_callback(_ended, compaction)
-        streams = Streams(store, kinds, resources.redacted)
+        sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")
+        stack.push_async_callback(_ended, sweeper)
+        streams = Streams(store, kinds, resources.shown)
         streams.start()
         stack.push_async_callback(streams.close)
         watches = Watches(resources)
@@ -332,7 +341,8 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
 
 
 async def _connect(settings: Settings) -> Runs:
-    # Imported at the first attempt: it takes a third of a second, and the server serves meanwhile.
+    # Imported at the first attempt, by a thread: it takes a third of a second, and the server serves meanwhile.
+    await asyncio.to_thread(import_module, "stigmer_server.engine.temporal")
     from stigmer_server.engine.temporal import connect
 
     return await connect(settings.temporal_address, settings.temporal_namespace)
@@ -347,6 +357,6 @@ async def _open_store(settings: Settings) -> SqliteStore:
 
 
 def schemas(kinds: Kinds) -> list[KindSchema]:
-    """Return what the store must know of the kinds."""
+    """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA]

@@ -10,12 +10,13 @@ there, so that each of its calls has to bring a token just like one over a socke
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from stigmer_grpc import CallContext
 
 from stigmer_server.access.roles import Role
-from stigmer_server.errors import DeniedError
+from stigmer_server.errors import DeniedError, InvalidError
 
 CALLER = "caller"
 """Key of the `Caller` in `CallContext.values`."""
@@ -27,6 +28,9 @@ RETURN = "x-stigmer-return"
 """Call metadata: `minimal` has a command answer with metadata and phase alone, for callers who know the rest."""
 IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
 """Call metadata: names a creation, so that a repeated call returns what the first one made."""
+
+_OWN = {DRY_RUN, IDEMPOTENCY_KEY, RETURN}
+_KEY = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +81,34 @@ INTERNAL = Call()
 
 
 def call_of(context: CallContext) -> Call:
-    """Return what a call over gRPC says of itself."""
+    """Return what a call over gRPC says of itself. Raises: InvalidError for metadata of ours that says nothing."""
     caller = context.values.get(CALLER, SYSTEM)
     metadata = context.metadata
-    dry_run, key = metadata.get(DRY_RUN, ""), metadata.get(IDEMPOTENCY_KEY, "")
-    brief = metadata.get(RETURN) == "minimal"
-    if caller is SYSTEM and not dry_run and not key and not brief:
+    if caller is SYSTEM and not _OWN & metadata.keys():
         return INTERNAL
     assert isinstance(caller, Caller)  # noqa: S101 - only an authenticator of ours writes this value
-    return Call(caller=caller, dry_run=dry_run == "true", idempotency_key=str(key), brief=brief)
+    return Call(
+        caller=caller,
+        dry_run=is_set(context, DRY_RUN),
+        idempotency_key=_key(context),
+        brief=metadata.get(RETURN) == "minimal",
+    )
+
+
+def is_set(context: CallContext, name: str) -> bool:
+    """Tell whether a switch among a call's metadata is on. Raises: InvalidError when it is neither on nor off."""
+    value = context.metadata.get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidError.of(name, "metadata.switch", f"this call metadata is true or false, not {value!r}")
+    return value == "true"
+
+
+def _key(context: CallContext) -> str:
+    """Return the idempotency key; empty when there is none."""
+    value = context.metadata.get(IDEMPOTENCY_KEY)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not _KEY.fullmatch(value):
+        problem = "this call metadata is 1 to 256 characters of printable ASCII"
+        raise InvalidError.of(IDEMPOTENCY_KEY, "metadata.idempotency_key", problem)
+    return value

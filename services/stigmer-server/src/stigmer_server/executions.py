@@ -17,7 +17,7 @@ from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message, to_plain
 from stigmer_server.outbox import Action, Delivery, State
-from stigmer_server.secrets import redact
+from stigmer_server.secrets import Sealer, UnsealError, key_of, redact
 from stigmer_server.transitions import ENDED, Cause, Phase, Verdict, judge
 
 if TYPE_CHECKING:
@@ -58,9 +58,27 @@ def keep_token(message: Message) -> None:
         raise InvalidError.of("spec.callback_token", "field.fixed", "is given when the execution is created, or never")
 
 
-def opened_token(unit_sealer: Any, delivery: Delivery) -> bytes:
+def opened_token(sealer: Sealer, delivery: Delivery) -> bytes:
     """Return the token of a callback. Raises: UnsealError."""
-    return base64.b64decode(unit_sealer.unseal(delivery.payload["token"], id=delivery.execution, name=_TOKEN))
+    return base64.b64decode(sealer.unseal(delivery.payload["token"], id=delivery.execution, name=_TOKEN))
+
+
+def token_key(wire: bytes) -> str:
+    """Return the name of the key that the token of a stored callback is sealed with."""
+    return key_of(outbox.decoded(wire).payload["token"])
+
+
+def reseal_token(wire: bytes, sealer: Sealer) -> bytes | None:
+    """Return a stored callback with its token sealed by the first key; None: it is, or no key at hand opens it."""
+    delivery = outbox.decoded(wire)
+    if key_of(delivery.payload["token"]) == sealer.current:
+        return None
+    try:
+        token = sealer.unseal(delivery.payload["token"], id=delivery.execution, name=_TOKEN)
+    except UnsealError:
+        return None
+    sealed = sealer.seal(token, id=delivery.execution, name=_TOKEN)
+    return outbox.encoded(replace(delivery, payload={**delivery.payload, "token": sealed}))
 
 
 def callback_id(execution: str) -> str:

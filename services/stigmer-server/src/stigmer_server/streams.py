@@ -1,22 +1,23 @@
 """Live states of executions: from the store's change feed to everybody who follows.
 
 One task reads the feed. For each execution that somebody follows it loads and encodes the newest state once and
-wakes the followers, each of which keeps nothing but that state: a follower that does not read costs no memory.
+wakes the followers, each of which keeps nothing but that state: a follower that does not read costs no memory. While
+nobody is ready for another state of a large execution, none is loaded: the first who is has it loaded for all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loguru import logger
 from stigmer_sqlite.errors import NotFoundError, StoreUnavailableError
-from stigmer_sqlite.port import Operation, Record, ResourceStore
+from stigmer_sqlite.port import Change, Operation, Record, ResourceStore
 
+from stigmer_server import parts
 from stigmer_server.kinds import Kind, Kinds
-from stigmer_server.unit import wire_of
 
 _RETRY_SECONDS = 0.2
 
@@ -26,6 +27,9 @@ class _State:
     version: int
     wire: bytes
     final: bool
+
+
+_NOTHING = _State(version=0, wire=b"", final=False)
 
 
 class Follower:
@@ -46,53 +50,109 @@ class Follower:
         self._wake.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        topic = self._topic
         while True:
             self._wake.clear()
-            state = self._topic.state
-            if state is not None and state.version > self._seen:
+            if topic.told > topic.state.version:
+                await topic.catch_up()
+            state = topic.state
+            if state.version > self._seen:
                 self._seen = state.version
                 yield state.wire
                 if state.final:
                     return
-            elif self._topic.closed:
+            elif topic.closed:
                 return
             else:
-                await self._wake.wait()
+                topic.waiting += 1
+                try:
+                    await self._wake.wait()
+                finally:
+                    topic.waiting -= 1
 
 
 class _Topic:
     """An execution that somebody follows."""
 
-    def __init__(self, kind: Kind, redacted: Callable[[Kind, bytes], bytes]) -> None:
+    def __init__(self, kind: Kind, id: str, store: ResourceStore, shown: Callable[[Kind, Record], bytes]) -> None:
         self._kind = kind
-        self._redacted = redacted
-        self.state: _State | None = None
+        self._id = id
+        self._store = store
+        self._shown = shown
+        self._loading = asyncio.Lock()
+        self.state = _NOTHING
+        self.told = 0
+        """The newest version that the feed has told of; the state may be older, until somebody wants the newer one."""
+        self.waiting = 0
+        """How many followers have nothing to do but to wait for another state."""
         self.closed = False
         self.followers: set[Follower] = set()
 
     def offer(self, record: Record) -> None:
-        if self.state is not None and self.state.version >= record.version:
+        """Take a whole record as the state, if it is newer."""
+        if self.state.version >= record.version:
             return
-        wire = wire_of(record)
-        final = self._kind.is_finished(self._kind.parse(wire))
-        self.state = _State(version=record.version, wire=self._redacted(self._kind, wire), final=final)
+        wire = self._shown(self._kind, record)
+        self.state = _State(version=record.version, wire=wire, final=self._is_final(record))
+        self.told = max(self.told, record.version)
         self.wake()
 
+    async def hear(self, change: Change) -> None:
+        """Take in that the execution has changed."""
+        if change.operation is Operation.DELETED:
+            self.close()
+        elif change.version > self.state.version and self.followers:
+            record = await self._read(self._store.head)
+            if record is None:
+                return  # Deleted since; the feed tells that next.
+            self.told = max(self.told, record.version)
+            if not record.lengths:
+                self.offer(record)
+            elif self.waiting or self._is_final(record):
+                await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Load the newest state, unless another follower has had it loaded meanwhile."""
+        async with self._loading:
+            if self.told > self.state.version:
+                record = await self._read(self._store.get)
+                if record is None:
+                    self.told = self.state.version
+                else:
+                    self.offer(record)
+
     def close(self) -> None:
+        """Let nobody wait for another state."""
         self.closed = True
         self.wake()
 
     def wake(self) -> None:
+        """Let every follower look again."""
         for follower in self.followers:
             follower.wake()
+
+    def _is_final(self, record: Record) -> bool:
+        return self._kind.is_finished(self._kind.parse(parts.head(record)))
+
+    async def _read(self, read: Callable[[str, str], Awaitable[Record]]) -> Record | None:
+        """Return the record, None when it is gone; a database that cannot be read is tried again and again."""
+        while True:
+            try:
+                return await read(self._kind.name, self._id)
+            except NotFoundError:
+                return None
+            except StoreUnavailableError as error:
+                logger.warning("cannot read {} {} for its followers: {}", self._kind.title, self._id, error)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 class Streams:
     """Everybody who follows an execution of this server."""
 
-    def __init__(self, store: ResourceStore, kinds: Kinds, redacted: Callable[[Kind, bytes], bytes]) -> None:
+    def __init__(self, store: ResourceStore, kinds: Kinds, shown: Callable[[Kind, Record], bytes]) -> None:
+        """Follow executions in a store; `shown` gives a record as followers may see it."""
         self._store = store
-        self._redacted = redacted
+        self._shown = shown
         self._executions = tuple(kind.name for kind in kinds.values() if kind.phases)
         self._topics: dict[tuple[str, str], _Topic] = {}
         self._pump: asyncio.Task[None] | None = None
@@ -105,12 +165,8 @@ class Streams:
         async def pump() -> None:
             async for change in changes:
                 topic = self._topics.get((change.kind, change.id))
-                if topic is None:
-                    continue
-                if change.operation is Operation.DELETED:
-                    topic.close()
-                else:
-                    await self._refresh(topic, change.kind, change.id)
+                if topic is not None:
+                    await topic.hear(change)
 
         self._pump = asyncio.create_task(pump(), name="streams")
         self._pump.add_done_callback(_report)
@@ -121,7 +177,7 @@ class Streams:
         key = (kind.name, id)
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = _Topic(kind, self._redacted)
+            topic = self._topics[key] = _Topic(kind, id, self._store, self._shown)
         topic.closed = topic.closed or self._stopped
         follower = Follower(topic)
         try:
@@ -153,18 +209,6 @@ class Streams:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-
-    async def _refresh(self, topic: _Topic, kind: str, id: str) -> None:
-        while topic.followers:
-            try:
-                topic.offer(await self._store.get(kind, id))
-            except NotFoundError:
-                pass  # Deleted since; the feed tells that next.
-            except StoreUnavailableError as error:
-                logger.warning("cannot read {} {} for its followers: {}", kind, id, error)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            return
 
 
 def _report(task: asyncio.Task[None]) -> None:

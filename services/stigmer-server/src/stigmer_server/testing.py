@@ -22,6 +22,7 @@ from stigmer_protos import descriptors
 
 from stigmer_server.access.execution_tokens import EXECUTION_TOKEN
 from stigmer_server.app import App
+from stigmer_server.engine.port import Connect
 from stigmer_server.messages import Message, copied
 from stigmer_server.settings import Settings
 
@@ -92,11 +93,17 @@ class Api:
 
 @asynccontextmanager
 async def serve(
-    folder: Path, *, transport: Transport = "in-process", engine: bool = False, **settings: Any
+    folder: Path,
+    *,
+    transport: Transport = "in-process",
+    engine: bool = False,
+    connect_engine: Connect | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Api]:
     """Open a server on the files of a folder for the length of a block, and yield a client of it."""
     places = {"db_path": folder / "stigmer.db", "storage_path": folder / "storage"}
-    async with App(Settings.model_validate({**places, **settings}), engine=engine) as app:
+    given = Settings.model_validate({**places, **settings})
+    async with App(given, engine=engine or connect_engine is not None, connect=connect_engine) as app:
         if transport == "in-process":
             yield Api(app.channel(), app)
             return

@@ -261,7 +261,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "TEMPORAL_HOST_PORT": f"127.0.0.1:{free_port()}",
     }
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "stigmer_server"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stigmer_server", "--http-port", "off"], env=environment, stdout=log, stderr=log
+        )
     try:
         _wait(process, f"127.0.0.1:{port}", folder / "log")
         yield f"127.0.0.1:{port}"

@@ -114,6 +114,15 @@ def test_apply_makes_what_is_not_there(client: Any, make: Any, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", each("apply", but=frozenset({"execution_context"})))
+def test_apply_says_when_it_changed_nothing(client: Any, make: Any, kind: str) -> None:
+    sent = make.manifest(kind, "Applied")
+    first = client(f"{kind}/apply", sent)
+    second = client(f"{kind}/apply", sent)
+    assert second.status.audit.spec_audit.event == "unchanged"
+    assert client(f"{kind}/get", {"value": first.metadata.id}) == first
+
+
+@pytest.mark.parametrize("kind", each("apply", but=frozenset({"execution_context"})))
 def test_apply_changes_what_is_there(client: Any, make: Any, kind: str) -> None:
     sent = make.manifest(kind, "Applied")
     first = client(f"{kind}/apply", sent)

@@ -150,6 +150,22 @@ class HttpArguments(TypedDict):
     redirect: bool
 
 
+ProcessArguments = TypedDict(
+    "ProcessArguments",
+    {
+        "language": Literal["shell", "python", "js"],
+        "code": str | None,
+        "source": str | None,
+        "stdin": str,
+        "arguments": list[str],
+        "environment": dict[str, str],
+        "network": bool,
+        "return": Literal["stdout", "stderr", "code", "all", "none"],
+    },
+)
+"""The arguments of a process: its code, or the URL where that is."""
+
+
 class CallAnswer(TypedDict):
     """How a call ended: `output`, or `error`, or neither when it was too slow for a local activity."""
 

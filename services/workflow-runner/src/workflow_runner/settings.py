@@ -1,6 +1,6 @@
 """What the workflow runner can be told."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from stigmer_runner import RunnerSettings, setting
 
@@ -49,6 +49,21 @@ class Settings(RunnerSettings):
     )
     max_response_bytes: int = setting(
         1_500_000, "STIGMER_MAX_RESPONSE_BYTES", description="largest answer to a call, decompressed", ge=1
+    )
+
+    sandbox: Literal["local", "host", "off"] = setting(
+        "local",
+        "STIGMER_RUN_SANDBOX",
+        description="where scripts and shells run: in namespaces of this machine, on the machine itself, or not at all",
+    )
+    sandbox_network: bool = setting(
+        True, "STIGMER_RUN_NETWORK", description="whether a process gets the network when its task asks for it"
+    )
+    sandbox_memory_mb: int = setting(
+        512, "STIGMER_RUN_MEMORY_MB", description="mebibytes that a script or shell may take", ge=16
+    )
+    sandbox_processes: int = setting(
+        64, "STIGMER_RUN_PROCESSES", description="processes that a script or shell may have at once", ge=1
     )
 
     def limits(self) -> Limits:

@@ -1,14 +1,15 @@
 """The Temporal worker: which workflows and activities it offers, and what they share."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from stigmer_runner import Environments, StigmerServer, run_worker, server_channel
-from stigmer_sandbox import OutboundPolicy
+from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, OutboundPolicy, Sandbox
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from workflow_runner.activities import Calls, HttpCalls, Loading, Reporting
+from workflow_runner.activities import Calls, HttpCalls, Loading, Processes, Reporting
 from workflow_runner.settings import Settings
 from workflow_runner.workflow import InvokeWorkflow
 
@@ -24,15 +25,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with server_channel(settings) as channel:
         server = StigmerServer(channel)
         reporting = Reporting(server)
-        http = HttpCalls(Calls(Environments(server), reporting), policy)
-        loading = Loading(server, reporting, settings.limits())
+        calls = Calls(Environments(server), reporting)
+        http = HttpCalls(calls, policy)
+        processes = _processes(settings, calls, policy)
+        loading = Loading(server, reporting, settings.limits(), lacking=processes.lacking)
 
         def make(client: Client) -> Worker:
             return Worker(
                 client,
                 task_queue=settings.task_queue,
                 workflows=[InvokeWorkflow],
-                activities=[loading.load, reporting.report, http.call],
+                activities=[loading.load, reporting.report, http.call, processes.run],
                 max_concurrent_activities=settings.max_concurrency,
                 max_concurrent_local_activities=settings.max_concurrency,
                 max_concurrent_workflow_tasks=settings.max_concurrency,
@@ -44,3 +47,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             await run_worker(settings, make, stop=stop)
         finally:
             await http.close()
+
+
+def _processes(settings: Settings, calls: Calls, policy: OutboundPolicy) -> Processes:
+    sandboxes: dict[str, Callable[[], Sandbox]] = {
+        "local": LocalSandbox,
+        "host": HostSandbox,
+        "off": lambda: NoSandbox("the operator of this runner lets no process run (STIGMER_RUN_SANDBOX=off)"),
+    }
+    limits = Limits(
+        memory_bytes=settings.sandbox_memory_mb * 2**20,
+        processes=settings.sandbox_processes,
+        output_bytes=settings.max_response_bytes,
+    )
+    return Processes(calls, sandboxes[settings.sandbox](), policy, limits, allow_network=settings.sandbox_network)

@@ -130,14 +130,14 @@ class _Work:
         if output is OutputFormat.NAME:
             if lines:
                 console.result("\n".join(f"{line.kind_word}/{line.slug}" for line in lines))
-        elif output.is_structured:
+        elif output.is_structured and (lines or self._is_done):
             console.result(
                 console.structured({"dry_run": self._dry_run, "resources": list(map(_plain, lines))}, output)
             )
-        elif lines:
+        elif lines and not output.is_structured:
             rows = [(line.kind, line.name, line.status, line.id or "-") for line in lines]
             console.result(console.table(("KIND", "NAME", "WOULD BE" if self._dry_run else "STATUS", "ID"), rows))
-        if self._dry_run:
+        if self._dry_run and self._is_done:
             console.note("dry run: nothing was changed")
         elif lines and not self._is_done:
             console.note(f"{len(lines)} of {len(self._manifests)} were done before this:", style=Style.YELLOW)

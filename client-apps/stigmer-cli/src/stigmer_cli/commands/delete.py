@@ -84,6 +84,7 @@ class _Work:
         self._ignore_missing = ignore_missing
         self._yes = yes
         self._deleted: list[Message] = []
+        self._is_done = False
 
     async def main(self, references: list[Reference]) -> None:
         """Delete one after the other; the first failure ends it."""
@@ -105,6 +106,7 @@ class _Work:
                 new = [entry for entry in entries if entry.id not in gone]
                 self._deleted += new
                 gone.update(entry.id for entry in new)
+        self._is_done = True
 
     async def _find(self, resources: Resources, reference: Reference) -> tuple[Reference, Message] | None:
         if not self._ignore_missing:
@@ -132,14 +134,14 @@ class _Work:
     def tell(self) -> None:
         """Print what was deleted, or would be."""
         output = self._session.output
-        if output.is_structured:
+        if output.is_structured and (self._deleted or self._is_done):
             value = {"dry_run": self._dry_run, "deleted": list(map(plain, self._deleted))}
             console.result(console.structured(value, output))
-        elif self._deleted:
+        elif self._deleted and not output.is_structured:
             ending = {True: " would be deleted", False: " deleted"}[self._dry_run]
             suffix = "" if output is OutputFormat.NAME else ending
             console.result("\n".join(f"{word(entry)}{suffix}" for entry in self._deleted))
-        if self._dry_run:
+        if self._dry_run and self._is_done:
             console.note("dry run: nothing was deleted")
 
 

@@ -220,12 +220,17 @@ def _tell(made: Session, message: Message, *, changed: bool = True) -> None:
         console.result(f"environment/{message.metadata.slug}")
         return
     rows = [
-        (name, "(secret)" if entry.is_secret else entry.value, entry.description)
+        (name, "(secret)" if entry.is_secret else _on_one_line(entry.value), entry.description)
         for name, entry in sorted(message.spec.data.items())
     ]
     console.result(console.table(("NAME", "VALUE", ""), rows))
     if changed:
         console.note(f"environment/{message.metadata.slug} {change_of(message).value.lower()}")
+
+
+def _on_one_line(value: str) -> str:
+    first, *rest = value.split("\n")
+    return f"{first} … and {len(rest)} more lines" if rest else first
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Output, Server, Session, session
 
 if TYPE_CHECKING:
+    from stigmer_cli.environment import Environment
     from stigmer_cli.server_state import ServerState
     from stigmer_cli.stack.state import StackStatus
 
@@ -42,7 +43,9 @@ def status(context: typer.Context, output: Output = None, debug: Debug = False, 
         console.note(busy or "no stack runs here")
         console.note("  start one: `stigmer up --detach`")
         raise typer.Exit(NOT_RUNNING)
-    state = _ask(found.server) if running_stack(made.environment) is not None else "it does not serve yet"
+    state = (
+        _ask(found.server, made.environment) if running_stack(made.environment) is not None else "it does not serve yet"
+    )
     console.result(_told(found, state, made.output))
     if isinstance(state, str):
         console.note(f"the server does not tell what it can reach: {state}")
@@ -55,7 +58,7 @@ def _one_server(made: Session, address: str) -> None:
     from stigmer_cli import runtime
     from stigmer_cli.server_state import server_state
 
-    state = runtime.run(server_state(address))
+    state = runtime.run(server_state(address, made.environment))
     if isinstance(state, str):
         told: dict[str, Any] = {"address": address, "ready": None, "detail": state}
         console.result(console.structured(told, made.output) if made.output.is_structured else address)
@@ -71,14 +74,14 @@ def _one_server(made: Session, address: str) -> None:
         raise typer.Exit(NOT_WHOLE)
 
 
-def _ask(address: str) -> ServerState | str:
+def _ask(address: str, environment: Environment) -> ServerState | str:
     """Return what the server says of itself, or why it says nothing."""
     from stigmer_cli import runtime
     from stigmer_cli.errors import UnavailableError
     from stigmer_cli.server_state import server_state
 
     try:
-        return runtime.run(server_state(address))
+        return runtime.run(server_state(address, environment))
     except UnavailableError as error:
         return str(error)
 

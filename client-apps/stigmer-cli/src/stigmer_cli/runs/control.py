@@ -92,7 +92,8 @@ def told_stopped(outcome: Outcome, aim: str) -> str:
 def told_going_on(outcome: Outcome, done: str) -> str:
     """Return what became of a run that was to go on."""
     if outcome.phase in OVER:
-        return f"is {_word(outcome.phase)}"
+        error = outcome.after.status.error.split("\n")[0]
+        return f"is {_word(outcome.phase)}: {error}" if error else f"is {_word(outcome.phase)}"
     return f"{done}; it is {_word(outcome.phase)}" if outcome.changed else f"is {_word(outcome.phase)} already"
 
 
@@ -131,13 +132,14 @@ def waiting_task(execution: Message, named: str) -> str:
     if kinds.require(execution.kind).enum_name == "workflow_execution":
         waiting = [task.task_name for task in status.tasks if _is(task, "WORKFLOW_TASK_WAITING_FOR_APPROVAL")]
     else:
-        waiting = [call.id for call in status.tool_calls if _is(call, "TOOL_CALL_WAITING_APPROVAL")]
+        calls = [*status.tool_calls, *(call for message in status.messages for call in message.tool_calls)]
+        waiting = [call.id for call in calls if _is(call, "TOOL_CALL_WAITING_APPROVAL")]
     if not waiting:
         msg = f"nothing in {execution.metadata.id} waits for an answer; it is {_word(phase(execution))}"
         raise ConflictError(msg, hint=f"`stigmer describe {execution.metadata.id}` shows how far it is")
     if len(set(waiting)) > 1:
-        msg = f"{len(waiting)} things in {execution.metadata.id} wait for an answer"
-        raise InvalidInputError(msg, hint=f"say which: {', '.join(waiting)}")
+        msg = f"{len(set(waiting))} things in {execution.metadata.id} wait for an answer"
+        raise InvalidInputError(msg, hint=f"say which: {', '.join(sorted(set(waiting)))}")
     return waiting[0]
 
 

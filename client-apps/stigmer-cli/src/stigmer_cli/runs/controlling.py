@@ -111,6 +111,8 @@ class _Work:
     def tell(self) -> None:
         """Print what became of every run, and what was refused."""
         output, outcomes = self._session.output, self._outcomes
+        if not outcomes and not self._refused:
+            return
         if output.is_structured:
             refused = [
                 {"id": identifier, "error": {"message": str(error), "exit_code": runtime.exit_code(error)}}

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 
-from stigmer_cli.environment import Environment
+from stigmer_cli.environment import Auth, Environment
 from stigmer_cli.errors import ConflictError, UnavailableError
 from stigmer_cli.stack.lock import Holder, find_holder
 from stigmer_cli.stack.logs import tail
@@ -23,8 +23,12 @@ STOP_SECONDS = 40.0
 _LOG = "stack"
 
 
-async def start_detached(environment: Environment) -> tuple[StackStatus, bool]:
+async def start_detached(environment: Environment, *, auth: Auth = "token") -> tuple[StackStatus, bool]:
     """Return the stack that runs in this home, and whether it ran before; else start one and wait until it serves.
+
+    Args:
+        environment: Where the home is, and what the stack's processes inherit.
+        auth: Whom the server of a stack that is started lets in; see `Stack`.
 
     Raises:
         ConflictError: The stack belongs to a command that will end it, such as `stigmer run`.
@@ -36,7 +40,7 @@ async def start_detached(environment: Environment) -> tuple[StackStatus, bool]:
         return await _existing(environment, holder), True
     with (home.logs / f"{_LOG}.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - it must outlive this loop, and is started in no time
-            [sys.executable, "-m", "stigmer_cli", "up"],
+            [sys.executable, "-m", "stigmer_cli", "up", "--auth", auth],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 
 from stigmer_cli.stack import temporal
 from stigmer_cli.stack.child import ChildSpec
@@ -44,23 +45,45 @@ RUNNERS = (
 )
 
 
+_NOT_FOR_RUNNERS = frozenset(
+    {
+        "STIGMER_TOKEN",
+        "STIGMER_TOKEN_FILE",
+        "STIGMER_API_KEY",
+        "STIGMER_API_KEY_FILE",
+        "STIGMER_BACKEND_TLS",
+        "STIGMER_BACKEND_CA",
+    }
+)
+
+
 def installed() -> tuple[Runner, ...]:
     """Return the runners that can be started here."""
     return tuple(runner for runner in RUNNERS if find_spec(f"{runner.module}.__main__") is not None)
 
 
 def spec(
-    runner: Runner, variables: Mapping[str, str], *, temporal_address: str, namespace: str, server_address: str
+    runner: Runner,
+    variables: Mapping[str, str],
+    *,
+    temporal_address: str,
+    namespace: str,
+    server_address: str,
+    key_file: Path | None,
 ) -> ChildSpec:
-    """Say how to run a runner against the given Temporal and server, in the given environment otherwise."""
+    """Say how to run a runner against the given Temporal and server, in the given environment otherwise.
+
+    It signs in with the key in a file of its own. The tokens of the person who starts it are none of its business.
+    """
     queue = variables.get(runner.queue_variable) or runner.queue
     environment = {
-        **variables,
+        **{name: value for name, value in variables.items() if name not in _NOT_FOR_RUNNERS},
         "PYTHONUNBUFFERED": "1",
         "TEMPORAL_HOST_PORT": temporal_address,
         "TEMPORAL_SERVICE_ADDRESS": temporal_address,
         "TEMPORAL_NAMESPACE": namespace,
         "STIGMER_BACKEND_ENDPOINT": server_address,
+        **({"STIGMER_API_KEY_FILE": str(key_file)} if key_file is not None else {}),
     }
 
     async def is_ready(since: datetime) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from stigmer_cli.environment import Home
+from stigmer_cli.environment import Auth, Home
 from stigmer_cli.errors import InvalidInputError, UnavailableError
 from stigmer_cli.stack.logs import RotatingLog
 
@@ -31,11 +31,20 @@ class EmbeddedServer:
         temporal_address: Where the engine connects, as soon as it can; empty for a server that runs nothing.
         namespace: Which namespace of it the engine uses.
         log: Where the server's log goes; None discards it.
+        auth: `token` asks those who call over a socket for one of the tokens in the home, which are made when they are
+            not there; `none` lets in everybody. Calls in process are let in anyway.
     """
 
     def __init__(
-        self, home: Home, *, temporal_address: str = "", namespace: str = "default", log: RotatingLog | None = None
+        self,
+        home: Home,
+        *,
+        temporal_address: str = "",
+        namespace: str = "default",
+        log: RotatingLog | None = None,
+        auth: Auth = "none",
     ) -> None:
+        self._auth: Auth = auth
         self._home = home
         self._temporal_address = temporal_address
         self._namespace = namespace
@@ -74,7 +83,14 @@ class EmbeddedServer:
         if self._temporal_address:
             engine = {"temporal_address": self._temporal_address, "temporal_namespace": self._namespace}
         try:
-            return settings_type(db_path=self._home.database, storage_path=self._home.storage, **engine)
+            return settings_type(
+                db_path=self._home.database,
+                storage_path=self._home.storage,
+                auth=self._auth,
+                token_file=self._home.token,
+                runner_token_file=self._home.runner_token,
+                **engine,
+            )
         except ValueError as error:
             msg = f"a variable in the environment does not suit the server: {error}"
             raise InvalidInputError(msg, hint="correct or unset it; `stigmer-server --help` tells them all") from error

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from stigmer_cli import __version__
-from stigmer_cli.environment import Environment
+from stigmer_cli.environment import Auth, Environment
 from stigmer_cli.errors import ConflictError, UnavailableError
 from stigmer_cli.stack import runners, temporal
 from stigmer_cli.stack.child import Child, ChildSpec
@@ -21,6 +21,7 @@ from stigmer_cli.stack.ports import LOOPBACK, choose_port
 from stigmer_cli.stack.probes import poll
 from stigmer_cli.stack.server import NOT_ENTERED, PREFERRED_PORT, EmbeddedServer
 from stigmer_cli.stack.state import ComponentState, ComponentStatus, StackStatus, write_status
+from stigmer_cli.stack.tokens import make_tokens
 
 if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
@@ -41,9 +42,12 @@ class Stack:
     Args:
         environment: Where the home is, and what the children inherit.
         command: What this process was started as, for whoever finds the stack taken.
+        auth: Whom the server lets in over a socket: `token`, whoever can read the token in the home; `none`, everybody
+            on this machine.
     """
 
-    def __init__(self, environment: Environment, *, command: str) -> None:
+    def __init__(self, environment: Environment, *, command: str, auth: Auth = "token") -> None:
+        self._auth: Auth = auth
         self._environment = environment
         self._home = environment.home
         self._holder = Holder(pid=os.getpid(), command=command, started_at=now_stamp())
@@ -99,6 +103,7 @@ class Stack:
             temporal=self._temporal_address,
             temporal_page=self._temporal_page,
             guard_pid=self._guard.pid if self._guard is not None else 0,
+            auth=self._auth,
             components=(self._server_status(), self._temporal_status(), *(runner.status for runner in self._runners)),
         )
 
@@ -147,6 +152,8 @@ class Stack:
         raise UnavailableError(msg, hint="start again: `stigmer up`")
 
     async def _start(self) -> None:
+        if self._auth == "token":
+            make_tokens(self._home)
         self._guard = guard = await Guard.start()
         self._exit.push_async_callback(guard.release)
         self._server_address = f"{LOOPBACK}:{choose_port(PREFERRED_PORT)}"
@@ -160,6 +167,7 @@ class Stack:
             temporal_address=self._temporal_address,
             namespace=self._namespace,
             log=self._log(SERVER),
+            auth=self._auth,
         )
         # What is pushed last is ended first, so the runners go before the server although they start beside it.
         self._exit.push_async_exit(server)
@@ -215,6 +223,7 @@ class Stack:
             temporal_address=self._temporal_address,
             namespace=self._namespace,
             server_address=self._server_address,
+            key_file=self._home.runner_token if self._auth == "token" else None,
         )
 
     def _child(self, spec: ChildSpec, guard: Guard) -> Child:

@@ -61,6 +61,8 @@ class StackStatus:
     """URL of Temporal's web page; empty with an external cluster."""
     guard_pid: int
     components: tuple[ComponentStatus, ...]
+    auth: str = "none"
+    """`token` when the server asks who calls, `none` when it lets in everybody on this machine."""
 
     @property
     def serving(self) -> bool:

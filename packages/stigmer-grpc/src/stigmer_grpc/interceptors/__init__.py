@@ -6,7 +6,7 @@ from stigmer_grpc.interceptors.call_metrics import BOUNDS, CallMetrics, CodeMetr
 from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
 from stigmer_grpc.interceptors.request_id import RequestId
-from stigmer_grpc.interceptors.validation import Validation, check
+from stigmer_grpc.interceptors.validation import Validation, check, validator
 
 __all__ = [
     "AUTHORIZATION",
@@ -28,6 +28,7 @@ __all__ = [
     "Validation",
     "check",
     "default_interceptors",
+    "validator",
 ]
 
 

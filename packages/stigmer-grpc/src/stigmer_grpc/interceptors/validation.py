@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import Any
-
-from protovalidate import EvaluationError, ValidationError, Validator
+from typing import TYPE_CHECKING, Any
 
 from stigmer_grpc.binding import Message
 from stigmer_grpc.context import CallContext
 from stigmer_grpc.errors import FieldViolation, InvalidArgumentError
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream
 
+if TYPE_CHECKING:
+    from protovalidate import Validator
+
 
 @cache
 def validator() -> Validator:
-    """The process's one validator; it compiles the rules of each message type once."""
+    """The process's one validator; it compiles the rules of each message type once.
+
+    Made at the first call, from any thread: its library takes a tenth of a second to load, which a server that is
+    starting may rather spend on listening.
+    """
+    from protovalidate import Validator
+
     return Validator()
 
 
@@ -29,12 +36,11 @@ def check(message: Message) -> None:
     """
     try:
         validator().validate(message)
-    except ValidationError as error:
-        violations = [_violation(violation.proto) for violation in error.violations]
-        raise InvalidArgumentError(_sentence(violations), violations) from None
-    except EvaluationError as error:
-        # A rule that cannot be worked out for this input is broken by it, as far as the caller can tell.
-        raise InvalidArgumentError(f"the request cannot be validated: {error}") from None
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from None
 
 
 class Validation:
@@ -71,6 +77,18 @@ class _CheckedRequests:
         message = await self._next()
         check(message)
         return message
+
+
+def _refusal(error: Exception) -> InvalidArgumentError | None:
+    from protovalidate import EvaluationError, ValidationError
+
+    if isinstance(error, ValidationError):
+        violations = [_violation(violation.proto) for violation in error.violations]
+        return InvalidArgumentError(_sentence(violations), violations)
+    if isinstance(error, EvaluationError):
+        # A rule that cannot be worked out for this input is broken by it, as far as the caller can tell.
+        return InvalidArgumentError(f"the request cannot be validated: {error}")
+    return None
 
 
 def _violation(violation: Any) -> FieldViolation:

@@ -1,7 +1,17 @@
 """Running commands that somebody else wrote."""
 
-from stigmer_sandbox.commands.host import HostSandbox
+from stigmer_sandbox.commands.host import HostSandbox, NoSandbox
 from stigmer_sandbox.commands.local import LocalSandbox
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Sandbox
 
-__all__ = ["WORKSPACE", "Command", "Ending", "Finished", "HostSandbox", "Limits", "LocalSandbox", "Sandbox"]
+__all__ = [
+    "WORKSPACE",
+    "Command",
+    "Ending",
+    "Finished",
+    "HostSandbox",
+    "Limits",
+    "LocalSandbox",
+    "NoSandbox",
+    "Sandbox",
+]

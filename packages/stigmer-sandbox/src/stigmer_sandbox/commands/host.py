@@ -11,7 +11,7 @@ from stigmer_sandbox.commands.port import Command, Finished
 from stigmer_sandbox.commands.processes import session_runs
 from stigmer_sandbox.commands.running import run_process
 from stigmer_sandbox.commands.scratch import put_files
-from stigmer_sandbox.errors import CommandError
+from stigmer_sandbox.errors import CommandError, SandboxUnavailableError
 
 
 class HostSandbox:
@@ -51,3 +51,21 @@ class HostSandbox:
             )
         except (OSError, ValueError) as error:
             raise CommandError(f"{command.arguments[0]!r} cannot be begun: {error}") from error
+
+
+class NoSandbox:
+    """Runs nothing, for operators who want no commands at all."""
+
+    name = "none"
+
+    def __init__(self, reason: str) -> None:
+        """Say why, to whoever asks for a command."""
+        self._reason = reason
+
+    async def check(self) -> None:
+        """See `Sandbox`."""
+        raise SandboxUnavailableError(self._reason)
+
+    async def run(self, command: Command) -> Finished:
+        """See `Sandbox`."""
+        raise SandboxUnavailableError(self._reason)

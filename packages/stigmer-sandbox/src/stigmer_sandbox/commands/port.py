@@ -7,7 +7,7 @@ It knows nothing of languages: a script is a command that reads a file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -31,6 +31,10 @@ class Limits:
     """Largest file that can be written."""
     scratch_bytes: int = 256 * MEBIBYTE
     """What an own, empty workspace and `/tmp` hold, each."""
+
+    def lasting(self, seconds: float) -> Limits:
+        """Return the same limits with another time."""
+        return replace(self, seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from stigmer_server import drafts
+from stigmer_server import drafts, idempotency
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
+from stigmer_server.unit import Saved, Unit
 
 
 async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     """Store a new resource with what belongs to it, and start it if it is an execution.
 
     Resource, default instance, session and history are committed together or not at all. An execution is stored
-    as pending, whether or not the engine is there to run it.
+    as pending, whether or not the engine is there to run it. A call with an idempotency key that has made something
+    in the last day makes nothing, and returns what was answered then.
 
     Raises:
         InvalidError: The resource breaks a rule of the contract or of its kind.
         TakenError: Its slug, or the id that the caller chose, is in use.
         MissingError: A resource that it cannot do without does not exist.
-        RefusedError: The present state forbids it.
+        RefusedError: The present state forbids it, or the call's idempotency key belongs to another request.
     """
     draft = await drafts.draft(kind, request)
     drafts.resolve_slug(kind, draft)
     transact = resources.transact_runs if kind.phases else resources.transact
-    saved = await transact(lambda unit: drafts.insert(kind, draft, unit))
-    return resources.answer(saved)
+    if not resources.call.idempotency_key:
+        return resources.answer(await transact(lambda unit: drafts.insert(kind, draft, unit)))
+
+    def once(unit: Unit) -> Saved:
+        if (known := idempotency.recall(unit, kind, request)) is not None:
+            return known
+        saved = drafts.insert(kind, draft, unit)
+        answer = Saved(kind=kind, id=saved.id, wire=resources.redacted(kind, saved.wire))
+        idempotency.remember(unit, request, answer)
+        return answer
+
+    return resources.answer(await transact(once))

@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
-from stigmer_server.calls import FORCE, call_of
+from stigmer_server.calls import FORCE, call_of, is_set
 from stigmer_server.commands.answer import submit_approval, submit_task_approval
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
@@ -90,7 +90,7 @@ def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
 
 def _delete(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
-        forced = getattr(request, "force", False) or context.metadata.get(FORCE) == "true"
+        forced = is_set(context, FORCE) or getattr(request, "force", False)
         return await delete(verbs.of(context), verbs.kind, _id(request), force=forced)
 
     return handle

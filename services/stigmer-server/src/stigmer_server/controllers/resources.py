@@ -8,7 +8,7 @@ from stigmer_grpc import CallContext, Handler, Service, bind
 from stigmer_protos import descriptors
 
 from stigmer_server import selectors
-from stigmer_server.calls import FORCE, call_of
+from stigmer_server.calls import FORCE, call_of, is_set
 from stigmer_server.commands.delete import delete_all
 from stigmer_server.commands.rollback import rollback
 from stigmer_server.encoding import delimited
@@ -107,7 +107,7 @@ def _delete(resources: Resources) -> Handler:
     async def handle(request: Message, context: CallContext) -> Message:
         kind = _kind(resources, request.kind)
         own = resources.on_behalf_of(call_of(context))
-        forced = request.force or context.metadata.get(FORCE) == "true"
+        forced = is_set(context, FORCE) or request.force
         response: Message = answer()
         for saved in await delete_all(own, kind, request.id, force=forced):
             _fill_summary(response.entries.add(), saved)

@@ -15,7 +15,6 @@ from stigmer_grpc import RpcError
 
 from stigmer_server.http.bodies import JSON
 from stigmer_server.http.problems import MEDIA_TYPE, HttpError, as_http_error, details_of, problem, to_bytes
-from stigmer_server.messages import Message, to_plain
 
 _WORTH_COMPRESSING = 1024
 _WORTH_A_THREAD = 128 * 1024
@@ -24,9 +23,9 @@ _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=([0-9.]+)\s*)?(?:,|$)").se
 _ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def message_bytes(message: Message, *, pretty: bool = False) -> bytes:
-    """Return a message as proto-JSON."""
-    return orjson.dumps(to_plain(message), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
+def text_of(plain: Any, *, pretty: bool = False) -> bytes:
+    """Return JSON text of what it is made of."""
+    return orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
 
 
 async def content(

@@ -60,6 +60,10 @@ class Exchange:
                 check_json(self.body)
             text = await self.body.read()
             plain = parse_json(text) if text else None
+        return self.build(plain)
+
+    def build(self, plain: Any) -> Message:
+        """Return the message of the request for a body of this content. Raises: InvalidArgumentError, HttpError."""
         return requests.build(self.route, self.match, self.parameters, plain)
 
     async def unary(self, request: Message, trailers: dict[str, str | bytes]) -> Message:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from loguru import logger
 from starlette.datastructures import Headers
@@ -17,7 +17,8 @@ from starlette.responses import Response
 from stigmer_grpc import Channel, RpcError, Service, StatusCode
 from stigmer_grpc.errors import REQUEST_ID
 
-from stigmer_server.http import answers, metadata, requests
+from stigmer_server.controllers.kinds import NEXT_PAGE
+from stigmer_server.http import answers, cloud_events, metadata, requests
 from stigmer_server.http.bodies import Body, GoneError, Receive
 from stigmer_server.http.downloads import chunk_of, download
 from stigmer_server.http.event_stream import event_stream
@@ -26,6 +27,7 @@ from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.problems import HttpError
 from stigmer_server.http.routes import Route, Router, routes
 from stigmer_server.http.uploads import upload
+from stigmer_server.messages import Message, to_plain
 
 Page: TypeAlias = Callable[[Headers], Awaitable[Response]]
 """Answers GET at a fixed path."""
@@ -76,6 +78,10 @@ class Gateway:
         self._limits = limits
         self._stopping = stopping
         self._pages = dict(pages or {})
+
+    def add_page(self, path: str, page: Page) -> None:
+        """Answer GET at a fixed path with a page."""
+        self._pages[path] = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -138,21 +144,48 @@ class Gateway:
     async def _call(self, exchange: Exchange) -> Response:
         method = exchange.route.method
         if method.server_streaming:
-            if chunk_of(method.descriptor.output_type) is not None and not exchange.route.is_rpc:
-                return await download(exchange)
-            return await event_stream(exchange, stopping=self._stopping, heartbeat=self._limits.heartbeat_seconds)
+            return await self._stream(exchange)
         trailers: dict[str, str | bytes] = {}
         if method.client_streaming:
             answer = await upload(exchange, trailers)
         else:
-            answer = await exchange.unary(await exchange.message(), trailers)
-        headers = metadata.answer_headers(trailers)
-        status = 200
-        if method.name == "create" and not exchange.route.is_rpc and not exchange.is_dry:
-            status = 201
-            headers["location"] = f"{exchange.route.path}/{answer.metadata.id}"
-        text = answers.message_bytes(answer, pretty=exchange.options.pretty)
-        return await answers.content(text, exchange.headers, status=status, headers=headers)
+            answer = await exchange.unary(await _request(exchange), trailers)
+        return await _answered(exchange, answer, metadata.answer_headers(trailers))
+
+    async def _stream(self, exchange: Exchange) -> Response:
+        method, is_rpc = exchange.route.method, exchange.route.is_rpc
+        if chunk_of(method.descriptor.output_type) is not None and not is_rpc:
+            return await download(exchange)
+        render = _event_of if method.path == cloud_events.SUBSCRIBE and not is_rpc else to_plain
+        return await event_stream(
+            exchange, stopping=self._stopping, heartbeat=self._limits.heartbeat_seconds, render=render
+        )
+
+
+async def _request(exchange: Exchange) -> Message:
+    route = exchange.route
+    if route.method.path == cloud_events.PUBLISH and not route.is_rpc and cloud_events.is_binding(exchange):
+        return await cloud_events.request_of(exchange)
+    return await exchange.message()
+
+
+async def _answered(exchange: Exchange, answer: Message, headers: dict[str, str]) -> Response:
+    route, asked = exchange.route, exchange.headers
+    if route.method.path == cloud_events.LIST and cloud_events.BATCH in asked.get("accept", ""):
+        if answer.next_page_token:
+            headers[NEXT_PAGE] = answer.next_page_token
+        text = answers.text_of(cloud_events.batch(answer), pretty=exchange.options.pretty)
+        return await answers.content(text, asked, media_type=cloud_events.BATCH, headers=headers)
+    status = 200
+    if route.method.name == "create" and not route.is_rpc and not exchange.is_dry:
+        status = 201
+        headers["location"] = f"{route.path}/{answer.metadata.id}"
+    text = answers.text_of(to_plain(answer), pretty=exchange.options.pretty)
+    return await answers.content(text, asked, status=status, headers=headers)
+
+
+def _event_of(delivery: Message) -> Any:
+    return cloud_events.to_json(delivery.event)
 
 
 def _with_options(sent: dict[str, str], options: requests.Options, route: Route) -> dict[str, str]:

@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import orjson
 from starlette.middleware.cors import CORSMiddleware
 from stigmer_grpc import Channel, Service
 
 from stigmer_server.errors import StartupError
+from stigmer_server.http import docs_page
+from stigmer_server.http.bodies import JSON
+from stigmer_server.http.description import Described
 from stigmer_server.http.gateway import Gateway, Limits
 from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.listener import Listener, ListenerLimits, Tls
+from stigmer_server.http.openapi import document
 from stigmer_server.http.probes import Exposition, Metrics, Ready, alive
 from stigmer_server.settings import Settings
 
@@ -49,6 +54,8 @@ def gateway(
         stopping=stopping,
         pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(exposition)},
     )
+    application.add_page("/openapi.json", Described(lambda: _document(application), JSON, {}))
+    application.add_page("/docs", Described(lambda: _docs(application), "text/html", docs_page.HEADERS))
     if not settings.http_origins:
         return application
     # Without credentials: a page that may call has a token of its own to send.
@@ -59,6 +66,14 @@ def gateway(
         allow_headers=["*"],
         expose_headers=_TOLD_TO_PAGES,
     )
+
+
+def _document(application: Gateway) -> bytes:
+    return orjson.dumps(document(application.routes))
+
+
+def _docs(application: Gateway) -> bytes:
+    return docs_page.page(document(application.routes)).encode()
 
 
 async def listen(settings: Settings, application: Any, host: str, port: int) -> Listener:

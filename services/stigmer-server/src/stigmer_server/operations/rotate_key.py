@@ -16,6 +16,7 @@ from collections import Counter
 from stigmer_sqlite import DatabaseFile
 from stigmer_sqlite.database_file import own
 
+from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile, key_name, new_key
 from stigmer_server.kinds import Kinds, registry
@@ -70,10 +71,13 @@ def _reseal(database: DatabaseFile, sealer: Sealer) -> tuple[int, Counter[str]]:
     kinds = registry()
 
     def change(kind: str, wire: bytes) -> tuple[str, bytes] | None:
+        if kind == outbox.SCHEMA.kind:
+            token = executions.reseal_token(wire, sealer)
+            return None if token is None else (token.decode(), token)
         message = reseal(kinds[kind], wire, sealer)
         return None if message is None else (to_json(message), message.SerializeToString())
 
-    sealing = [kind.name for kind in kinds.values() if kind.secrets]
+    sealing = [outbox.SCHEMA.kind, *(kind.name for kind in kinds.values() if kind.secrets)]
     changed = 0
     # What a running server writes while this goes on may be missed, or be the last that it sealed with the old key.
     while now := database.recode(sealing, change):
@@ -96,6 +100,9 @@ def key_usage(database: DatabaseFile, kinds: Kinds | None = None) -> Counter[str
     with database.snapshot():
         for documents in (database.records(), database.entries()):
             for document in documents:
+                if document.kind == outbox.SCHEMA.kind and document.wire is not None:
+                    found[executions.token_key(document.wire)] += 1
+                    continue
                 kind = known.get(document.kind)
                 if kind is None or document.wire is None or not needs_redaction(kind, document.wire):
                     continue

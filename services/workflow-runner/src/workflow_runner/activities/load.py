@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,7 @@ from google.protobuf import json_format
 from loguru import logger
 from stigmer_dsl import Problem, compile_tasks, parse
 from stigmer_dsl.errors import DocumentError, WorkflowError
+from stigmer_dsl.model import Workflow
 from stigmer_grpc.errors import RpcError
 from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, StigmerServer, read_value
@@ -27,7 +29,16 @@ _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
 class Loading:
     """Loads runs."""
 
-    def __init__(self, server: StigmerServer, reporting: Reporting, limits: Limits) -> None:
+    def __init__(
+        self,
+        server: StigmerServer,
+        reporting: Reporting,
+        limits: Limits,
+        *,
+        lacking: Callable[[Workflow], Awaitable[list[Problem]]],
+    ) -> None:
+        """Load runs with these limits; `lacking` says what of a workflow this machine cannot do."""
+        self._lacking = lacking
         self._server = server
         self._reporting = reporting
         self._limits = limits
@@ -53,9 +64,11 @@ class Loading:
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
-            definition, problems = _compiled(answer.workflow.spec.SerializeToString(deterministic=True), names_given)
+            spec = answer.workflow.spec.SerializeToString(deterministic=True)
+            definition, workflow, unsupported_here = _compiled(spec, names_given)
         except DocumentError as error:
             return {"error": _configuration("the workflow is not valid", error.problems)}
+        problems = [*unsupported_here, *await self._lacking(workflow)]
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
         run: Loaded = {
@@ -85,8 +98,8 @@ class Loading:
 
 
 @lru_cache(maxsize=64)
-def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, tuple[Problem, ...]]:
-    """Return the canonical JSON text of a WorkflowSpec, and what of it cannot be run. The same spec runs often."""
+def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, Workflow, tuple[Problem, ...]]:
+    """Return a WorkflowSpec as canonical JSON text, its model, and what no runner runs. The same spec runs often."""
     message: Any = descriptors.message_type(_SPEC)()
     message.ParseFromString(spec)
     if message.definition:
@@ -94,7 +107,7 @@ def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, tuple[Problem,
     else:
         workflow = compile_tasks(json_format.MessageToDict(message, descriptor_pool=descriptors.pool()))
     text = json.dumps(workflow.to_dict(), ensure_ascii=False, separators=(",", ":"))
-    return text, tuple(unsupported(workflow))
+    return text, workflow, tuple(unsupported(workflow))
 
 
 def _configuration(summary: str, problems: Any) -> dict[str, Any]:

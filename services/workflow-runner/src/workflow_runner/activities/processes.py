@@ -1,0 +1,193 @@
+"""Running scripts and shell commands, in the sandbox that the operator chose."""
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from stigmer_dsl import Problem
+from stigmer_dsl.model import RunTask, TaskList, Workflow, inner_lists
+from stigmer_dsl.problems import pointer_to
+from stigmer_sandbox import (
+    Command,
+    CommandError,
+    Ending,
+    Finished,
+    Limits,
+    OutboundError,
+    OutboundPolicy,
+    Sandbox,
+    SandboxUnavailableError,
+    fetch,
+    guarded_client,
+)
+from temporalio import activity
+
+from workflow_runner import names
+from workflow_runner.activities.calls import CallFailedError, Calls
+from workflow_runner.messages import ProcessArguments
+from workflow_runner.tasks.run import LANGUAGES
+
+_EXCERPT = 500
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+_FILES = {"python": "script.py", "js": "script.js"}
+
+
+class Processes:
+    """Runs what `run` tasks say."""
+
+    def __init__(
+        self, calls: Calls, sandbox: Sandbox, policy: OutboundPolicy, limits: Limits, *, allow_network: bool
+    ) -> None:
+        """Run everything in one sandbox.
+
+        Args:
+            calls: What all calls have in common.
+            sandbox: Where they run.
+            policy: Where scripts may be fetched from.
+            limits: What each may use; its time is the call's.
+            allow_network: Whether a task that asks for the network gets it.
+        """
+        self._calls = calls
+        self._sandbox = sandbox
+        self._policy = policy
+        self._limits = limits
+        self._allow_network = allow_network
+        self._works = False
+
+    @activity.defn(name=names.RUN_PROCESS)
+    async def run(self, call: Any) -> Any:
+        """Run what `ProcessArguments` say; the output is as their `return` says."""
+        return await self._calls.make(call, self._run)
+
+    async def lacking(self, workflow: Workflow) -> list[Problem]:
+        """Return what a workflow needs to run its processes, and this machine has not."""
+        tasks = list(_processes(workflow.do, "/do"))
+        if not tasks:
+            return []
+        try:
+            await self._check()
+        except (SandboxUnavailableError, CommandError) as error:
+            return [Problem(code="unsupported", message=str(error), pointer=pointer) for pointer, _ in tasks]
+        return [
+            Problem(code="unsupported", message=f"scripts in {language} need {program}, which is not here", pointer=at)
+            for at, task in tasks
+            if (language := LANGUAGES.get(task.run.script.language if task.run.script else "")) is not None
+            and self._interpreter(language) is None
+            for program in ["node" if language == "js" else "python3"]
+        ]
+
+    async def _check(self) -> None:
+        """Try the sandbox, until it has worked once."""
+        if not self._works:
+            await self._sandbox.check()
+            self._works = True
+
+    async def _run(self, arguments: Mapping[str, Any], seconds: float) -> Any:
+        process = cast("ProcessArguments", arguments)
+        if process["network"] and not self._allow_network:
+            raise CallFailedError("authorization", "this runner gives no process the network, and the task asks for it")
+        try:
+            finished = await self._sandbox.run(await self._command(process, seconds))
+        except SandboxUnavailableError as error:
+            raise CallFailedError("configuration", str(error)) from None
+        except CommandError as error:
+            raise CallFailedError("configuration", f"the process cannot be begun: {error}") from None
+        return _output(process, finished, seconds)
+
+    async def _command(self, process: ProcessArguments, seconds: float) -> Command:
+        code = process["code"] if process["source"] is None else await self._fetched(process["source"], seconds)
+        language = process["language"]
+        limits = self._limits.lasting(seconds)
+        more: dict[str, Any] = {
+            "stdin": process["stdin"].encode(),
+            "environment": process["environment"],
+            "network": process["network"],
+            "limits": limits,
+        }
+        if language == "shell":
+            return Command(arguments=("/bin/sh", "-c", code or "", "sh", *process["arguments"]), **more)
+        interpreter = self._interpreter(language)
+        if interpreter is None:
+            raise CallFailedError("configuration", f"there is nothing on this machine that runs scripts in {language}")
+        file = _FILES[language]
+        return Command(
+            arguments=(*interpreter, file, *process["arguments"]),
+            files={file: (code or "").encode()},
+            readable=self._shown,
+            **more,
+        )
+
+    def _interpreter(self, language: str) -> tuple[str, ...] | None:
+        if language == "python":
+            return self._python
+        found = shutil.which("node", path=_PATH)
+        return (found,) if found else None
+
+    @cached_property
+    def _python(self) -> tuple[str, ...] | None:
+        """The machine's own Python, or else the one that runs this, without what was installed for this."""
+        own = shutil.which("python3", path=_PATH)
+        program = own or str(Path(sys.base_prefix) / "bin" / "python3")
+        return (program, "-I", "-B") if Path(program).exists() else None
+
+    @cached_property
+    def _shown(self) -> tuple[Path, ...]:
+        base = Path(sys.base_prefix)
+        return () if shutil.which("python3", path=_PATH) or base.is_relative_to("/usr") else (base,)
+
+    async def _fetched(self, url: str, seconds: float) -> str:
+        async with guarded_client(self._policy) as client:
+            try:
+                answer = await fetch(
+                    client, self._policy, method="GET", url=url, follow_redirects=True, seconds=seconds
+                )
+            except (OutboundError, httpx.HTTPError, ValueError) as error:
+                raise CallFailedError("communication", f"the script cannot be fetched: {error}") from None
+        if answer.status != 200:
+            raise CallFailedError("communication", f"the script cannot be fetched: its server says {answer.status}")
+        return answer.body.decode("utf-8", "replace")
+
+
+def _processes(tasks: TaskList, pointer: str) -> Iterator[tuple[str, RunTask]]:
+    """Yield every task that runs a process in the sandbox, with its JSON pointer."""
+    for index, item in enumerate(tasks):
+        here = pointer + pointer_to((index, item.name))
+        if isinstance(item.task, RunTask) and (item.task.run.script or item.task.run.shell):
+            yield here, item.task
+        for path, inner in inner_lists(item.task):
+            yield from _processes(inner, here + path)
+
+
+def _output(process: ProcessArguments, finished: Finished, seconds: float) -> Any:
+    stdout, stderr = _text(finished.stdout), _text(finished.stderr)
+    match finished.ending:
+        case Ending.TIME:
+            raise CallFailedError("timeout", f"the process took longer than {seconds:g} s{_said(stderr)}")
+        case Ending.MEMORY | Ending.PROCESSES:
+            raise CallFailedError("runtime", f"the process was ended: too much {finished.ending.value}{_said(stderr)}")
+        case Ending.EXITED:
+            pass
+    if finished.truncated and process["return"] in ("stdout", "stderr", "all"):
+        raise CallFailedError("runtime", "the process wrote more than can be kept; let it write to a file, or less")
+    match process["return"]:
+        case "all":
+            return {"code": finished.code, "stdout": stdout, "stderr": stderr}
+        case "code":
+            return finished.code
+        case kept:
+            if finished.code != 0:
+                raise CallFailedError("runtime", f"the process ended with exit code {finished.code}{_said(stderr)}")
+            return {"stdout": stdout, "stderr": stderr, "none": None}[kept]
+
+
+def _text(output: bytes) -> str:
+    """Return what was written, without the line break at its end."""
+    return output.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+
+
+def _said(stderr: str) -> str:
+    return f": {stderr[-_EXCERPT:].strip()}" if stderr.strip() else ""
