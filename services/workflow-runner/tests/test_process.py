@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client
+from workflow_runner import names
 from workflow_runner.testing import PeerServer, Request, Response, Runs, Site
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,35 @@ do:
     assert execution.output["status"] == 408
     assert "whether it took effect is not known" in execution.output["detail"]
     assert len(site.seen("/order")) == 1
+
+
+async def test_a_held_run_and_what_it_was_sent_survive_the_kill_of_its_runner(
+    spawn: Spawn, client: Client, peer: PeerServer, site: Site
+) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    site.page("/after", {"n": 1})
+    first = await spawn(queue)
+    execution = runs.add(
+        f"""
+do:
+- pause: {{wait: PT0.1S}}
+- after: {{call: http, with: {{method: post, endpoint: {site.url}/after}}}}
+- wait: {{listen: {{to: {{one: {{with: {{type: signal, id: go}}}}}}}}}}
+"""
+    )
+    handle = await runs.start(execution)
+    await handle.signal(names.PAUSE, {"id": "p"})
+    await handle.signal(names.SIGNAL, {"id": "s", "name": "go", "payload": {"n": 2}})
+    await peer.until(execution, lambda seen: any(update.phase == 7 for update in seen.updates))
+    first.kill()
+    await first.wait()
+    await handle.signal(names.PAUSE, {"id": "p"})
+    await spawn(queue)
+    await handle.signal(names.RESUME, {"id": "r"})
+    async with asyncio.timeout(60):
+        assert await handle.result() == [{"n": 2}]
+    assert len(site.seen("/after")) == 1
 
 
 async def test_starting_and_stopping_always_ends_with_zero(spawn: Spawn) -> None:

@@ -15,7 +15,10 @@ from workflow_runner.tasks.port import Step
 from workflow_runner.workflow import InvokeWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
-CONSTRUCTS = {"set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "continued", "cancelled"}
+CONSTRUCTS = {
+    *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "listen"),
+    *("continued", "cancelled", "paused", "paused-continued"),
+}
 
 
 def history_of(file: Path) -> WorkflowHistory:

@@ -15,6 +15,9 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from workflow_runner import names
 from workflow_runner.activities.calls import NOT_SENT
 from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
+from workflow_runner.clock import Clock
+from workflow_runner.control import Control
+from workflow_runner.inbox import Signal
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
 
@@ -85,17 +88,20 @@ class TemporalEngine:
     finished calls. Calls that must not be repeated always go as ordinary, heartbeating activities.
     """
 
-    def __init__(self, *, execution_id: str, nonce: str, has_secrets: bool, limits: Limits) -> None:
+    def __init__(self, *, execution_id: str, nonce: str, has_secrets: bool, limits: Limits, control: Control) -> None:
         self._execution_id = execution_id
         self._nonce = nonce
         self._has_secrets = has_secrets
         self._limits = limits
+        self._control = control
         self._slow: set[str] = set()
         self._in_row = 0
         self._row_bytes = 0
         self._history_length = 0
         self._reported_at = 0.0
-        self.reporter = Reporter(execution_id, deliver, may_hold_markers=has_secrets)
+        self.reporter = Reporter(
+            execution_id, deliver, may_hold_markers=has_secrets, workflow_id=workflow.info().workflow_id
+        )
 
     def time(self) -> float:
         """See `Engine`."""
@@ -110,6 +116,32 @@ class TemporalEngine:
         info = workflow.info()
         most = self._limits["max_history_events"]
         return info.is_continue_as_new_suggested() or (most > 0 and info.get_current_history_length() >= most)
+
+    @property
+    def clock(self) -> Clock:
+        """See `Engine`."""
+        return self._control.clock
+
+    async def until_released(self) -> bool:
+        """See `Engine`."""
+        self.reporter.say("PAUSED")
+        await workflow.wait_condition(lambda: not self._control.is_held or self.continuation_is_due())
+        return not self._control.is_held
+
+    async def receive(self, matches: Callable[[Signal], bool]) -> Signal | None:
+        """See `Engine`."""
+        found = self._control.inbox.take_signal(matches)
+        if found is not None:
+            return found
+        self.reporter.flush(deliver_durably)
+
+        def has_come() -> bool:
+            nonlocal found
+            found = self._control.inbox.take_signal(matches)
+            return found is not None or self.continuation_is_due()
+
+        await workflow.wait_condition(has_come)
+        return found
 
     async def sleep(self, length: timedelta) -> None:
         """See `Engine`.

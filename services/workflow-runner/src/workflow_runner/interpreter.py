@@ -8,7 +8,8 @@ everything outside come through `Engine`.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
@@ -16,8 +17,10 @@ from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
+from workflow_runner.clock import Clock
 from workflow_runner.data import CurrentTask, Evaluator, Scope, View, iso8601, length
 from workflow_runner.flow import EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
+from workflow_runner.inbox import Signal
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 from workflow_runner.reporter import Reporter
 from workflow_runner.tasks import kind_of
@@ -34,7 +37,20 @@ class Engine(Protocol):
     """What the interpreter needs from the durable engine."""
 
     def time(self) -> float:
-        """Return the time of the run, in seconds since the epoch; the same when replayed."""
+        """Return the time of the world, in seconds since the epoch; the same when replayed."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The run's own time, which stands still while the run is held."""
+        ...
+
+    async def until_released(self) -> bool:
+        """Wait until the run is no longer held; False: it still is, but should go on in a new history first."""
+        ...
+
+    async def receive(self, matches: Callable[[Signal], bool]) -> Signal | None:
+        """Wait for a signal and take it; None: there is none yet, but the run should go on in a new history first."""
         ...
 
     def random(self) -> float:
@@ -92,7 +108,7 @@ class Interpreter:
             data = self._take_input(data, scope)
             timeout = _timeout(self.workflow.timeout, self.workflow, "")
             if timeout is not None:
-                self.deadline = self.engine.time() + self._length(timeout, scope).total_seconds()
+                self.deadline = self.engine.clock.time() + self._length(timeout, scope).total_seconds()
         output = await self._run_in_time(data, scope, frame)
         given = self.workflow.output
         if given is None:
@@ -123,7 +139,7 @@ class Interpreter:
         try:
             if self.deadline is None:
                 return await run
-            async with asyncio.timeout(max(0.0, self.deadline - self.engine.time())):
+            async with self.engine.clock.limit(self.deadline):
                 return await run
         except EndOfWorkflow as end:
             return end.output
@@ -175,7 +191,10 @@ class Interpreter:
         here["index"] = index
 
     async def _safe_point(self, here: ListFrame) -> None:
-        """Between two tasks: go on in a new history if this one is long, and let go if much was computed."""
+        """Between two tasks: hold, go on in a new history if this one is long, and let go if much was computed."""
+        while self.engine.clock.is_stopped:
+            if not await self.engine.until_released():
+                raise Suspended({**here})
         if self._progressed and self.engine.continuation_is_due():
             raise Suspended({**here})
         if self._cost >= _PACE or self.reporter.is_full:
@@ -324,7 +343,7 @@ class _Step:
         if self._deadline is None:
             return await self._kind.run(self._task, self)
         try:
-            async with asyncio.timeout(max(0.0, self._deadline - self.time())):
+            async with self.in_time(self._deadline):
                 return await self._kind.run(self._task, self)
         except TimeoutError:
             raise WorkflowError.standard(
@@ -352,7 +371,7 @@ class _Step:
             "started_at": iso8601(self._started),
         }
         if status != "IN_PROGRESS":
-            record["completed_at"] = iso8601(self.time())
+            record["completed_at"] = iso8601(self._interpreter.engine.time())
         self._interpreter.record(cast("TaskRecord", {**record, **more}))
 
     # What the kind does with it.
@@ -381,7 +400,17 @@ class _Step:
         return length(value, self.evaluate, pointer=self.pointer)
 
     def time(self) -> float:
-        return self._interpreter.engine.time()
+        return self._interpreter.engine.clock.time()
+
+    def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
+        return self._interpreter.engine.clock.limit(until)
+
+    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
+        self._show_progress()
+        signal = await self._interpreter.engine.receive(matches)
+        if signal is None:
+            raise Suspended
+        return signal
 
     def random(self) -> float:
         return self._interpreter.engine.random()

@@ -6,8 +6,10 @@ could be part of are symbolic in every one of them.
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from workflow_runner.inbox import InboxState
+
 TaskStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "SKIPPED"]
-Phase = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
+Phase = Literal["IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 
 
 MOST_BYTES = 1_900_000
@@ -61,6 +63,12 @@ class Resumption(TypedDict):
     """Seconds since the epoch at which the workflow times out."""
     frame: NotRequired[Any]
     """Position, a `ListFrame`; a run without one is at its start."""
+    inbox: NotRequired[InboxState]
+    """What was sent and not taken yet; nothing unless said."""
+    behind: NotRequired[float]
+    """By how many seconds the run's time is behind that of the world, because it was held; 0 unless said."""
+    held: NotRequired[bool]
+    """Whether the run is held; it is not unless said."""
 
 
 class LoadRequest(TypedDict):

@@ -7,3 +7,9 @@ CALL_HTTP = "stigmer/workflow-execution/call-http"
 RUN_PROCESS = "stigmer/workflow-execution/run-process"
 
 TASK_QUEUE = "workflow_execution_runner"
+
+PAUSE = "stigmer.pause"
+RESUME = "stigmer.resume"
+SIGNAL = "stigmer.signal"
+ANSWER = "stigmer.answer"
+"""Signals from the server. Each carries an object with an `id`, by which a repeated one is known."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from workflow_runner.messages import Report, TaskRecord
+from workflow_runner.messages import Phase, Report, TaskRecord
 
 Send = Callable[[Report], Awaitable[None]]
 
@@ -29,13 +29,15 @@ _ROOM_BYTES = 8 * 1024 * 1024
 class Reporter:
     """Reports one run. Deterministic: what it sends when depends on nothing but what the run did."""
 
-    def __init__(self, execution_id: str, send: Send, *, may_hold_markers: bool = True) -> None:
+    def __init__(self, execution_id: str, send: Send, *, may_hold_markers: bool = True, workflow_id: str = "") -> None:
         self._execution_id = execution_id
         self._may_hold_markers = may_hold_markers
+        self._workflow_id = workflow_id
         self._send = send
         self._waiting: dict[str, tuple[TaskRecord, int]] = {}
         self._bytes = 0
         self._sending: asyncio.Task[None] | None = None
+        self._phase: Phase | None = None
 
     def add(self, record: TaskRecord) -> int:
         """Keep `record` for the next report; return its size in bytes, roughly."""
@@ -64,15 +66,21 @@ class Reporter:
 
     def put_back(self, report: Report) -> None:
         """Take back a report that was not delivered; newer records of the same tasks stand."""
+        self._phase = self._phase or report.get("phase")
         newer, self._waiting, self._bytes = self._waiting, {}, 0
         for record in report["tasks"]:
             self.add(record)
         for record, _ in newer.values():
             self.add(record)
 
+    def say(self, phase: Phase) -> None:
+        """Tell a phase with the next report, which goes now, without waiting for it."""
+        self._phase = phase
+        self.flush()
+
     def flush(self, send: Send | None = None) -> None:
         """Begin to send what waits, in a way of the caller's or the usual one, without waiting for it."""
-        if self._sending is None and self._waiting:
+        if self._sending is None and (self._waiting or self._phase):
             self._sending = asyncio.create_task(self._send_all(send or self._send))
 
     async def drain(self) -> None:
@@ -94,7 +102,7 @@ class Reporter:
 
     async def _send_all(self, send: Send) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._phase:
                 report = self._next()
                 try:
                     await send(report)
@@ -115,7 +123,16 @@ class Reporter:
             self._bytes -= size
             room -= size
             tasks.append(record)
-        return {"execution_id": self._execution_id, "may_hold_markers": self._may_hold_markers, "tasks": tasks}
+        report: Report = {
+            "execution_id": self._execution_id,
+            "may_hold_markers": self._may_hold_markers,
+            "tasks": tasks,
+        }
+        if self._workflow_id:
+            report["workflow_id"] = self._workflow_id
+        if self._phase and not self._waiting:
+            report["phase"], self._phase = self._phase, None
+        return report
 
 
 def _size(value: Any) -> int:

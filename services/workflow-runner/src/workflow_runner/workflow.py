@@ -18,9 +18,12 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
+from workflow_runner.clock import Clock
+from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
 from workflow_runner.engine import TemporalEngine, ask, deliver, size_of
 from workflow_runner.flow import Suspended
+from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
 from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
@@ -37,6 +40,11 @@ def _compiled(definition: str) -> tuple[Workflow, Mapping[str, Any]]:
 class InvokeWorkflow:
     """One execution of a workflow."""
 
+    @workflow.init
+    def __init__(self, invocation: Any) -> None:
+        """Take what comes before the run does."""
+        self._execution = _Execution(cast("Invocation", invocation))
+
     @workflow.run
     async def run(self, invocation: Any) -> Any:
         """Run what the server asks for and return the workflow's output; null if it is too large for history.
@@ -45,7 +53,28 @@ class InvokeWorkflow:
             ApplicationError: The workflow faulted; type and details are those of the problem.
             CancelledError: It was cancelled.
         """
-        return await _Execution(cast("Invocation", invocation)).run()
+        del invocation
+        return await self._execution.run()
+
+    @workflow.signal(name=names.PAUSE)
+    def pause(self, message: Any) -> None:
+        """Hold the run at the next point between two tasks."""
+        self._execution.control.pause(message)
+
+    @workflow.signal(name=names.RESUME)
+    def resume(self, message: Any) -> None:
+        """Let the run go on."""
+        self._execution.control.resume(message)
+
+    @workflow.signal(name=names.SIGNAL)
+    def signal(self, message: Any) -> None:
+        """Keep a signal for the task that listens for it."""
+        self._execution.control.signal(message)
+
+    @workflow.signal(name=names.ANSWER)
+    def answer(self, message: Any) -> None:
+        """Keep a person's answer for the task that waits for it."""
+        self._execution.control.answer(message)
 
 
 class _Execution:
@@ -56,6 +85,15 @@ class _Execution:
         self._resume = invocation.get("resume")
         self._started_at = self._resume["started_at"] if self._resume else workflow.time()
         self._reporter: Reporter | None = None
+        resume = self._resume
+        self.control = Control(
+            Inbox(resume.get("inbox") if resume else None),
+            Clock(
+                workflow.time,
+                behind=resume.get("behind", 0.0) if resume else 0.0,
+                stopped=resume.get("held", False) if resume else False,
+            ),
+        )
 
     async def run(self) -> Any:
         try:
@@ -94,6 +132,7 @@ class _Execution:
             nonce=state["nonce"],
             has_secrets=bool(secret_names),
             limits=run["limits"],
+            control=self.control,
         )
         self._reporter = engine.reporter
         evaluator = Evaluator(
@@ -122,6 +161,7 @@ class _Execution:
                 "context": interpreter.context,
                 "deadline": interpreter.deadline,
                 "frame": suspended.frame,
+                **self.control.state,
             }
             size = size_of(resume)
             if size > MOST_BYTES:
@@ -149,10 +189,8 @@ class _Execution:
 
     async def _finish(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""
-        reporter = self._reporter or Reporter(self._invocation["execution_id"], deliver)
+        execution, run = self._invocation["execution_id"], workflow.info().workflow_id
+        reporter = self._reporter or Reporter(execution, deliver, workflow_id=run)
         await reporter.finish(
-            **end,
-            started_at=iso8601(self._started_at),
-            completed_at=iso8601(workflow.time()),
-            workflow_id=workflow.info().workflow_id,
+            **end, started_at=iso8601(self._started_at), completed_at=iso8601(workflow.time()), workflow_id=run
         )

@@ -3,12 +3,15 @@
 Run it after a change that is meant to change what new runs do, never to make a failing replay pass: runs that
 are in flight have the old histories.
 
-    python services/workflow-runner/tests/histories/record.py
+    python services/workflow-runner/tests/histories/record.py [NAME ...]
+
+With names, only those histories are recorded, and the others stay: so what is new gets a history beside the old ones.
 """
 
 import asyncio
 import json
 import re
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -70,12 +73,15 @@ do:
 """,
     "invalid": "do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}",
     "cancelled": "do:\n- o: {do: [{w: {wait: PT1H}}]}",
+    "listen": "do:\n- l: {listen: {to: {all: [{with: {type: signal, id: a}}, {with: {type: signal, id: b}}]}}}",
+    "paused": "do:\n- t: {timeout: {after: PT30S}, do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
+    "paused-continued": "do:\n- o: {do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
 
-async def record(address: str) -> None:
-    """Run every document and write its histories."""
+async def record(address: str, wanted: set[str]) -> None:
+    """Run every document that is wanted and write its histories; without any, all of them."""
     async with peer_server() as peer, site_server() as site:
         client = await Client.connect(address, identity="recorder")
         site.page("/pet", {"name": "Rex"})
@@ -91,9 +97,11 @@ async def record(address: str) -> None:
             "local_call_seconds": 0.2,
         }
         worker = asyncio.create_task(serve(Settings.model_validate(settings), stop))
+        chosen = {name: document for name, document in DOCUMENTS.items() if name in wanted or not wanted}
         for old in FOLDER.glob("*.json"):
-            old.unlink()
-        for name, document in DOCUMENTS.items():
+            if re.sub(r"-\d+$", "", old.stem) in chosen:
+                old.unlink()
+        for name, document in chosen.items():
             await _write(name, client, await _run(name, document, runs, site))
         stop.set()
         await worker
@@ -106,6 +114,8 @@ async def _slow(_: Any) -> Response:
 
 async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
     text = document.replace("SITE", site.url)
+    if name in _TOLD:
+        return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
         return await runs.run(text, {"n": 1}, secrets={"TOKEN": "tok-1234"})
     execution = runs.add(text)
@@ -117,6 +127,27 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
     except WorkflowFailureError:
         return execution
     raise RuntimeError("it was not cancelled")
+
+
+_TOLD: dict[str, list[tuple[str, str]]] = {
+    "listen": [(names.SIGNAL, "unheard"), (names.SIGNAL, "b"), (names.SIGNAL, "a")],
+    "paused": [(names.PAUSE, ""), (names.PAUSE, ""), (names.RESUME, "")],
+    "paused-continued": [(names.PAUSE, ""), *((names.SIGNAL, "unheard") for _ in range(40)), (names.RESUME, "")],
+}
+
+
+async def _told(text: str, signals: list[tuple[str, str]], runs: Runs) -> Execution:
+    """Run a document and give it signals, with time for each to be seen."""
+    execution = runs.add(text)
+    handle = await runs.start(execution)
+    await runs.peer.until(execution, lambda seen: bool(seen.reported))
+    for number, (signal, name) in enumerate(signals):
+        # The second pause has the first one's id.
+        key = 0 if signal == names.PAUSE else number
+        await handle.signal(signal, {"id": f"s{key}", "name": name, "payload": number})
+        await asyncio.sleep(0.03)
+    await handle.result()
+    return execution
 
 
 async def _write(name: str, client: Client, execution: Execution) -> None:
@@ -147,4 +178,4 @@ def _without_traces(value: Any) -> Any:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as at:
-        asyncio.run(record(at))
+        asyncio.run(record(at, set(sys.argv[1:])))

@@ -4,7 +4,8 @@ A kind is a module of this package with an object `KIND`. It sees one task throu
 outcome, or raises. It keeps nothing in itself: one object serves every run of the process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, TaskBase, TaskList, Workflow
 
 from workflow_runner.flow import Outcome
+from workflow_runner.inbox import Signal
 from workflow_runner.messages import Limits
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
@@ -87,7 +89,22 @@ class Step(Protocol):
         ...
 
     def time(self) -> float:
-        """Return the run's time, in seconds since the epoch."""
+        """Return the run's own time, in seconds since the epoch; it stands still while the run is held."""
+        ...
+
+    def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
+        """Limit a block to the run's own time `until`.
+
+        Raises:
+            TimeoutError: When it is reached.
+        """
+        ...
+
+    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
+        """Wait for a signal that matches and take it; one that came before counts.
+
+        The run may be continued meanwhile: what else was received belongs into `state`.
+        """
         ...
 
     def random(self) -> float:

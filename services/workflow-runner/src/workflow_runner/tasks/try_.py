@@ -1,6 +1,5 @@
 """`try`: run tasks; catch their errors, try again, or do something else instead."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -57,7 +56,7 @@ class _Try:
         seconds = step.duration(limit).total_seconds()
         until: float = step.state.setdefault("until", step.time() + seconds)
         try:
-            async with asyncio.timeout(max(0.0, until - step.time())):
+            async with step.in_time(until):
                 return await run
         except TimeoutError:
             detail = f"attempt {attempt} took longer than {seconds:g} s"

@@ -1,0 +1,52 @@
+"""What a run is told from outside while it goes on: to hold, to go on, signals and answers. Workflow code."""
+
+from typing import Any, TypedDict
+
+from workflow_runner.clock import Clock
+from workflow_runner.inbox import Inbox, InboxState
+
+
+class ControlState(TypedDict):
+    """What a continued run must know of it."""
+
+    inbox: InboxState
+    behind: float
+    held: bool
+
+
+class Control:
+    """Takes what the server sends to one run. A message that came before changes nothing."""
+
+    def __init__(self, inbox: Inbox, clock: Clock) -> None:
+        self.inbox = inbox
+        self.clock = clock
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the run is to hold."""
+        return self.clock.is_stopped
+
+    @property
+    def state(self) -> ControlState:
+        """What a continued run must know."""
+        return {"inbox": self.inbox.state, "behind": self.clock.behind, "held": self.is_held}
+
+    def pause(self, message: Any) -> None:
+        """Hold the run, and stop its clock at once."""
+        if self.inbox.is_new(message):
+            self.clock.stop()
+
+    def resume(self, message: Any) -> None:
+        """Let the run go on."""
+        if self.inbox.is_new(message):
+            self.clock.go_on()
+
+    def signal(self, message: Any) -> None:
+        """Keep a signal."""
+        if self.inbox.is_new(message):
+            self.inbox.put_signal(message)
+
+    def answer(self, message: Any) -> None:
+        """Keep an answer."""
+        if self.inbox.is_new(message):
+            self.inbox.put_answer(message)
