@@ -55,26 +55,31 @@ async def test_the_calls_of_the_readme_work_through_reflection(address: str) -> 
     assert len(calls) >= 5
     made: dict[str, str] = {}
     async with grpc.aio.insecure_channel(address) as channel:
-        for method, body in calls:
+        for method, body, headers in calls:
             filled = body
             for name, value in made.items():
                 filled = filled.replace(name, value)
-            answer = await _call(channel, method, json.loads(filled))
+            answer = await _call(channel, method, json.loads(filled), headers)
             kind = answer.get("kind")
             if kind:
                 made[f"<{kind.lower()} id>"] = answer["metadata"]["id"]
 
 
-def _calls(text: str) -> list[tuple[str, str]]:
-    """Return method and request of every grpcurl call in the README, in order; streams are left out."""
+def _calls(text: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return method, request and metadata of every grpcurl call in the README, in order; streams are left out."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     commands = [command for block in blocks for command in re.split(r"\n(?=grpcurl)", block) if "grpcurl" in command]
     parts = [shlex.split(command.replace("\\\n", " "), comments=True) for command in commands]
-    calls = [(words[-1], words[words.index("-d") + 1]) for words in parts if "-d" in words]
-    return [call for call in calls if not call[0].endswith("/subscribe")]
+    calls = [(words[-1], words[words.index("-d") + 1], _headers(words)) for words in parts if "-d" in words]
+    return [call for call in calls if not call[0].endswith(("/subscribe", "/watch"))]
 
 
-async def _call(channel: Any, method: str, body: dict[str, Any]) -> dict[str, Any]:
+def _headers(words: list[str]) -> list[tuple[str, str]]:
+    given = [words[at + 1].partition(": ") for at, word in enumerate(words) if word == "-H"]
+    return [(name, value) for name, _, value in given]
+
+
+async def _call(channel: Any, method: str, body: dict[str, Any], headers: list[tuple[str, str]]) -> dict[str, Any]:
     """Call a method knowing nothing but what reflection tells, as grpcurl does."""
     service, _, name = method.partition("/")
     pool = await _pool(channel, service)
@@ -86,7 +91,7 @@ async def _call(channel: Any, method: str, body: dict[str, Any]) -> dict[str, An
         request_serializer=type(request).SerializeToString,
         response_deserializer=GetMessageClass(described.output_type).FromString,
     )
-    return json_format.MessageToDict(await call(request), descriptor_pool=pool)
+    return json_format.MessageToDict(await call(request, metadata=headers), descriptor_pool=pool)
 
 
 async def _pool(channel: Any, service: str) -> DescriptorPool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from types import TracebackType
@@ -27,13 +28,14 @@ from stigmer_grpc import (
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, idempotency, outbox
+from stigmer_server import checkpoints, cloud_events, idempotency, outbox
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
 from stigmer_server.compaction import compact
 from stigmer_server.controllers.cloud import cloud_services
+from stigmer_server.controllers.events import event_service
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
@@ -42,6 +44,7 @@ from stigmer_server.controllers.server import server_service
 from stigmer_server.engine import NoEngine, TemporalEngine
 from stigmer_server.engine.port import Connect, Runs
 from stigmer_server.errors import SettingsError, StartupError
+from stigmer_server.event_retention import Retention, retain
 from stigmer_server.kinds import Kinds, registry
 from stigmer_server.ledger import Executions
 from stigmer_server.logs import described
@@ -266,6 +269,8 @@ class App:
         stack.push_async_callback(_ended, compaction)
         sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")
         stack.push_async_callback(_ended, sweeper)
+        retention = Retention(count=settings.events_kept, age=timedelta(hours=settings.events_kept_hours))
+        stack.push_async_callback(_ended, asyncio.create_task(retain(store, retention), name="event retention"))
         streams = Streams(store, kinds, resources.shown)
         streams.start()
         stack.push_async_callback(streams.close)
@@ -279,6 +284,7 @@ class App:
             server_service(status),
             runtime_service(resources),
             *resource_services(resources, watches),
+            event_service(resources, watches),
         ]
         services += cloud_services({service.name for service in services})
         self._services = tuple(services)
@@ -359,4 +365,4 @@ async def _open_store(settings: Settings) -> SqliteStore:
 def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, *cloud_events.SCHEMAS]

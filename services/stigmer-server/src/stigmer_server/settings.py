@@ -105,6 +105,14 @@ class Settings(BaseSettings):
         "STIGMER_CHANGES_KEPT",
         description="changes that are kept for watches to go on after; older ones are dropped",
     )
+    events_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
+        100_000,
+        "STIGMER_EVENTS_KEPT",
+        description="events of each organization that are kept; the oldest of more are dropped",
+    )
+    events_kept_hours: Annotated[float, Field(gt=0, le=24 * 36_500)] = _setting(
+        168.0, "STIGMER_EVENTS_KEPT_HOURS", description="how long an event is kept at most"
+    )
     encryption_key: SecretStr | None = _setting(
         None,
         "STIGMER_ENCRYPTION_KEY",

@@ -11,6 +11,10 @@ import hashlib
 
 from stigmer_server.errors import InvalidError
 
+WATCH = "watch"
+EVENTS = "events"
+"""Purposes of the tokens that say how far a stream is; their number is the sequence of a change."""
+
 _VERSION = b"\x01"
 _DIGEST = 8
 _LENGTH = len(_VERSION) + 8 + _DIGEST

@@ -42,11 +42,6 @@ CLOUD = (
     "organization/get",
     "organization/update",
 )
-NOT_YET = (
-    "EventController/list",
-    "EventController/publish",
-    "EventController/subscribe",
-)
 RUNNER = (
     "WorkflowRunnerServiceController/cancelExecution",
     "WorkflowRunnerServiceController/executeAsync",
@@ -65,6 +60,6 @@ def test_what_only_the_cloud_has_is_named_as_such(client: Any, name: str) -> Non
     assert "Stigmer Cloud" in client.refused(name, None, "UNIMPLEMENTED").message
 
 
-@pytest.mark.parametrize("name", _each(RUNNER + NOT_YET))
+@pytest.mark.parametrize("name", _each(RUNNER))
 def test_what_is_not_here_is_named(client: Any, name: str) -> None:
     assert name.partition("/")[2] in client.refused(name, None, "UNIMPLEMENTED").message

@@ -51,7 +51,7 @@ async def rollback(resources: Resources, kind: Kind, id: str, version: str, *, m
             changed = changed or at_path(stored, path) != at_path(old, path)
             set_path(renewed, path, at_path(old, path))
         if not changed:
-            return Saved(kind=kind, id=id, wire=stored.SerializeToString())
+            return unit.unchanged(kind, stored)
         return unit.replace(kind, renewed, stored, event="rolled_back")
 
     return resources.answer(await resources.transact(work))

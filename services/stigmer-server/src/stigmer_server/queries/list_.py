@@ -85,15 +85,15 @@ async def list_(resources: Resources, kind: Kind, listing: Listing) -> Listed:
         raise InvalidError.of("page_token", "page_token.known", f"{error}; begin with the first page") from error
     total, following = page.total or 0, page.next_cursor
     entries = tuple(resources.shown(kind, record) for record in page.records)
-    if number is None and listing.largest and (fitting := _fitting(entries, listing.largest)) < len(entries):
-        page = await resources.store.list(replace(query, limit=fitting, count=False))
+    if number is None and listing.largest and (fit := fitting(entries, listing.largest)) < len(entries):
+        page = await resources.store.list(replace(query, limit=fit, count=False))
         entries, following = tuple(resources.shown(kind, record) for record in page.records), page.next_cursor
     if following and listing.page_number is not None:
         following = str((number or 1) + 1)
     return Listed(entries=entries, next_page_token=following, total=total, page_size=size)
 
 
-def _fitting(entries: Sequence[bytes], largest: int) -> int:
+def fitting(entries: Sequence[bytes], largest: int) -> int:
     """Return how many entries, from the first, fit on a page of so many bytes; one always does."""
     total = 0
     for number, entry in enumerate(entries):

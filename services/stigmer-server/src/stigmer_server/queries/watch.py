@@ -13,13 +13,12 @@ from stigmer_sqlite.port import Change, Changes, LabelTerm, Operation, Query, Re
 from stigmer_server.errors import ExpiredError, InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.resources import Resources
-from stigmer_server.tokens import Tokens
+from stigmer_server.tokens import WATCH, Tokens
 from stigmer_server.watches import Watches
 
 BOOKMARK_SECONDS = 15.0
 """How long a watch may say nothing before it says how far it is."""
 
-_PURPOSE = "watch"
 _PAGE = 20
 _UNTOLD = 200
 """Changes that are passed over without letting others have a turn."""
@@ -113,7 +112,7 @@ class _Follower:
         """Register with the feed."""
         store, after = self._resources.store, None
         if self._asked.resume_token:
-            after = self._tokens.decode(_PURPOSE, self._asked.resume_token, field="resume_token")
+            after = self._tokens.decode(WATCH, self._asked.resume_token, field="resume_token")
             if after > await store.last_sequence():
                 problem = "is of a time that this database has not seen, such as one from before it was restored"
                 raise InvalidError.of("resume_token", "token.known", f"{problem}; start anew with a snapshot")
@@ -121,7 +120,7 @@ class _Follower:
 
     def mark(self, type_: EventType, position: int) -> Event:
         """Return the event that says only how far the watch is."""
-        return Event(type=type_, resume_token=self._tokens.encode(_PURPOSE, position))
+        return Event(type=type_, resume_token=self._tokens.encode(WATCH, position))
 
     async def snapshot(self, since: int) -> AsyncIterator[Event]:
         """Yield what there is; what was created after the position is left for the changes to tell."""
@@ -172,7 +171,7 @@ class _Follower:
         kind = self._kinds[change.kind]
         return Event(
             type=type_,
-            resume_token=self._tokens.encode(_PURPOSE, change.sequence),
+            resume_token=self._tokens.encode(WATCH, change.sequence),
             kind=kind,
             id=change.id,
             org=change.org_id,
