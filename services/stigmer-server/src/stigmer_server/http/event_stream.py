@@ -1,7 +1,8 @@
 """Streams of answers as server-sent events, for browsers' EventSource and for curl.
 
     id: <resume token>          where the stream can be resumed; comes back as Last-Event-ID
-    event: <type>               where the answers have a type: created, updated, …; else none, which means "message"
+    event: <type>               where the answers have a type: created, updated, …; else none, which means "message".
+                                `bookmark` where there is nothing to tell but the id
     data: <proto-JSON>
 
 A comment keeps the connection open while nothing happens. `event: end` says that there is nothing more, and after it a
@@ -38,7 +39,8 @@ _TOKEN = "resume_token"  # noqa: S105 - the name of a field
 _LAST_ID = "last-event-id"
 
 Render = Callable[[Message], Any]
-"""Makes the JSON of an event's data."""
+"""Makes the JSON of an event's data; None for an answer that tells nothing but where the stream can be resumed."""
+_BOOKMARK = b"event: bookmark\n"
 
 
 async def event_stream(
@@ -152,7 +154,11 @@ class _Encoder:
             lines.append(f"id: {message.resume_token}\n".encode())
         if self._types and message.type in self._types:
             lines.append(f"event: {self._types[message.type]}\n".encode())
-        return b"".join([*lines, b"data: ", orjson.dumps(self._render(message)), b"\n\n"])
+        rendered = self._render(message)
+        if rendered is None:
+            lines.append(_BOOKMARK)
+            rendered = to_plain(message)
+        return b"".join([*lines, b"data: ", orjson.dumps(rendered), b"\n\n"])
 
 
 def _type_names(descriptor: Descriptor) -> dict[int, str]:

@@ -185,7 +185,8 @@ async def _answered(exchange: Exchange, answer: Message, headers: dict[str, str]
 
 
 def _event_of(delivery: Message) -> Any:
-    return cloud_events.to_json(delivery.event)
+    """Return the event that is delivered; None where only the place in the stream is told."""
+    return cloud_events.to_json(delivery.event) if delivery.HasField("event") else None
 
 
 def _with_options(sent: dict[str, str], options: requests.Options, route: Route) -> dict[str, str]:
