@@ -108,7 +108,10 @@ class _Operation:
             "summary": re.split(r"(?<=[.;])\s", comment, maxsplit=1)[0].rstrip("."),
             "description": " ".join(filter(None, [comment.replace("\n", "\n\n"), self._permission()])),
             "parameters": self._parameters(),
-            "responses": {self._status(): self._success(), "default": {"$ref": "#/components/responses/Problem"}},
+            "responses": {
+                **{status: self._success(status) for status in self._statuses()},
+                "default": {"$ref": "#/components/responses/Problem"},
+            },
         }
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": self._content()}
@@ -226,10 +229,12 @@ class _Operation:
         form: Schema = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
         return {**{name: {} for name in uploads.ARCHIVES}, uploads.FORM: {"schema": form}, uploads.LINES: lines}
 
-    def _status(self) -> str:
-        return "201" if self._route.method.name == "create" and not self._route.is_rpc else "200"
+    def _statuses(self) -> list[str]:
+        """Return how the success of the operation is told; a creation that is not kept made nothing."""
+        creates = self._route.method.name == "create" and not self._route.is_rpc
+        return ["201", "200"] if creates else ["200"]
 
-    def _success(self) -> Schema:
+    def _success(self, status: str) -> Schema:
         route = self._route
         if route.method.server_streaming and not route.is_rpc and chunk_of(self._answer) is not None:
             return {"description": "The file.", "content": {ARCHIVE: {}}}
@@ -239,7 +244,7 @@ class _Operation:
             content = {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}, "x-item-schema": schema}}
             return {"description": told, "content": content}
         headers = {"x-request-id": {"schema": {"type": "string"}}}
-        if self._status() == "201":
+        if status == "201":
             headers["location"] = {"schema": {"type": "string"}}
         return {"description": "The answer.", "headers": headers, "content": {JSON: {"schema": schema}}}
 
