@@ -6,7 +6,7 @@ Everything about the language itself is stigmer-dsl's; this module ties it to th
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +62,7 @@ def check_input(workflow: Message, value: Message) -> None:
         return
     try:
         check: Any = validator
-        found: list[ValidationError] = list(check.iter_errors(value_to_plain(value)))
+        found: list[ValidationError] = list(check.iter_errors(_plain("spec.input", value, value_to_plain)))
     except Unresolvable as error:
         msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error}"
         raise RefusedError(msg) from error
@@ -90,10 +90,17 @@ def _parsed(text: str, names: frozenset[str]) -> Any:
 
 def _compiled(spec: Message) -> Any:
     try:
-        return compile_tasks(to_plain(spec))
+        return compile_tasks(_plain("spec", spec, to_plain))
     except DocumentError as error:
         violations = [_violation("spec" + _pointed(problem.pointer), problem) for problem in error.problems]
         raise InvalidError(_summary("the tasks are not valid", violations), violations) from error
+
+
+def _plain(field: str, message: Message, convert: Callable[[Message], Any]) -> Any:
+    try:
+        return convert(message)
+    except ValueError as error:
+        raise InvalidError.of(field, "json.representable", str(error)) from error
 
 
 def _violation(field: str, problem: Any) -> Violation:

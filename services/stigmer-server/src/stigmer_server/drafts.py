@@ -9,7 +9,7 @@ import asyncio
 
 from stigmer_grpc import InvalidArgumentError, check
 
-from stigmer_server import messages, naming
+from stigmer_server import limits, messages, naming, references
 from stigmer_server.errors import InvalidError, LostUpdateError, TakenError, Violation
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, at_path, set_path
@@ -17,16 +17,19 @@ from stigmer_server.unit import Saved, Unit, assign_id
 
 
 async def draft(kind: Kind, request: Message) -> Message:
-    """Return the request as the beginning of a new state, checked by itself. Raises: InvalidError."""
+    """Return the request as the beginning of a new state, checked by itself. Raises: InvalidError, TooLargeError."""
     message = messages.copied(request)
     message.ClearField("status")
     if not message.HasField("spec"):
         # The contract's rules see only what is there; without a spec it is an empty one that has to pass.
         message.spec.SetInParent()
         check_rules(message)
+    limits.check_metadata(kind, message)
     _check_slug(message)
+    references.check(kind, message)
     if kind.inspects:
         await asyncio.to_thread(kind.inspect, message)
+    limits.check_size(kind, message)
     return message
 
 
@@ -115,10 +118,11 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     new.version.CopyFrom(old.version)
     why = draft.metadata.version.message
     _keep_fixed(kind, message, stored)
-    unit.seal(kind, message, stored)
     inspected = messages.copied(message.status)
     message.status.CopyFrom(stored.status)
     kind.settle(message, stored, unit)
+    # After the kind has said what else is secret.
+    unit.seal(kind, message, stored)
     _check_parents(kind, message, unit)
     changed = message.spec != stored.spec or message.metadata != stored.metadata
     # What is said about a change is no change.

@@ -5,6 +5,7 @@
     ├── MissingError            no such resource
     ├── TakenError              the slug or the id belongs to another resource
     ├── RefusedError            the state of the resource, or of what depends on it, forbids it
+    ├── TooLargeError           the resource is larger than can be stored
     ├── LostUpdateError         somebody else changed the resource since the caller read it
     ├── DeniedError             the caller may not do this
     ├── UnprovenError           what the caller should prove itself with is missing, or not good
@@ -67,6 +68,10 @@ class TakenError(ServerError):
 
 class RefusedError(ServerError):
     """The request is right, but the present state forbids it."""
+
+
+class TooLargeError(ServerError):
+    """The resource is larger than can be stored and sent."""
 
 
 class LostUpdateError(ServerError):

@@ -20,6 +20,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 Message = Any
 
 _EXACT_DOUBLE = 2**53
+_OBJECT, _ARRAY = 3, 2
+"""Messages inside each other that a JSON object, or an array, takes as a google.protobuf.Value."""
+_DEEPEST = 75
+"""Of those, how many a value may take: with what is around it on its way, decoders stop at 100."""
 _EPOCH = datetime(1970, 1, 1)
 _WIDE = frozenset(
     {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64},
@@ -61,7 +65,7 @@ def to_json(message: Message) -> str:
     and it is several times faster.
 
     Raises:
-        ValueError: A Struct holds NaN or an infinity, which JSON cannot say.
+        ValueError: A Struct holds NaN or an infinity, which JSON cannot say, or nests too deep.
     """
     return orjson.dumps(to_plain(message)).decode()
 
@@ -71,8 +75,8 @@ def to_plain(message: Message) -> Any:
     return _converter(message.DESCRIPTOR)(message)
 
 
-def value_to_plain(value: Message) -> Any:
-    """Return what a google.protobuf.Value stands for; whole numbers are integers."""
+def value_to_plain(value: Message, room: int = _DEEPEST) -> Any:
+    """Return what a google.protobuf.Value stands for; whole numbers are integers. Raises: ValueError as `to_json`."""
     which = value.WhichOneof("kind")
     match which:
         case None | "null_value":
@@ -80,9 +84,9 @@ def value_to_plain(value: Message) -> Any:
         case "number_value":
             return _number(value.number_value)
         case "struct_value":
-            return _struct(value.struct_value)
+            return _struct(value.struct_value, room)
         case "list_value":
-            return _list(value.list_value)
+            return _list(value.list_value, room)
         case _:
             return getattr(value, which)
 
@@ -94,12 +98,22 @@ def _number(value: float) -> int | float:
     return int(value) if value.is_integer() and abs(value) <= _EXACT_DOUBLE else value
 
 
-def _struct(struct: Message) -> dict[str, Any]:
-    return {key: value_to_plain(item) for key, item in struct.fields.items()}
+def _struct(struct: Message, room: int = _DEEPEST) -> dict[str, Any]:
+    left = _left(room, _OBJECT)
+    return {key: value_to_plain(item, left) for key, item in struct.fields.items()}
 
 
-def _list(values: Message) -> list[Any]:
-    return [value_to_plain(item) for item in values.values]
+def _list(values: Message, room: int = _DEEPEST) -> list[Any]:
+    left = _left(room, _ARRAY)
+    return [value_to_plain(item, left) for item in values.values]
+
+
+def _left(room: int, taken: int) -> int:
+    if room < taken:
+        most = f"{_DEEPEST // _OBJECT} objects, or {_DEEPEST // _ARRAY} arrays"
+        msg = f"a value nests too deep: at most {most} can be inside each other"
+        raise ValueError(msg)
+    return room - taken
 
 
 def _float(value: float) -> float | str:

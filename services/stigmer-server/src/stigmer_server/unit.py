@@ -65,6 +65,11 @@ class Unit:
         record = self.transaction.find(kind, org_id=org, slug=slug)
         return None if record is None else self.kinds[kind].parse(wire_of(record))
 
+    def named(self, kind: str, *, org: str | None, slug: str) -> list[Message]:
+        """Return the resources with this slug, newest first; `org=None` looks in every organization."""
+        page = self.transaction.list(Query(kind=kind, org_id=org, slug=slug))
+        return [self.kinds[kind].parse(wire_of(record)) for record in page.records]
+
     def exists(self, kind: str, id: str) -> bool:
         """Tell whether there is such a resource; there is none without an id."""
         if not id:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stigmer_server.errors import RefusedError
+from loguru import logger
+
+from stigmer_server import limits, references
+from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import References
 from stigmer_server.messages import Message
@@ -29,7 +32,7 @@ class _Dependent:
         return f"{self.kind.title} {metadata.slug} ({metadata.id})"
 
 
-async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = False) -> bytes:
+async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = False, reason: str = "") -> bytes:
     """Remove the resource with its history and what was made only for it, and return it as it was.
 
     That is its default instance, and the sessions that were opened for single executions.
@@ -39,13 +42,20 @@ async def delete(resources: Resources, kind: Kind, id: str, *, force: bool = Fal
     Args:
         force: Also remove the instances, sessions and running executions that depend on it, and let
             those that only refer to it keep a reference to nothing.
+        reason: Why, in the caller's words. The log tells it; the history that it could be kept in goes, too.
 
     Raises:
+        InvalidError: The reason is too long.
         MissingError: There is no such resource.
         RefusedError: Something depends on it; the error names what.
     """
-
-    return resources.answer((await delete_all(resources, kind, id, force=force))[-1])
+    if len(reason) > limits.MESSAGE:
+        problem = f"has {len(reason)} characters, and {limits.MESSAGE} are the most"
+        raise InvalidError.of("version_message", "version_message.length", problem)
+    gone = await delete_all(resources, kind, id, force=force)
+    if reason and not resources.call.dry_run:
+        logger.info("{} {} was deleted by {}: {!r}", kind.title, id, resources.call.caller.id, reason)
+    return resources.answer(gone[-1])
 
 
 async def delete_all(resources: Resources, kind: Kind, id: str, *, force: bool = False) -> list[Saved]:
@@ -74,36 +84,21 @@ def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent
             found = child.parse(wire_of(record))
             yield from _dependents(child, found, unit)
             yield _Dependent(kind=child, message=found, blocking=record.id != own and not child.incidental(found))
-    for other, references in unit.kinds.referrers(kind):
-        yield from _referring(other, references, message, unit)
+    for other, listed in unit.kinds.referrers(kind):
+        yield from _referring(other, listed, kind, message, unit)
 
 
-def _referring(other: Kind, references: References, message: Message, unit: Unit) -> Iterator[_Dependent]:
+def _referring(other: Kind, listed: References, kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
     """Yield the resources that name this one. No index leads to them, so all of the kind are looked through."""
-    metadata = message.metadata
-    name = metadata.slug.encode()
+    name = message.metadata.slug.encode()
     for record in unit.records(other.name):
         wire = wire_of(record)
         if name not in wire:
             continue
         found = other.parse(wire)
-        named = (reference for reference in _walk(found, references.path) if reference.slug == metadata.slug)
-        if any((reference.org or found.metadata.org) == metadata.org for reference in named):
+        named = (reference for _, reference in references.walk(found, listed.path))
+        if any(references.means(unit, reference, found, kind, message) for reference in named):
             yield _Dependent(kind=other, message=found, owned=False)
-
-
-def _walk(message: Message, path: str) -> Iterator[Message]:
-    """Yield the messages at a path, walking through every repeated message on the way."""
-    first, _, rest = path.partition(".")
-    value = getattr(message, first)
-    if not hasattr(value, "add"):
-        yield from _walk(value, rest)
-        return
-    for item in value:
-        if rest:
-            yield from _walk(item, rest)
-        else:
-            yield item
 
 
 def _refusal(kind: Kind, message: Message, dependents: list[_Dependent]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from stigmer_server import drafts
-from stigmer_server.errors import InvalidError, MissingError
+from stigmer_server.errors import InvalidError, MissingError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit
+
+_SHOWN = 3
 
 
 async def update(resources: Resources, kind: Kind, request: Message) -> bytes:
@@ -16,6 +18,7 @@ async def update(resources: Resources, kind: Kind, request: Message) -> bytes:
     Raises:
         InvalidError: The request names none, or breaks a rule.
         MissingError: There is no such resource, or one that it cannot do without is gone.
+        RefusedError: Several resources have the slug, and nothing tells which one is meant.
         LostUpdateError: The request carries a version that is no longer the current one.
     """
     draft = await drafts.draft(kind, request)
@@ -36,7 +39,11 @@ def _named(kind: Kind, draft: Message, unit: Unit) -> Message:
         problem = "say which resource to update: metadata.id, metadata.slug or metadata.name"
         raise InvalidError.of("metadata", "metadata.id_or_slug.required", problem)
     drafts.resolve_slug(kind, draft)
-    stored = unit.find(kind.name, org=metadata.org or None, slug=metadata.slug)
-    if stored is None:
-        raise MissingError.of(kind.title, metadata.slug)
-    return stored
+    found = unit.named(kind.name, org=metadata.org or None, slug=metadata.slug)
+    if not found:
+        raise MissingError.of(kind.title, f"{metadata.org}/{metadata.slug}".removeprefix("/"))
+    if len(found) > 1:
+        named = ", ".join(f"{each.metadata.id} of organization {each.metadata.org!r}" for each in found[:_SHOWN])
+        msg = f"several {kind.title} resources have the slug {metadata.slug!r}: {named}; say which in metadata.id"
+        raise RefusedError(msg)
+    return found[0]

@@ -12,6 +12,7 @@ from stigmer_grpc import (
     NotFoundError,
     OutOfRangeError,
     PermissionDeniedError,
+    ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -31,6 +32,7 @@ FAULTS: ErrorTable = {
     errors.MissingError: lambda error: NotFoundError(str(error)),
     errors.TakenError: lambda error: AlreadyExistsError(str(error)),
     errors.RefusedError: lambda error: FailedPreconditionError(str(error)),
+    errors.TooLargeError: lambda error: ResourceExhaustedError(str(error)),
     errors.UnprovenError: lambda error: UnauthenticatedError(str(error)),
     errors.LostUpdateError: lambda error: AbortedError(str(error)),
     errors.DeniedError: lambda error: PermissionDeniedError(str(error)),

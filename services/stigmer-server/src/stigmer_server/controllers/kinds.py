@@ -41,6 +41,8 @@ from stigmer_server.streams import Streams
 NEXT_PAGE = "x-next-page-token"
 """Trailing metadata with the cursor of the next page: the contract's lists have no field for it."""
 
+_LARGEST_PAGE = 8 * 2**20
+"""Bytes of encoded resources; a message has a limit, and takes some bytes of its own."""
 _PAGING = frozenset({"page_size", "page_token", "page_info", "tags"})
 
 
@@ -91,7 +93,8 @@ def _writes(verb: Callable[..., object]) -> Callable[[_Verbs], Handler]:
 def _delete(verbs: _Verbs) -> Handler:
     async def handle(request: Message, context: CallContext) -> bytes:
         forced = is_set(context, FORCE) or getattr(request, "force", False)
-        return await delete(verbs.of(context), verbs.kind, _id(request), force=forced)
+        reason = getattr(request, "version_message", "")
+        return await delete(verbs.of(context), verbs.kind, _id(request), force=forced, reason=reason)
 
     return handle
 
@@ -203,7 +206,8 @@ def _listing(request: Message) -> Listing:
     for field, value in request.ListFields():
         if field.name not in _PAGING:
             filters[field.name] = _phase(field, value) if field.enum_type is not None else value
-    listing = Listing(filters=filters, tags=tuple(request.tags) if "tags" in fields else ())
+    tags = tuple(request.tags) if "tags" in fields else ()
+    listing = Listing(filters=filters, tags=tags, largest=_LARGEST_PAGE)
     if "page_info" in fields:
         return replace(listing, page_size=request.page_info.size, page_number=request.page_info.num)
     return replace(listing, page_size=request.page_size, page_token=request.page_token)

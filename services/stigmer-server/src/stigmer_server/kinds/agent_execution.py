@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import executions, naming
+from stigmer_server import environments, executions, naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
@@ -22,21 +22,41 @@ _ORGANIZATION = 2
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     if stored is not None:
         executions.keep_token(message)
+        if unit.exists("agent", stored.spec.agent_id):
+            _mark_secrets(message, unit.require("agent", stored.spec.agent_id))
         return
-    spec = message.spec
-    if not spec.session_id:
-        if not spec.agent_id:
-            problem = "say which session to continue (spec.session_id) or which agent to run (spec.agent_id)"
-            raise InvalidError.of("spec", "agent_execution.session_or_agent.required", problem)
-        spec.session_id = _open_session(message, unit)
-    elif not message.metadata.org:
-        message.metadata.org = unit.require("session", spec.session_id).metadata.org
+    agent = _agent_of(message, unit)
+    _mark_secrets(message, agent)
     executions.begin(unit, KIND, message)
 
 
-def _open_session(message: Message, unit: Unit) -> str:
+def _mark_secrets(message: Message, agent: Message) -> None:
+    environments.mark_secrets(message.spec.runtime_env, environments.declared_by(agent))
+
+
+def _agent_of(message: Message, unit: Unit) -> Message:
+    """Return the agent that the execution runs, and make its spec name both session and agent.
+
+    A session that is given decides which agent it is, whatever else is given.
+    """
+    spec = message.spec
+    if spec.session_id:
+        session = unit.require("session", spec.session_id)
+        instance = unit.require("agent_instance", session.spec.agent_instance_id)
+        agent = unit.require("agent", instance.spec.agent_id)
+        message.metadata.org = message.metadata.org or session.metadata.org
+        spec.agent_id = agent.metadata.id
+        return agent
+    if not spec.agent_id:
+        problem = "say which session to continue (spec.session_id) or which agent to run (spec.agent_id)"
+        raise InvalidError.of("spec", "agent_execution.session_or_agent.required", problem)
+    agent = unit.require("agent", spec.agent_id)
+    spec.session_id = _open_session(message, agent, unit)
+    return agent
+
+
+def _open_session(message: Message, agent: Message, unit: Unit) -> str:
     """Create a session with the agent's default instance and return its id."""
-    agent = unit.require("agent", message.spec.agent_id)
     agents, sessions = unit.kinds["agent"], unit.kinds["session"]
     if default_instance.ensure(unit, agents, agent):
         unit.replace_status(agents, agent)

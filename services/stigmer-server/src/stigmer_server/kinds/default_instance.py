@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stigmer_server.errors import TakenError
-from stigmer_server.kinds.port import Kind
+from stigmer_server.errors import RefusedError, TakenError
+from stigmer_server.kinds.port import DEFAULT_SUFFIX, Kind
 from stigmer_server.messages import Message, at_path, set_path
 from stigmer_server.unit import Unit, assign_id
 
@@ -35,24 +35,38 @@ def ensure(unit: Unit, kind: Kind, owner: Message) -> bool:
     return True
 
 
+def keep(unit: Unit, kind: Kind, instance: Message, stored: Message) -> None:
+    """See to it that a default instance stays with its owner. Raises: RefusedError."""
+    (parent,) = kind.parents
+    owner_id = at_path(stored, parent.path)
+    if at_path(instance, parent.path) == owner_id or not unit.exists(parent.kind, owner_id):
+        return
+    owner = unit.require(parent.kind, owner_id)
+    if owner.status.default_instance_id == stored.metadata.id:
+        name = f"{kind.title} {stored.metadata.slug} ({stored.metadata.id})"
+        msg = f"{name} is the default instance of {owner.metadata.slug!r}, and stays so; make another one"
+        raise RefusedError(msg)
+
+
 def _create(unit: Unit, kind: Kind, child: Kind, owner: Message) -> str:
     instance = child.type()
     instance.api_version = child.described.api_version
     instance.kind = child.title
     metadata = instance.metadata
-    metadata.name = f"{owner.metadata.name}-default"
+    metadata.name = (owner.metadata.name or owner.metadata.slug) + DEFAULT_SUFFIX
     metadata.slug = _slug(owner)
     metadata.org = _org(owner)
     metadata.owner_scope = owner.metadata.owner_scope
     set_path(instance, child.parents[0].path, owner.metadata.id)
-    instance.spec.description = f"Default instance of {kind.described.display_name.lower()} {owner.metadata.name}"
+    display = kind.described.display_name.lower()
+    instance.spec.description = f"Default instance of {display} {owner.metadata.name or owner.metadata.slug}"
     assign_id(child, instance)
     unit.insert(child, instance)
     return metadata.id
 
 
 def _slug(owner: Message) -> str:
-    return f"{owner.metadata.slug}-default"
+    return owner.metadata.slug + DEFAULT_SUFFIX
 
 
 def _org(owner: Message) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from stigmer_server.unit import Unit
 
 _PHASE_PREFIX = "EXECUTION_"
+DEFAULT_SUFFIX = "-default"
+"""What a default instance is called after its owner's name and slug."""
 Filter = str | int | bool | Sequence[str]
 """What an indexed value must equal, or of which it must equal one."""
 

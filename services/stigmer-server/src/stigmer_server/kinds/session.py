@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stigmer_sqlite.port import Query, Reader
 
+from stigmer_server.errors import InvalidError
 from stigmer_server.kinds.port import Filter, Kind, Parent
 from stigmer_server.messages import Message
 
 AUTO_CREATED = "stigmer.ai/auto-created"
 """Label of a session that was made for an execution, and not asked for by anybody."""
+MOST_INSTANCES = 10_000
+"""Instances of an agent whose sessions can be listed together."""
+_PAGE = 1000
 
 
 def _is_incidental(message: Message) -> bool:
@@ -21,8 +26,17 @@ def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
     """Find the sessions of an agent through its instances; older clients send the id of an instance instead."""
     if name != "agent_id":
         return {name: value}
-    instances = reader.list(Query(kind="agent_instance", where={"agent_id": value}, limit=1000)).records
-    return {"agent_instance_id": [str(value), *(instance.id for instance in instances)]}
+    instances = [str(value)]
+    query = Query(kind="agent_instance", where={"agent_id": value}, limit=_PAGE)
+    while True:
+        page = reader.list(query)
+        instances += [instance.id for instance in page.records]
+        if len(instances) > MOST_INSTANCES:
+            problem = f"has more than {MOST_INSTANCES} instances; ask for the sessions of one of them"
+            raise InvalidError.of(name, "agent_id.too_many", problem)
+        if not page.next_cursor:
+            return {"agent_instance_id": instances}
+        query = replace(query, cursor=page.next_cursor)
 
 
 KIND = Kind(

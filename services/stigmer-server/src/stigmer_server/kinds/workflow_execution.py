@@ -18,6 +18,8 @@ _TASK_IN_PROGRESS, _TASK_FAILED = 2, 4
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     if stored is not None:
         executions.keep_token(message)
+        if unit.exists("workflow", stored.spec.workflow_id):
+            _mark_secrets(message, unit.require("workflow", stored.spec.workflow_id))
         return
     spec = message.spec
     if not spec.workflow_instance_id:
@@ -26,10 +28,14 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     workflow = unit.require("workflow", instance.spec.workflow_id)
     spec.workflow_id = workflow.metadata.id
     message.metadata.org = message.metadata.org or instance.metadata.org or workflow.metadata.org
-    environments.mark_secrets(spec.runtime_env, workflow.spec.env_spec.data)
+    _mark_secrets(message, workflow)
     environments.require_all(unit, message, workflow, instance)
     _check_input(workflow, message)
     executions.begin(unit, KIND, message)
+
+
+def _mark_secrets(message: Message, workflow: Message) -> None:
+    environments.mark_secrets(message.spec.runtime_env, environments.declared_by(workflow))
 
 
 def _check_input(workflow: Message, message: Message) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from stigmer_sqlite.errors import NotFoundError
-from stigmer_sqlite.port import HistoryEntry, Record
+from stigmer_sqlite.port import HistoryEntry, Query, Record
 
 from stigmer_server.errors import InvalidError, MissingError
 from stigmer_server.kinds import Kind
@@ -15,10 +16,13 @@ from stigmer_server.unit import wire_of
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _CURRENT = ("", "latest")
+_PAGE = 10
 
 
 async def get_by_reference(resources: Resources, kind: Kind, reference: Message) -> bytes:
     """Return the resource that the reference means; without an organization, the newest with the slug in any.
+
+    Where the reference gives a scope, resources of another scope are not meant.
 
     Raises:
         InvalidError: The reference has no slug, or means another kind.
@@ -30,12 +34,34 @@ async def get_by_reference(resources: Resources, kind: Kind, reference: Message)
         raise InvalidError.of(
             "kind", "reference.kind.mismatch", f"this service knows only {kind.described.display_name}"
         )
-    record = await resources.store.find(kind.name, org_id=reference.org or None, slug=reference.slug)
+    record = await _find(resources, kind, reference)
     if record is None:
         raise MissingError.of(kind.title, f"{reference.org}/{reference.slug}".removeprefix("/"))
     if reference.version in _CURRENT or reference.version in kind.version_names(kind.parse(wire_of(record))):
         return resources.shown(kind, record)
     return await _version(resources, kind, record, reference.version)
+
+
+async def _find(resources: Resources, kind: Kind, reference: Message) -> Record | None:
+    if kind.named and reference.org:
+        record = await resources.store.find(kind.name, org_id=reference.org, slug=reference.slug)
+        return record if record is not None and _is_meant(resources, kind, record, reference) else None
+    query = Query(kind=kind.name, org_id=reference.org or None, slug=reference.slug, limit=_PAGE)
+    while True:
+        page = await resources.store.list(query)
+        for record in page.records:
+            if _is_meant(resources, kind, record, reference):
+                return record
+        if not page.next_cursor:
+            return None
+        query = replace(query, cursor=page.next_cursor)
+
+
+def _is_meant(resources: Resources, kind: Kind, record: Record, reference: Message) -> bool:
+    """Tell whether the caller may see the resource and it has the scope asked for; one without any fits every scope."""
+    if not resources.call.caller.sees(record.org_id):
+        return False
+    return not reference.scope or kind.parse(wire_of(record)).metadata.owner_scope in (0, reference.scope)
 
 
 async def _version(resources: Resources, kind: Kind, record: Record, version: str) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from stigmer_sqlite.errors import InvalidCursorError
 from stigmer_sqlite.port import LabelTerm, Query, Transaction
 
-from stigmer_server.errors import InvalidError
+from stigmer_server.errors import InvalidError, TooLargeError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
 from stigmer_server.queries.belonging import belonging
@@ -18,6 +18,7 @@ from stigmer_server.unit import TAG_LABEL
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
 _DIGITS = 9
+_PIECE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Listing:
     largest: int = 0
     """Bytes of the encoded resources on a page at most; a page holds one however large. 0: no bound.
 
-    Pages that are asked for by number always hold what belongs on them, however large.
+    A page that is asked for by number holds all that belongs on it, or cannot be had.
     """
 
 
@@ -73,33 +74,63 @@ async def list_(resources: Resources, kind: Kind, listing: Listing) -> Listed:
         InvalidError: The page's size is negative or too large, its number is negative, or its token is not one of
             ours; or resources of the kind do not belong to such a parent.
         DeniedError: The caller may not see the organization.
+        TooLargeError: The page is asked for by its number, and holds more than `largest`.
     """
     field = "page_size" if listing.page_number is None else "page_info.size"
     size, number = page_size_of(listing.page_size, field=field), _number(listing)
-    query = await _query(resources, kind, listing, size)
+    query = await _query(resources, kind, listing)
     if number is not None:
         query = replace(query, cursor="", offset=(number - 1) * size)
     try:
-        page = await resources.store.list(query)
+        entries, following, total = await _read(resources, kind, query, size=size, largest=listing.largest)
     except InvalidCursorError as error:
         raise InvalidError.of("page_token", "page_token.known", f"{error}; begin with the first page") from error
-    total, following = page.total or 0, page.next_cursor
-    entries = tuple(resources.shown(kind, record) for record in page.records)
-    if number is None and listing.largest and (fit := fitting(entries, listing.largest)) < len(entries):
-        page = await resources.store.list(replace(query, limit=fit, count=False))
-        entries, following = tuple(resources.shown(kind, record) for record in page.records), page.next_cursor
+    if number is not None and following and len(entries) < size:
+        problem = f"page {number} of {size} resources holds more than {listing.largest} bytes"
+        raise TooLargeError(f"{problem}; ask for smaller pages, or for pages by token")
     if following and listing.page_number is not None:
         following = str((number or 1) + 1)
-    return Listed(entries=entries, next_page_token=following, total=total, page_size=size)
+    return Listed(entries=tuple(entries), next_page_token=following, total=total, page_size=size)
+
+
+async def _read(
+    resources: Resources, kind: Kind, query: Query, *, size: int, largest: int
+) -> tuple[list[bytes], str, int]:
+    """Return a page's entries, as many as fit on it, the cursor of what follows them, and how many match in all.
+
+    Large pages are read in pieces, so that what does not fit on them is not read either.
+    """
+    entries: list[bytes] = []
+    total, taken = 0, 0
+    while True:
+        piece = replace(query, limit=min(_PIECE, size - len(entries)), count=not entries)
+        page = await resources.store.list(piece)
+        total = total if page.total is None else page.total
+        shown = [resources.shown(kind, record) for record in page.records]
+        room = largest - taken if largest else sum(map(len, shown))
+        fit = _fitting(shown, room) if entries else fitting(shown, room)
+        if fit < len(shown):
+            if not fit:
+                return entries, piece.cursor, total
+            page = await resources.store.list(replace(piece, limit=fit, count=False))
+            return [*entries, *(resources.shown(kind, record) for record in page.records)], page.next_cursor, total
+        entries += shown
+        taken += sum(map(len, shown))
+        if len(entries) == size or not page.next_cursor:
+            return entries, page.next_cursor, total
+        query = replace(query, cursor=page.next_cursor, offset=0)
 
 
 def fitting(entries: Sequence[bytes], largest: int) -> int:
     """Return how many entries, from the first, fit on a page of so many bytes; one always does."""
-    total = 0
+    return max(_fitting(entries, largest), min(1, len(entries)))
+
+
+def _fitting(entries: Sequence[bytes], room: int) -> int:
     for number, entry in enumerate(entries):
-        total += len(entry)
-        if total > largest:
-            return max(number, 1)
+        room -= len(entry)
+        if room < 0:
+            return number
     return len(entries)
 
 
@@ -125,7 +156,7 @@ def _number(listing: Listing) -> int | None:
     return int(token)
 
 
-async def _query(resources: Resources, kind: Kind, listing: Listing, size: int) -> Query:
+async def _query(resources: Resources, kind: Kind, listing: Listing) -> Query:
     where: dict[str, Filter] = {}
     for name, value in listing.filters.items():
         where |= await _filtered(resources, kind, name, value)
@@ -138,9 +169,7 @@ async def _query(resources: Resources, kind: Kind, listing: Listing, size: int) 
         selector=tuple(listing.selector),
         labels={**listing.labels, **{TAG_LABEL + tag: "1" for tag in listing.tags}},
         text=listing.text,
-        limit=size,
         cursor=listing.page_token,
-        count=True,
     )
 
 
