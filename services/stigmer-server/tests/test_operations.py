@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -103,13 +104,13 @@ async def fill(api: Api, name: str = "vault") -> Filled:
     await api("environment", "apply", sent)
     spec = {"instructions": "Answer every question in one sentence.", "envSpec": {"data": {"KEY": SECRET}}}
     agent = await api("agent", "create", manifest("agent", f"{name} agent", spec))
-    run = await api(
-        "agent_execution",
-        "create",
-        manifest(
-            "agent_execution", "run", {"agentId": agent.metadata.id, "message": "go", "runtimeEnv": {"T": SECRET}}
-        ),
-    )
+    spec = {
+        "agentId": agent.metadata.id,
+        "message": "go",
+        "runtimeEnv": {"T": SECRET},
+        "callbackToken": base64.b64encode(CANARY.encode()).decode(),
+    }
+    run = await api("agent_execution", "create", manifest("agent_execution", "run", spec))
     request: Any = descriptors.message_type("ai.stigmer.agentic.skill.v1.PushSkillRequest")
     artifact = b""
     for text in ("one", "two"):
@@ -157,7 +158,7 @@ def used_keys(database: Path) -> set[str]:
     """Names of the keys that anything in the database is sealed with."""
     with sqlite3.connect(database) as connection:
         texts = [
-            bytes(row[0])
+            bytes(row[0] or b"")
             for table in ("resources", "resource_history")
             for row in connection.execute(f"SELECT wire FROM {table} UNION ALL SELECT CAST(data AS BLOB) FROM {table}")  # noqa: S608 # constants
         ]

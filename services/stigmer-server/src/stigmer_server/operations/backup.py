@@ -18,6 +18,7 @@ from pathlib import Path
 from stigmer_sqlite import DatabaseFile
 from stigmer_sqlite.disk import sync_folder
 
+from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile
 from stigmer_server.kinds import Kinds, registry
@@ -51,6 +52,8 @@ def contents_of(path: Path, kinds: Kinds) -> Contents:
     with DatabaseFile(path, immutable=True) as database:
         for documents in (database.records(), database.entries()):
             for document in documents:
+                if document.kind == outbox.SCHEMA.kind and document.wire is not None:
+                    keys.add(executions.token_key(document.wire))
                 kind = kinds.get(document.kind)
                 if kind is None or document.wire is None or not (kind.secrets or kind.name == "skill"):
                     continue

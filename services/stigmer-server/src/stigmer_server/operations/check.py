@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ import orjson
 from google.protobuf.message import DecodeError
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record, StoreError
 
+from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile
 from stigmer_server.kinds import Kind, Kinds, registry
@@ -94,7 +96,10 @@ def _check_resource(
 ) -> None:
     kind = kinds.get(record.kind)
     if kind is None:
-        findings.counts["of unknown kinds"] += 1
+        findings.counts["other records"] += 1
+        if record.kind == outbox.SCHEMA.kind and record.wire is not None:
+            delivery = outbox.decoded(record.wire)
+            _check_secret(record.id, partial(executions.opened_token, delivery=delivery), sealer, findings)
         return
     where = f"{kind.title} {record.id}"
     findings.counts["resources"] += 1
@@ -145,14 +150,26 @@ def _document(
     for key in artifacts_of(message):
         findings.artifacts.setdefault(key, where)
     for name, entry in secrets_of(kind, message):
-        findings.counts["secrets"] += 1
-        if not is_sealed(entry.value):
+        if is_sealed(entry.value):
+            _check_secret(where, partial(_opened, entry.value, message.metadata.id, name), sealer, findings)
+        else:
             findings.add(where, f"secret {name!r} is stored in the clear")
-        elif sealer is None:
-            findings.counts["secrets not opened"] += 1
-        elif (problem := _unopened(sealer, entry.value, message.metadata.id, name)) is not None:
-            findings.add(where, problem)
     return message
+
+
+def _opened(sealed: str, id: str, name: str, sealer: Sealer) -> str:
+    return sealer.unseal(sealed, id=id, name=name)
+
+
+def _check_secret(where: str, opened: Callable[[Sealer], object], sealer: Sealer | None, findings: Findings) -> None:
+    findings.counts["secrets"] += 1
+    if sealer is None:
+        findings.counts["secrets not opened"] += 1
+        return
+    try:
+        opened(sealer)
+    except UnsealError as error:
+        findings.add(where, str(error))
 
 
 def _loaded(data: str) -> Any:
@@ -160,14 +177,6 @@ def _loaded(data: str) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-
-
-def _unopened(sealer: Sealer, sealed: str, id: str, name: str) -> str | None:
-    try:
-        sealer.unseal(sealed, id=id, name=name)
-    except UnsealError as error:
-        return str(error)
-    return None
 
 
 def _check_artifacts(storage: Path, findings: Findings, named_now: Callable[[], set[str]]) -> None:
