@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from stigmer_cli.environment import Home
 from stigmer_cli.stack import temporal
@@ -171,6 +172,17 @@ def test_up_finds_other_ports_when_the_usual_ones_are_taken(cli: Cli, taken_port
     path = tmp_path / "one.yaml"
     path.write_text(HEADER.replace("NAME", "one") + "  - one: {set: {n: 1}}\n")
     assert json.loads(cli.run("run", str(path)).out) == {"n": 1}
+
+
+def test_up_offers_http_to_those_who_have_the_token(stack: Cli) -> None:
+    url = stack.status()["http"]
+    assert url in stack.run("status").out
+    with httpx.Client(base_url=url) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").json()["ready"] is True
+        assert client.get("/v1/workflows").status_code == 401
+        token = (stack.home / "token").read_text().strip()
+        assert client.get("/v1/workflows", headers={"authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_logs_of_every_component_can_be_read(stack: Cli) -> None:

@@ -62,7 +62,7 @@ async def _foreground(made: Session, auth: Auth) -> None:
 
     async with AsyncExitStack() as held:
         with console.waiting(_STARTING):
-            stack = await held.enter_async_context(Stack(made.environment, command="stigmer up", auth=auth))
+            stack = await held.enter_async_context(Stack(made.environment, command="stigmer up", auth=auth, http=True))
             await stack.ready()
         console.result(_told(stack.status, made.output))
         console.note("Ctrl-C ends it; `stigmer run FILE` in another terminal uses it")
@@ -90,6 +90,8 @@ def _told(status: StackStatus, output: OutputFormat) -> str:
     if output is OutputFormat.NAME:
         return status.server
     lines = [f"server         {status.server}", f"Temporal       {status.temporal}"]
+    if status.http:
+        lines.insert(1, f"server's HTTP  {status.http}, described at /docs")
     if status.temporal_page:
         lines.append(f"Temporal page  {status.temporal_page}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from loguru import logger
 from stigmer_cli.environment import Auth, Home
 from stigmer_cli.errors import InvalidInputError, UnavailableError
 from stigmer_cli.stack.logs import RotatingLog
+from stigmer_cli.stack.ports import choose_port
 
 if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NOT_ENTERED = "used before it was entered"
 PREFERRED_PORT = 7234
+PREFERRED_HTTP_PORT = 8081
 
 
 class EmbeddedServer:
@@ -72,6 +74,14 @@ class EmbeddedServer:
         """Listen on host:port as well as inside the process."""
         with _told():
             await self._entered.serve(address)
+
+    async def serve_http(self) -> str:
+        """Offer HTTP as the server's variables say, else at a free port, and return the URL; "" when they say no."""
+        wanted = self._entered.settings.http_port
+        port = choose_port(PREFERRED_HTTP_PORT) if wanted == "auto" else None
+        with _told():
+            address = await self._entered.serve_http(port=port)
+        return f"http://{address}" if address else ""
 
     def channel(self) -> Channel:
         """Return a channel that needs no socket."""

@@ -44,10 +44,12 @@ class Stack:
         command: What this process was started as, for whoever finds the stack taken.
         auth: Whom the server lets in over a socket: `token`, whoever can read the token in the home; `none`, everybody
             on this machine.
+        http: Whether the server also offers HTTP.
     """
 
-    def __init__(self, environment: Environment, *, command: str, auth: Auth = "token") -> None:
+    def __init__(self, environment: Environment, *, command: str, auth: Auth = "token", http: bool = False) -> None:
         self._auth: Auth = auth
+        self._with_http = http
         self._environment = environment
         self._home = environment.home
         self._holder = Holder(pid=os.getpid(), command=command, started_at=now_stamp())
@@ -67,6 +69,7 @@ class Stack:
         self._temporal_address = ""
         self._temporal_page = ""
         self._server_address = ""
+        self._http_url = ""
 
     async def __aenter__(self) -> Stack:
         """Start everything.
@@ -104,6 +107,7 @@ class Stack:
             temporal_page=self._temporal_page,
             guard_pid=self._guard.pid if self._guard is not None else 0,
             auth=self._auth,
+            http=self._http_url,
             components=(self._server_status(), self._temporal_status(), *(runner.status for runner in self._runners)),
         )
 
@@ -180,6 +184,8 @@ class Stack:
             child.start()
         await server.__aenter__()
         await server.serve(self._server_address)
+        if self._with_http:
+            self._http_url = await server.serve_http()
         self._server = server
         self._write()
         self._starting = asyncio.create_task(self._start_heavy(heavy), name="start what is heavy")
@@ -246,7 +252,7 @@ class Stack:
             address=self._server_address,
             restarts=0,
             started_at=self._holder.started_at,
-            detail="",
+            detail=f"HTTP at {self._http_url}, described at /docs" if self._http_url else "",
         )
 
     def _temporal_status(self) -> ComponentStatus:

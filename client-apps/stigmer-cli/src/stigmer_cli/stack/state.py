@@ -39,7 +39,7 @@ class ComponentStatus:
     started_at: str
     """When its present process started: RFC 3339, UTC; empty while it has none."""
     detail: str
-    """Why it waits or failed, for a person."""
+    """Why it waits or failed, or what else there is to know of it, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,8 @@ class StackStatus:
     """URL of Temporal's web page; empty with an external cluster."""
     guard_pid: int
     components: tuple[ComponentStatus, ...]
+    http: str = ""
+    """URL at which the API is offered over HTTP; empty when it is not."""
     auth: str = "none"
     """`token` when the server asks who calls, `none` when it lets in everybody on this machine."""
 
