@@ -17,7 +17,7 @@ from workflow_runner.workflow import InvokeWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "listen"),
-    *("continued", "cancelled", "paused", "paused-continued"),
+    *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
 
 

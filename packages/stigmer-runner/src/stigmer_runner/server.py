@@ -118,6 +118,8 @@ class _Kept:
     """When the token is to be replaced, by the monotonic clock."""
     environment: ExecutionEnvironment | None = None
     read_at: float = 0.0
+    run: str = ""
+    """For which the environment was read."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -134,18 +136,22 @@ class Environments:
         self._most = most
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
-    async def get(self, execution_id: str) -> ExecutionEnvironment:
+    async def get(self, execution_id: str, *, run: str = "") -> ExecutionEnvironment:
         """Return the environment of `execution_id`, at most the given seconds old.
+
+        Args:
+            execution_id: The execution.
+            run: Tells its runs apart: each gets the environment anew.
 
         Raises:
             RpcError: As `StigmerServer.call`.
         """
         kept = self._kept.get(execution_id) or _Kept()
         now = time.monotonic()
-        if kept.environment is not None and now - kept.read_at < self._seconds:
+        if kept.environment is not None and kept.run == run and now - kept.read_at < self._seconds:
             return kept.environment
         kept.environment = made = await self._read(execution_id, kept)
-        kept.read_at = now
+        kept.read_at, kept.run = now, run
         self._kept[execution_id] = kept
         self._kept.move_to_end(execution_id)
         while len(self._kept) > self._most:

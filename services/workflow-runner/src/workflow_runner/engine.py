@@ -171,6 +171,8 @@ class TemporalEngine:
             "report": None,
             "report_after": 0,
         }
+        if "/recovery-" in (run := workflow.info().workflow_id):
+            call["run"] = run
         try:
             if repeatable and key not in self._slow and self._may_stay_local():
                 answer = await self._call_locally(activity, call)
@@ -284,7 +286,7 @@ async def deliver(report: Report) -> None:
 def _fits(report: Report) -> bool:
     """Whether a report may stand in history. One of several tasks is small: the reporter sees to it."""
     tasks = report["tasks"] if len(report["tasks"]) == 1 else []
-    return size_of((tasks, report.get("output"))) <= MOST_BYTES
+    return size_of((tasks, report.get("output"), report.get("checkpoint"))) <= MOST_BYTES
 
 
 def size_of(value: Any) -> int:

@@ -15,6 +15,13 @@ class Outcome(NamedTuple):
     """Where the flow goes; None: to the next task."""
 
 
+class Done(TypedDict):
+    """The outcome of a task's work, before its output is transformed."""
+
+    output: Any
+    then: str | None
+
+
 class TaskFrame(TypedDict):
     """A task that was begun and is not done."""
 
@@ -24,10 +31,14 @@ class TaskFrame(TypedDict):
     started_at: float
     """Seconds since the epoch."""
     deadline: float | None
-    """Seconds since the epoch at which the task times out."""
+    """Seconds since the epoch, by the run's own time, at which the task times out."""
+    limit: NotRequired[float]
+    """How many seconds it may take, where it has a deadline."""
     state: dict[str, Any]
     """What the task's kind keeps: index, attempt …"""
     child: "NotRequired[ListFrame]"
+    done: NotRequired[Done]
+    """What its work gave, where only what comes after the work is left to do."""
 
 
 class ListFrame(TypedDict):

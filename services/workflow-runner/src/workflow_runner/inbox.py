@@ -56,6 +56,12 @@ class Inbox:
         """What a continued run must know."""
         return {"signals": [*self._signals], "answers": [*self._answers], "known": [*self._known]}
 
+    def restore(self, state: InboxState) -> None:
+        """Take over what a run before this one had not taken; it came before everything here."""
+        self._signals[:0] = state["signals"]
+        self._answers[:0] = state["answers"]
+        self._known = {**dict.fromkeys(state["known"]), **self._known}
+
     def is_new(self, message: Any) -> TypeGuard[dict[str, Any]]:
         """Tell whether this is a message, and not one that came before; from now on it is one that did."""
         if not isinstance(message, dict):

@@ -17,9 +17,10 @@ from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
+from workflow_runner.checkpoint import Mark, Marks, Wreck
 from workflow_runner.clock import Clock
 from workflow_runner.data import CurrentTask, Evaluator, Scope, View, iso8601, length
-from workflow_runner.flow import EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
+from workflow_runner.flow import Done, EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
 from workflow_runner.inbox import Signal
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 from workflow_runner.reporter import Reporter
@@ -85,6 +86,7 @@ class Interpreter:
         reporter: Reporter,
         context: Any = None,
         deadline: float | None = None,
+        limit: float | None = None,
     ) -> None:
         self.workflow = workflow
         self.limits = limits
@@ -93,6 +95,9 @@ class Interpreter:
         self.reporter = reporter
         self.context = context
         self.deadline = deadline
+        self.limit = limit
+        self.marks = Marks()
+        self.wreck: Wreck | None = None
         self._cost = 0
         self._progressed = False
 
@@ -108,7 +113,8 @@ class Interpreter:
             data = self._take_input(data, scope)
             timeout = _timeout(self.workflow.timeout, self.workflow, "")
             if timeout is not None:
-                self.deadline = self.engine.clock.time() + self._length(timeout, scope).total_seconds()
+                self.limit = self._length(timeout, scope).total_seconds()
+                self.deadline = self.engine.clock.time() + self.limit
         output = await self._run_in_time(data, scope, frame)
         given = self.workflow.output
         if given is None:
@@ -147,9 +153,16 @@ class Interpreter:
             raise WorkflowError.standard("timeout", "the workflow took longer than its timeout", instance="/") from None
 
     async def run_list(
-        self, tasks: TaskList, pointer: str, prefix: str, data: Any, scope: Scope, frame: ListFrame | None
+        self,
+        tasks: TaskList,
+        pointer: str,
+        prefix: str,
+        data: Any,
+        scope: Scope,
+        frame: ListFrame | None,
+        outer: tuple[Mark, TaskFrame] | None = None,
     ) -> Any:
-        """Run `tasks`, which stand at `pointer`; ids of their executions begin with `prefix`."""
+        """Run `tasks`, which stand at `pointer` in the task `outer`; ids of their executions begin with `prefix`."""
         here: ListFrame = frame or {"index": 0, "input": data, "jumps": 0, "visits": {}}
         while here["index"] < len(tasks):
             resumed = here.pop("task", None)
@@ -159,8 +172,11 @@ class Interpreter:
             item = tasks[index]
             at = f"{pointer}/{index}/{_escaped(item.name)}"
             name = f"{prefix}/{index}/{_escaped(item.name)}{_visit(here, index)}"
+            mark = Mark({**here, "visits": {**here["visits"]}}, name, item.name, self.context, outer)
+            if resumed is None:
+                self.marks.note(at, mark)
             try:
-                outcome = await self._run_task(item, at, name, here["input"], scope, resumed)
+                outcome = await self._run_task(item, at, mark, scope, resumed)
             except Suspended as leaving:
                 raise Suspended({**here, "task": leaving.frame}) from None  # pyright: ignore[reportArgumentType] - a task's
             here["input"] = outcome.output
@@ -202,21 +218,25 @@ class Interpreter:
             await self.reporter.drain()
 
     async def _run_task(
-        self, item: TaskItem, pointer: str, name: str, raw: Any, scope: Scope, frame: TaskFrame | None
+        self, item: TaskItem, pointer: str, mark: Mark, scope: Scope, frame: TaskFrame | None
     ) -> Outcome:
-        step = _Step(self, item, pointer, name, raw, scope, frame)
+        step = _Step(self, item, pointer, mark, scope, frame)
+        self.wreck = None
         try:
             if frame is None and not step.is_wanted():
                 return step.skipped()
             outcome = await step.run()
             self._progressed = True
+            self.wreck = None
             return step.completed(outcome)
         except WorkflowError as error:
+            self._wrecked(step)
             raise step.failed(error.at(pointer)) from None
         except EndOfWorkflow as end:
             step.ended(end.output)
             raise
         except asyncio.CancelledError:
+            self._wrecked(step)
             step.failed(WorkflowError.standard("runtime", "cancelled", instance=pointer))
             raise
         except Suspended as leaving:
@@ -224,7 +244,14 @@ class Interpreter:
 
     def record(self, record: TaskRecord) -> None:
         """Note what became of a task."""
-        self._cost += 1 + self.reporter.add(record) // _BYTES_PER_COST
+        size = self.reporter.add(record)
+        self._cost += 1 + size // _BYTES_PER_COST
+        self.marks.weigh(record["reference"], size)
+
+    def _wrecked(self, step: "_Step") -> None:
+        """Remember the innermost task that did not end well: from there the run can be recovered."""
+        if self.wreck is None:
+            self.wreck = Wreck(step.pointer, step.mark, step.done)
 
 
 class _Step:
@@ -235,17 +262,20 @@ class _Step:
         interpreter: Interpreter,
         item: TaskItem,
         pointer: str,
-        name: str,
-        raw: Any,
+        mark: Mark,
         outer: Scope,
         frame: TaskFrame | None,
     ) -> None:
+        raw = mark.here["input"]
         self._interpreter = interpreter
         self._task: TaskBase = item.task
         self._kind = kind_of(item.task)
         self.pointer = pointer
-        self._id = name
+        self.mark = mark
+        self._id = mark.id
         self._raw = raw
+        self._done = frame.get("done") if frame else None
+        self._limit = frame.get("limit") if frame else None
         self._child = frame.get("child") if frame else None
         self._deadline = frame["deadline"] if frame else None
         self._started = frame["started_at"] if frame else interpreter.engine.time()
@@ -270,7 +300,9 @@ class _Step:
         if not self._resumed:
             self._take_input()
             self._set_deadline()
-        outcome = await self._run_in_time()
+        if self._done is None:
+            self._done = cast("Done", (await self._run_in_time())._asdict())
+        outcome = Outcome(**self._done)
         return Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
 
     def skipped(self) -> Outcome:
@@ -301,9 +333,16 @@ class _Step:
             "deadline": self._deadline,
             "state": self.state,
         }
+        if self._limit is not None:
+            made["limit"] = self._limit
         if child is not None:
             made["child"] = child
         return made
+
+    @property
+    def done(self) -> TaskFrame | None:
+        """The task's position when its work is done; None before."""
+        return None if self._done is None else {**self.frame(None), "done": self._done}
 
     def _take_input(self) -> None:
         given = self._task.input
@@ -337,7 +376,8 @@ class _Step:
     def _set_deadline(self) -> None:
         timeout = _timeout(self._task.timeout, self._interpreter.workflow, self.pointer)
         if timeout is not None:
-            self._deadline = self.time() + self.duration(timeout).total_seconds()
+            self._limit = self.duration(timeout).total_seconds()
+            self._deadline = self.time() + self._limit
 
     async def _run_in_time(self) -> Outcome:
         if self._deadline is None:
@@ -434,7 +474,10 @@ class _Step:
         scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
         child, self._child = self._child, None
         prefix = f"{self._id}{label}{path}"
-        return await self._interpreter.run_list(tasks, self.pointer + path, prefix, data, scope, child)
+        so_far: TaskFrame = {**self.frame(None), "state": {**self.state}}
+        return await self._interpreter.run_list(
+            tasks, self.pointer + path, prefix, data, scope, child, (self.mark, so_far)
+        )
 
     async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
         self._show_progress()

@@ -6,6 +6,7 @@ could be part of are symbolic in every one of them.
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from workflow_runner.checkpoint import Begin, Checkpoint
 from workflow_runner.inbox import InboxState
 
 TaskStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "SKIPPED"]
@@ -63,6 +64,8 @@ class Resumption(TypedDict):
     """Seconds since the epoch at which the workflow times out."""
     frame: NotRequired[Any]
     """Position, a `ListFrame`; a run without one is at its start."""
+    limit: NotRequired[float | None]
+    """How many seconds the workflow may take, where it says so."""
     inbox: NotRequired[InboxState]
     """What was sent and not taken yet; nothing unless said."""
     behind: NotRequired[float]
@@ -84,6 +87,8 @@ class LoadAnswer(TypedDict):
     """The run, or why it cannot be run."""
 
     run: NotRequired[Loaded]
+    begin: NotRequired[Begin]
+    """Where a recovered run begins; at the beginning unless said."""
     error: NotRequired[dict[str, Any]]
 
 
@@ -120,6 +125,8 @@ class Report(TypedDict):
     output: NotRequired[Any]
     error: NotRequired[dict[str, Any]]
     workflow_id: NotRequired[str]
+    checkpoint: NotRequired[Checkpoint | None]
+    """Where the run can be recovered from."""
 
 
 class Call(TypedDict):
@@ -135,6 +142,8 @@ class Call(TypedDict):
     """How long it may take."""
     local_seconds: float | None
     """Give up after so many seconds and say `slow`; None never does."""
+    run: NotRequired[str]
+    """Id of the Temporal workflow, of a recovered run: its environment is its own."""
     report: Report | None
     """A report to deliver on the way."""
     report_after: float

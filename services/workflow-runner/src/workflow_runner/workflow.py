@@ -18,6 +18,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
+from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
@@ -25,7 +26,7 @@ from workflow_runner.engine import TemporalEngine, ask, deliver, size_of
 from workflow_runner.flow import Suspended
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
-from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, LoadRequest, Resumption
+from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
 
 
@@ -85,6 +86,8 @@ class _Execution:
         self._resume = invocation.get("resume")
         self._started_at = self._resume["started_at"] if self._resume else workflow.time()
         self._reporter: Reporter | None = None
+        self._interpreter: Interpreter | None = None
+        self._state: Resumption | None = None
         resume = self._resume
         self.control = Control(
             Inbox(resume.get("inbox") if resume else None),
@@ -118,11 +121,11 @@ class _Execution:
     async def _fault(self, error: WorkflowError) -> ApplicationError:
         """Tell the server of the fault; return it as Temporal is to have it."""
         details = error.to_dict()
-        await self._finish(phase="FAILED", error=details)
+        await self._finish(phase="FAILED", error=details, checkpoint=self._checkpoint(failed=True))
         return ApplicationError(str(error), details, type=error.type, non_retryable=True)
 
     async def _output(self) -> Any:
-        state = self._resume or await self._first_state()
+        self._state = state = self._resume or await self._first_state()
         run = state["run"]
         definition, document = _compiled(run["definition"])
         # What the document declares and the environment lacks is refused where it is used, by its name.
@@ -143,7 +146,7 @@ class _Execution:
             secrets=Secrets(names=secret_names, nonce=state["nonce"]),
             mode=definition.evaluate.mode,
         )
-        interpreter = Interpreter(
+        self._interpreter = interpreter = Interpreter(
             workflow=definition,
             limits=run["limits"],
             evaluator=evaluator,
@@ -151,6 +154,7 @@ class _Execution:
             reporter=engine.reporter,
             context=state["context"],
             deadline=state["deadline"],
+            limit=state.get("limit"),
         )
         try:
             return await interpreter.execute(data=run["input"], frame=state.get("frame"))
@@ -160,6 +164,7 @@ class _Execution:
                 **state,
                 "context": interpreter.context,
                 "deadline": interpreter.deadline,
+                "limit": interpreter.limit,
                 "frame": suspended.frame,
                 **self.control.state,
             }
@@ -167,6 +172,7 @@ class _Execution:
             if size > MOST_BYTES:
                 detail = f"the run's data takes {size} bytes, more than the {MOST_BYTES} that a long run can carry on"
                 raise WorkflowError.standard("runtime", detail) from None
+            await self._keep_marks()
             workflow.continue_as_new({**self._invocation, "resume": resume})
 
     async def _first_state(self) -> Resumption:
@@ -179,6 +185,8 @@ class _Execution:
         answer: LoadAnswer = await ask(names.LOAD, request)
         if "run" not in answer:
             raise WorkflowError.from_dict(answer.get("error", {}))
+        if "begin" in answer:
+            return self._recovered(answer["run"], answer["begin"])
         return {
             "run": answer["run"],
             "nonce": workflow.uuid4().hex,
@@ -186,6 +194,45 @@ class _Execution:
             "context": None,
             "deadline": None,
         }
+
+    def _recovered(self, run: Loaded, begin: Begin) -> Resumption:
+        """Return the state in which a recovered run begins: that of the run before it, with all its time anew."""
+        now, limit = self.control.clock.time(), begin["limit"]
+        self._started_at = begin["started_at"]
+        self.control.inbox.restore(begin["inbox"])
+        return {
+            "run": run,
+            "nonce": begin["nonce"],
+            "started_at": begin["started_at"],
+            "context": begin["context"],
+            "deadline": None if limit is None else now + limit,
+            "limit": limit,
+            "frame": renewed(begin["frame"], now),
+        }
+
+    async def _keep_marks(self) -> None:
+        """Have the marks of this history kept: the next one begins without them."""
+        checkpoint = self._checkpoint(failed=False)
+        if checkpoint is not None and workflow.patched("checkpoints"):
+            info = workflow.info()
+            execution = self._invocation["execution_id"]
+            await deliver(
+                {"execution_id": execution, "workflow_id": info.workflow_id, "tasks": [], "checkpoint": checkpoint}
+            )
+
+    def _checkpoint(self, *, failed: bool) -> Checkpoint | None:
+        interpreter, state = self._interpreter, self._state
+        if interpreter is None or state is None:
+            return None
+        basis: Basis = {
+            "definition": state["run"]["definition"],
+            "input": state["run"]["input"],
+            "nonce": state["nonce"],
+            "started_at": state["started_at"],
+            "limit": interpreter.limit,
+            "inbox": self.control.inbox.state,
+        }
+        return interpreter.marks.checkpoint(basis, interpreter.wreck if failed else None)
 
     async def _finish(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""

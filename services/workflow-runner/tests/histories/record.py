@@ -73,6 +73,16 @@ do:
 """,
     "invalid": "do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}",
     "cancelled": "do:\n- o: {do: [{w: {wait: PT1H}}]}",
+    "continued-kept": """
+do:
+- l: {for: {in: '[1, 2, 3]'}, do: [{a: {wait: PT0.005S}}, {b: {wait: PT0.005S}}, {c: {wait: PT0.005S}}]}
+""",
+    "recovered": """
+do:
+- before: {set: {n: 1}, export: {as: .}}
+- l: {for: {in: '[1, 2]'}, do: [{send: {call: http, with: {method: post, endpoint: SITE/flaky}}}]}
+- after: {set: '${ $context }'}
+""",
     "listen": "do:\n- l: {listen: {to: {all: [{with: {type: signal, id: a}}, {with: {type: signal, id: b}}]}}}",
     "paused": "do:\n- t: {timeout: {after: PT30S}, do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
     "paused-continued": "do:\n- o: {do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
@@ -86,6 +96,8 @@ async def record(address: str, wanted: set[str]) -> None:
         client = await Client.connect(address, identity="recorder")
         site.page("/pet", {"name": "Rex"})
         site.page("/slow", _slow)
+        answers = iter([Response({}), Response({}, 500), Response({})])
+        site.page("/flaky", lambda _: next(answers))
         runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")
         stop = asyncio.Event()
         settings = {
@@ -114,6 +126,10 @@ async def _slow(_: Any) -> Response:
 
 async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
     text = document.replace("SITE", site.url)
+    if name == "recovered":
+        execution = await runs.run(text)
+        await (await runs.recover(execution)).result()
+        return execution
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
@@ -151,7 +167,8 @@ async def _told(text: str, signals: list[tuple[str, str]], runs: Runs) -> Execut
 
 
 async def _write(name: str, client: Client, execution: Execution) -> None:
-    first = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}")
+    suffix = f"/recovery-{execution.recoveries}" if execution.recoveries else ""
+    first = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}{suffix}")
     run_id = (await first.describe()).raw_description.workflow_execution_info.first_run_id
     number = 0
     while run_id:

@@ -83,7 +83,7 @@ class Calls:
 
     async def _filled(self, call: Call) -> tuple[Any, Redactor]:
         try:
-            environment = await self._environments.get(call["execution_id"])
+            environment = await self._environments.get(call["execution_id"], run=call.get("run", ""))
         except RpcError as error:
             raise ApplicationError(f"the environment cannot be had: {error}", type=NOT_SENT) from None
         values = {**environment.variables, **environment.secrets}

@@ -20,7 +20,8 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import FINAL, Reporting
-from workflow_runner.messages import Limits, LoadAnswer, Loaded, LoadRequest
+from workflow_runner.checkpoint import begin
+from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.tasks import unsupported
 
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
@@ -80,7 +81,7 @@ class Loading:
             "variable_names": sorted(answer.variable_names),
             "limits": self._limits,
         }
-        return {"run": run}
+        return {"run": run} if not answer.checkpoint else _recovered(run, answer)
 
     async def _announce(self, request: LoadRequest) -> None:
         try:
@@ -108,6 +109,21 @@ def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, Workflow, tupl
         workflow = compile_tasks(json_format.MessageToDict(message, descriptor_pool=descriptors.pool()))
     text = json.dumps(workflow.to_dict(), ensure_ascii=False, separators=(",", ":"))
     return text, workflow, tuple(unsupported(workflow))
+
+
+def _recovered(run: Loaded, answer: Any) -> LoadAnswer:
+    """Return a run that begins where another failed, with the definition and the input that that one had."""
+    try:
+        definition, data, found = begin(answer.checkpoint, answer.begin_at)
+    except (LookupError, ValueError) as error:
+        detail = f"what was kept of the run before cannot be read ({error!r}); begin with / to run everything again"
+        return {"error": WorkflowError.standard("runtime", detail).to_dict()}
+    made: LoadAnswer = {"run": {**run, "definition": definition, "input": data}, "begin": found}
+    size = len(json.dumps(made))
+    if size > MOST_BYTES:
+        detail = f"the run's data takes {size} bytes, more than the {MOST_BYTES} with which a run can begin"
+        return {"error": WorkflowError.standard("runtime", detail).to_dict()}
+    return made
 
 
 def _configuration(summary: str, problems: Any) -> dict[str, Any]:

@@ -3,19 +3,22 @@
 from functools import cache
 from typing import Any
 
+from loguru import logger
 from stigmer_dsl.secrets import mask_secrets
-from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
-from stigmer_runner import MINIMAL, StigmerServer, fill_value
+from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_value
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
+from workflow_runner.checkpoint import Checkpoint
 from workflow_runner.messages import Report, TaskRecord
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
+_CHECKPOINT = "ai.stigmer.runtime.v1.WorkflowCheckpoint"
 _PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
 
 Message = Any
@@ -46,7 +49,25 @@ class Reporting:
 
     async def deliver(self, report: Report) -> None:
         """Deliver one report from within another activity; raises as `report` does."""
+        if (checkpoint := report.get("checkpoint")) is not None:
+            await self._keep(report, checkpoint)
+            if not report["tasks"] and "phase" not in report:
+                return
         await self._server.call(_COMMAND, "updateStatus", _message(report), metadata=MINIMAL)
+
+    async def _keep(self, report: Report, checkpoint: Checkpoint) -> None:
+        """Have a checkpoint kept. Without it the execution cannot be recovered, and nothing else is worse."""
+        request: Message = descriptors.message_type(_CHECKPOINT)(
+            execution_id=report["execution_id"],
+            temporal_workflow_id=report.get("workflow_id", ""),
+            content=checkpoint["content"].encode(),
+        )
+        for position in checkpoint["positions"]:
+            request.positions.add(**position)
+        try:
+            await self._server.call(RUNTIME, "saveCheckpoint", request)
+        except (*FINAL, UnimplementedError) as error:
+            logger.debug("the checkpoint of {} is not kept: {}", report["execution_id"], error)
 
 
 def _message(report: Report) -> Message:

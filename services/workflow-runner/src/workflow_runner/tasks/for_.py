@@ -19,21 +19,21 @@ class _For:
 
     async def run(self, task: ForTask, step: Step) -> Outcome:
         state = step.state
-        entered = bool(state)
-        if not entered:
+        # A run that goes on in the middle of a pass has met that pass's condition before.
+        entered = bool(state) and state.get("passing", True)
+        if not state:
             state |= {"items": _items(task, step), "index": 0, "data": step.input}
         items: list[Any] = state["items"]
         while state["index"] < len(items):
             index: int = state["index"]
             variables = {task.for_.each: items[index], task.for_.at: index}
-            # A pass that a former run began has met its condition there.
             if not entered and task.while_ is not None and not step.holds(task.while_, variables, on=state["data"]):
                 break
-            entered = False
+            entered, state["passing"] = False, True
             state["data"] = await step.run_tasks(
                 task.do, "/do", state["data"], label=f"[{index}]", variables=variables, iteration=index
             )
-            state["index"] = index + 1
+            state["index"], state["passing"] = index + 1, False
         return Outcome(output=state["data"])
 
 

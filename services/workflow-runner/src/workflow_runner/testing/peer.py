@@ -43,6 +43,11 @@ class Execution:
     status: Message = None
     updates: list[Message] = field(default_factory=list[Message])
     """Every update as it came."""
+    checkpoints: list[Message] = field(default_factory=list[Message])
+    """Every checkpoint as it came."""
+    begin_at: str | None = None
+    """Of a recovered execution: the task to begin with, empty for the one that failed."""
+    recoveries: int = 0
 
     @property
     def phase(self) -> str:
@@ -99,6 +104,7 @@ class PeerServer:
                     "getWorkflowRun": self._get_run,
                     "issueToken": self._issue_token,
                     "getEnvironment": self._get_environment,
+                    "saveCheckpoint": self._save_checkpoint,
                 },
             ),
             bind(pool, _COMMAND, {"updateStatus": self._update_status}),
@@ -132,7 +138,14 @@ class PeerServer:
         fill_value(run.input, execution.input)
         run.secret_names.extend(sorted(execution.secrets))
         run.variable_names.extend(sorted(execution.variables))
+        if execution.begin_at is not None:
+            run.begin_at = execution.begin_at
+            run.checkpoint = _checkpoint_with(execution, execution.begin_at).content
         return run
+
+    async def _save_checkpoint(self, request: Message, _: CallContext) -> Message:
+        self._find(request.execution_id).checkpoints.append(request)
+        return descriptors.message_type("google.protobuf.Empty")()
 
     async def _issue_token(self, request: Message, _: CallContext) -> Message:
         token: Message = descriptors.message_type(_TOKEN)()
@@ -160,6 +173,14 @@ class PeerServer:
         async with self._changed:
             self._changed.notify_all()
         return descriptors.message_type(_EXECUTION)()
+
+
+def _checkpoint_with(execution: Execution, reference: str) -> Message:
+    """Return the newest checkpoint that has a task, or that tells of the failure."""
+    for checkpoint in reversed(execution.checkpoints):
+        if any(item.reference == reference or (item.failed and not reference) for item in checkpoint.positions):
+            return checkpoint
+    raise NotFoundError(f"no checkpoint of {execution.id} has {reference!r}")
 
 
 def _merge(status: Message, update: Message) -> None:

@@ -1,0 +1,259 @@
+"""From where a failed run can be recovered: marks of tasks that began, and what is kept of them outside of the run.
+
+A mark is a few references: it costs next to nothing while the run goes well. When the run fails, or goes on in a new
+history, the marks are written down as a checkpoint, in which every value stands once however many marks share it.
+Secrets are symbolic in it, as everywhere in a run.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypedDict, cast
+
+from workflow_runner.flow import ListFrame, TaskFrame
+from workflow_runner.inbox import InboxState
+
+MOST_BYTES = 6_000_000
+"""What a checkpoint may take; one message to the server holds ten million. Beyond it only the failure is kept."""
+_MOST_KEPT_BYTES = 4 * 1024 * 1024
+"""What the marks of a run may keep alive, roughly; beyond it the oldest are forgotten."""
+_LONG_TEXT = 64
+
+
+class Mark(NamedTuple):
+    """A task that is about to begin. Made for every task, hence no dataclass."""
+
+    here: ListFrame
+    """The list at that moment."""
+    id: str
+    name: str
+    context: Any
+    outer: "tuple[Mark, TaskFrame] | None"
+    """The task around it, and how far that was."""
+
+
+class Position(TypedDict):
+    """A task with which a run can begin, as the server knows it."""
+
+    reference: str
+    task_name: str
+    task_id: str
+    within: list[str]
+    failed: bool
+
+
+class Checkpoint(TypedDict):
+    """What is kept outside of the run."""
+
+    content: str
+    """JSON text; see `Content`."""
+    positions: list[Position]
+
+
+class Carried(TypedDict):
+    """What a recovered run has in common with the run before it."""
+
+    nonce: str
+    started_at: float
+    limit: float | None
+    """Seconds that the workflow may take, if it says so."""
+    inbox: InboxState
+
+
+class Basis(Carried):
+    """What all places of a checkpoint have in common."""
+
+    definition: str
+    input: Any
+
+
+class Content(Basis):
+    """A checkpoint's content. A key may be added; none may change its meaning or go away."""
+
+    values: list[Any]
+    """Objects, arrays and long texts; `{"$": N}` stands for one of them wherever a value is meant."""
+    failed: "Place | None"
+    marks: "dict[str, Place]"
+    """By pointer."""
+
+
+class Place(TypedDict):
+    """Where a run can begin."""
+
+    context: Any
+    frame: Any
+
+
+class Begin(Carried):
+    """Where a recovered run begins."""
+
+    context: Any
+    frame: ListFrame
+
+
+class Wreck(NamedTuple):
+    """Where a run failed."""
+
+    reference: str
+    mark: Mark
+    done: TaskFrame | None
+    """Set where the task had done its work, and failed with what comes after."""
+
+
+class Marks:
+    """The newest mark of every task of the definition, oldest first."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, Mark] = {}
+        self._weights: dict[str, int] = {}
+        self._weight = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def note(self, reference: str, mark: Mark) -> None:
+        """Keep a mark in place of the task's last one."""
+        self._marks.pop(reference, None)
+        self._marks[reference] = mark
+
+    def weigh(self, reference: str, size: int) -> None:
+        """Say how many bytes a task's mark keeps alive, roughly; too many, and the oldest marks go."""
+        self._weight += size - self._weights.get(reference, 0)
+        self._weights[reference] = size
+        while self._weight > _MOST_KEPT_BYTES and len(self._marks) > 1:
+            oldest = next(iter(self._marks))
+            del self._marks[oldest]
+            self._weight -= self._weights.pop(oldest, 0)
+
+    def checkpoint(self, basis: Basis, wreck: Wreck | None) -> Checkpoint | None:
+        """Write the marks down, with where the run failed; None if there is nothing to write, or too much."""
+        for marks in (self._marks, {}):
+            if not marks and wreck is None:
+                return None
+            writer = _Writer()
+            failed = None if wreck is None else writer.place(wreck.mark, wreck.done)
+            places = {reference: writer.place(mark, None) for reference, mark in marks.items()}
+            content: Content = {**basis, "values": writer.values, "failed": failed, "marks": places}
+            text = json.dumps(content, separators=(",", ":"))
+            if len(text) <= MOST_BYTES:
+                positions = [_position(reference, mark, failed=False) for reference, mark in marks.items()]
+                if wreck is not None:
+                    positions.append(_position(wreck.reference, wreck.mark, failed=True))
+                return {"content": text, "positions": positions}
+        return None
+
+
+class _Writer:
+    """Writes places, and each value that they share once."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._known: dict[int, int] = {}
+
+    def place(self, mark: Mark, done: TaskFrame | None) -> Place:
+        node: dict[str, Any] = self._list(mark.here)
+        if done is not None:
+            node["task"] = self._task(done)
+        outer = mark.outer
+        while outer is not None:
+            around, task = outer
+            node = {**self._list(around.here), "task": {**self._task(task), "child": node}}
+            outer = around.outer
+        return {"context": self._value(mark.context), "frame": node}
+
+    def _list(self, frame: ListFrame) -> dict[str, Any]:
+        return {**frame, "input": self._value(frame["input"])}
+
+    def _task(self, frame: TaskFrame) -> dict[str, Any]:
+        state = {key: self._value(value) for key, value in frame["state"].items()}
+        written: dict[str, Any] = {**frame, "input": self._value(frame["input"]), "state": state}
+        if "done" in frame:
+            written["done"] = {**frame["done"], "output": self._value(frame["done"]["output"])}
+        return written
+
+    def _value(self, value: Any) -> Any:
+        if not isinstance(value, (dict, list)) and not (isinstance(value, str) and len(value) > _LONG_TEXT):
+            return value
+        # By identity: the same object is the same value, and comparing would cost what is to be saved.
+        index = self._known.get(id(value))  # pyright: ignore[reportUnknownArgumentType] - JSON
+        if index is None:
+            index = self._known[id(value)] = len(self.values)  # pyright: ignore[reportUnknownArgumentType] - JSON
+            self.values.append(value)
+        return {"$": index}
+
+
+def begin(content: bytes, reference: str) -> tuple[str, Any, Begin]:
+    """Return where a recovered run begins: with the task at a pointer, or, without one, where the run failed.
+
+    Returns:
+        The definition and the input of the run before it, and the place.
+
+    Raises:
+        LookupError: The checkpoint has no such place.
+    """
+    kept = cast("Content", json.loads(content))
+    place = kept["marks"][reference] if reference else kept["failed"]
+    if place is None:
+        raise LookupError("failed")
+    values = kept["values"]
+    found: Begin = {
+        "nonce": kept["nonce"],
+        "started_at": kept["started_at"],
+        "limit": kept["limit"],
+        "inbox": kept["inbox"],
+        "context": _read(place["context"], values),
+        "frame": _read_list(place["frame"], values),
+    }
+    return kept["definition"], kept["input"], found
+
+
+def renewed(frame: ListFrame, now: float) -> ListFrame:
+    """Return a position with the time limits of all tasks in it beginning now."""
+    made: ListFrame = {**frame}
+    if "task" in frame:
+        task: TaskFrame = {**frame["task"], "state": {**frame["task"]["state"]}}
+        if task["deadline"] is not None:
+            task["deadline"] = now + task["limit"] if "limit" in task else None
+        # What kinds of tasks call the time when they began, and the time until which something may take.
+        task["state"].pop("until", None)
+        if "began" in task["state"]:
+            task["state"]["began"] = now
+        if "child" in task:
+            task["child"] = renewed(task["child"], now)
+        made["task"] = task
+    return made
+
+
+def _read(value: Any, values: list[Any]) -> Any:
+    return values[cast("Mapping[str, int]", value)["$"]] if isinstance(value, dict) else value
+
+
+def _read_list(node: dict[str, Any], values: list[Any]) -> ListFrame:
+    made: dict[str, Any] = {**node, "input": _read(node["input"], values)}
+    if "task" in node:
+        task: dict[str, Any] = node["task"]
+        state = {key: _read(value, values) for key, value in task["state"].items()}
+        read: dict[str, Any] = {**task, "input": _read(task["input"], values), "state": state}
+        if "done" in task:
+            read["done"] = {**task["done"], "output": _read(task["done"]["output"], values)}
+        if "child" in task:
+            read["child"] = _read_list(task["child"], values)
+        made["task"] = read
+    return cast("ListFrame", made)
+
+
+def _position(reference: str, mark: Mark, *, failed: bool) -> Position:
+    within = [around.id for around in _around(mark)]
+    return {
+        "reference": reference,
+        "task_name": mark.name,
+        "task_id": mark.id,
+        "within": within[::-1],
+        "failed": failed,
+    }
+
+
+def _around(mark: Mark) -> Iterator[Mark]:
+    outer = mark.outer
+    while outer is not None:
+        yield outer[0]
+        outer = outer[0].outer
