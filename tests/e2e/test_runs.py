@@ -95,6 +95,13 @@ def test_a_failed_run_fails_again_when_nothing_has_changed(stack: Cli) -> None:
     ]
 
 
+def test_a_run_that_is_asked_for_twice_by_its_key_runs_once(stack: Cli, slow: str) -> None:
+    first = started(stack, slow, "--idempotency-key", "once", "--input", '{"n": 1}')
+    assert started(stack, slow, "--idempotency-key", "once", "--input", '{"n": 1}') == first
+    assert started(stack, slow, "--idempotency-key", "twice", "--input", '{"n": 1}') != first
+    assert stack.run("run", slow, "--detach", "--idempotency-key", "once", "--input", '{"n": 2}').code == 4
+
+
 @pytest.mark.parametrize("command", ["cancel", "terminate", "pause", "resume", "recover", "retry"])
 def test_what_is_no_run_is_refused(stack: Cli, command: str) -> None:
     assert stack.run(command, "nonsense").code == 2
@@ -112,7 +119,7 @@ def test_runs_are_listed_by_phase_and_by_what_they_belong_to(stack: Cli, run: st
     assert (page.code, "nap" in page.out, "IN_PROGRESS" in page.out) == (0, True, True)
 
 
-def test_a_watch_tells_every_change_once_also_over_a_restart(cli: Cli, tmp_path: Path) -> None:
+def test_a_watch_tells_every_change_once_also_over_a_restart(cli: Cli) -> None:
     assert cli.run("up", "--detach").code == 0
     assert cli.run("apply", "-f", "-", stdin=AGENT).code == 0
     watch = cli.start("get", "agents", "-w", "-o", "json")
@@ -151,6 +158,14 @@ def test_a_watch_tells_every_change_once_also_over_a_restart(cli: Cli, tmp_path:
 def interrupted(command: Running) -> int:
     command.interrupt()
     return command.wait().code
+
+
+def test_a_new_project_runs_as_it_is(stack: Cli, tmp_path: Path) -> None:
+    project = str(tmp_path / "shop")
+    assert stack.run("new", project).code == 0
+    done = stack.run("run", project, "-o", "json")
+    assert (done.code, done.json["output"]) == (0, {"large": ["a-1"], "small": ["a-2"], "total": 128.5})
+    assert stack.run("diff", "-f", project).code == 0
 
 
 def test_completion_offers_names_of_what_the_stack_holds(stack: Cli, run: str) -> None:

@@ -121,7 +121,7 @@ def _report_foreign(error: BaseException) -> int:
 _UNKNOWN = (1, "`stigmer logs stigmer-server` may say more")
 _ANSWERS: dict[str, tuple[int, str]] = {
     "INVALID_ARGUMENT": (2, "correct what is said above and try again"),
-    "OUT_OF_RANGE": (2, ""),
+    "OUT_OF_RANGE": (2, "leave the token out, and begin anew"),
     "NOT_FOUND": (3, "`stigmer get KIND` lists what there is"),
     "ALREADY_EXISTS": (4, "choose another name, or change it with `stigmer apply`"),
     "FAILED_PRECONDITION": (4, ""),

@@ -212,13 +212,19 @@ async def _subscribe(made: Session, request: dict[str, Any], token: str, resume_
     from stigmer_cli.cloud_events import to_json
     from stigmer_cli.streams import resume
 
-    def deliveries(channel: Channel, token: str) -> AsyncIterator[Message]:
-        return channel.service(_SERVICE).stream("subscribe", {**request, "resume_token": token})
+    seen, began = 0, False
 
-    seen = 0
+    def deliveries(channel: Channel, token: str) -> AsyncIterator[Message]:
+        # Whoever has lost its place goes on with the oldest event that is kept, not with the next one.
+        from_start = bool(request["from_start"] or (began and not token))
+        return channel.service(_SERVICE).stream(
+            "subscribe", {**request, "from_start": from_start, "resume_token": token}
+        )
+
     stream = resume(made, deliveries, command="stigmer events", token=token)
     async with aclosing(stream):
         async for delivery in stream:
+            began = True
             if delivery.HasField("event"):
                 seen += 1
                 _show(to_json(delivery.event), made.output)
