@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NOT_RUNNING = 3
 NOT_WHOLE = 5
+_LOOK_SECONDS = 1.2
 
 
 def status(context: typer.Context, output: Output = None, debug: Debug = False, server: Server = "") -> None:
@@ -43,9 +44,7 @@ def status(context: typer.Context, output: Output = None, debug: Debug = False, 
         console.note(busy or "no stack runs here")
         console.note("  start one: `stigmer up --detach`")
         raise typer.Exit(NOT_RUNNING)
-    state = (
-        _ask(found.server, made.environment) if running_stack(made.environment) is not None else "it does not serve yet"
-    )
+    state = _ask(found, made.environment) if running_stack(made.environment) is not None else "it does not serve yet"
     console.result(_told(found, state, made.output))
     if isinstance(state, str):
         console.note(f"the server does not tell what it can reach: {state}")
@@ -74,16 +73,30 @@ def _one_server(made: Session, address: str) -> None:
         raise typer.Exit(NOT_WHOLE)
 
 
-def _ask(address: str, environment: Environment) -> ServerState | str:
+def _ask(found: StackStatus, environment: Environment) -> ServerState | str:
     """Return what the server says of itself, or why it says nothing."""
     from stigmer_cli import runtime
     from stigmer_cli.errors import UnavailableError
-    from stigmer_cli.server_state import server_state
 
     try:
-        return runtime.run(server_state(address, environment))
+        return runtime.run(_asked(found, environment))
     except UnavailableError as error:
         return str(error)
+
+
+async def _asked(found: StackStatus, environment: Environment) -> ServerState | str:
+    """Ask once more when the server misses what has just come up: it looks for it once a second."""
+    import asyncio
+
+    from stigmer_cli.server_state import server_state
+    from stigmer_cli.stack.state import ComponentState
+
+    state = await server_state(found.server, environment)
+    up = {component.name for component in found.components if component.state is ComponentState.RUNNING}
+    if not isinstance(state, str) and any(need.name in up for need in state.away):
+        await asyncio.sleep(_LOOK_SECONDS)
+        state = await server_state(found.server, environment)
+    return state
 
 
 def _told(found: StackStatus, state: ServerState | str, output: OutputFormat) -> str:
