@@ -253,7 +253,7 @@ async def test_head_and_options_tell_without_doing(front: Front) -> None:
     options = await front.client.options("/v1/agents")
     assert options.status_code == 204
     assert options.headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    refused = await front.client.patch("/v1/agents")
+    refused = await front.client.put("/v1/agents")
     assert refused.status_code == 405
     assert refused.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
@@ -326,3 +326,54 @@ def test_timeouts_are_read_as_grpc_writes_them() -> None:
     for text, seconds in {"1H": 3600, "2M": 120, "3S": 3, "4m": 0.004, "5u": 5e-6, "6n": 6e-9}.items():
         assert math.isclose(timeout(Headers({"grpc-timeout": text})), seconds)
     assert timeout(Headers({})) == math.inf
+
+
+async def test_a_patch_changes_what_it_names(front: Front) -> None:
+    agent = await front.agent("Notes", labels={"team": "a", "old": "x"})
+    path = f"/v1/agents/{agent['metadata']['id']}"
+    patch = {"metadata": {"labels": {"old": None, "new": "y"}}, "spec": {"icon_url": "https://example.com/i.png"}}
+    response = await front.client.patch(path, json=patch, headers={"content-type": "application/merge-patch+json"})
+    assert response.status_code == 200, response.text
+    changed = response.json()
+    assert changed["metadata"]["labels"] == {"team": "a", "new": "y"}
+    assert changed["spec"] == {**agent["spec"], "iconUrl": "https://example.com/i.png"}
+    assert changed["metadata"]["version"]["id"] == "2"
+    assert (await front.client.get(path)).json() == changed
+
+
+async def test_a_patch_keeps_secrets(front: Front) -> None:
+    content = manifest("environment", "Staging", {"data": {"TOKEN": {"value": "change-me", "isSecret": True}}})
+    made = (await front.client.post("/v1/environments", json=content)).json()
+    path = f"/v1/environments/{made['metadata']['id']}"
+    patch = {"spec": {"data": {"REGION": {"value": "eu"}}}}
+    assert (await front.client.patch(path, json=patch)).status_code == 200
+    again = (await front.client.patch(path, json={"spec": {"description": "for tests"}})).json()
+    assert set(again["spec"]["data"]) == {"TOKEN", "REGION"}
+    resources = front.api.app.resources
+    record = await resources.record(resources.kinds["environment"], made["metadata"]["id"])
+    assert "change-me" not in str(record)
+    assert "REDACTED" not in str(record)
+
+
+@pytest.mark.parametrize(
+    ("patch", "field"),
+    [({"spec": {"nope": 1}}, "spec.nope"), ([], ""), ({"metadata": {"id": "other"}}, "metadata.id"), ("x", "")],
+)
+async def test_a_patch_that_does_not_fit_is_told(front: Front, patch: Any, field: str) -> None:
+    agent = await front.agent()
+    path = f"/v1/agents/{agent['metadata']['id']}"
+    problem = told(await front.client.patch(path, json=patch))
+    assert problem["violations"][0]["field"] == field
+    assert (await front.client.get(path)).json() == agent
+
+
+async def test_a_patch_of_nothing_is_not_found(front: Front) -> None:
+    assert (await front.client.patch("/v1/agents/none", json={})).status_code == 404
+
+
+async def test_a_patch_based_on_an_old_version_is_told(front: Front) -> None:
+    agent = await front.agent()
+    path = f"/v1/agents/{agent['metadata']['id']}"
+    await front.client.patch(path, json={"metadata": {"labels": {"a": "b"}}})
+    stale = await front.client.patch(path, json={"metadata": {"version": {"id": "1"}, "labels": {"a": "c"}}})
+    assert (stale.status_code, told(stale)["code"]) == (409, "ABORTED")

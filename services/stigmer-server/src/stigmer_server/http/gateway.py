@@ -24,6 +24,7 @@ from stigmer_server.http.downloads import chunk_of, download
 from stigmer_server.http.event_stream import event_stream
 from stigmer_server.http.exchange import Exchange, Scope, Send
 from stigmer_server.http.hosts import Hosts
+from stigmer_server.http.patches import patch
 from stigmer_server.http.problems import HttpError
 from stigmer_server.http.routes import Route, Router, routes
 from stigmer_server.http.uploads import upload
@@ -148,6 +149,8 @@ class Gateway:
         trailers: dict[str, str | bytes] = {}
         if method.client_streaming:
             answer = await upload(exchange, trailers)
+        elif exchange.route.verb == "PATCH":
+            answer = await patch(exchange, trailers)
         else:
             answer = await exchange.unary(await _request(exchange), trailers)
         return await _answered(exchange, answer, metadata.answer_headers(trailers))

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from stigmer_grpc import StatusCode
 from stigmer_protos import descriptors
 
-from stigmer_server.http import cloud_events, event_stream, uploads
+from stigmer_server.http import cloud_events, event_stream, patches, uploads
 from stigmer_server.http.bodies import JSON
 from stigmer_server.http.downloads import MEDIA_TYPE as ARCHIVE
 from stigmer_server.http.downloads import chunk_of
@@ -124,7 +124,7 @@ class _Operation:
         if route.is_rpc:
             return f"rpc.{route.method.path[1:].replace('/', '.')}"
         owner = collection(route.kind) if route.kind is not None else route.method.service.rpartition(".")[2]
-        return f"{owner}.{route.method.name}"
+        return f"{owner}.{'patch' if route.verb == 'PATCH' else route.method.name}"
 
     def _tag(self) -> str:
         route = self._route
@@ -144,7 +144,7 @@ class _Operation:
         shared = ["x-request-id", "grpc-timeout"]
         if not route.method.server_streaming:
             shared.append("pretty")
-        if route.verb in ("POST", "PUT", "DELETE"):
+        if route.verb != "GET":
             shared.append("dry_run")
         if route.verb == "DELETE" and "force" not in self._request.fields_by_name:
             shared.append("force")
@@ -194,6 +194,8 @@ class _Operation:
         route = self._route
         if route.method.client_streaming:
             return self._upload()
+        if route.verb == "PATCH":
+            return {patches.MEDIA_TYPE: {"schema": {"type": "object", "description": "A merge patch (RFC 7396)."}}}
         if route.body != WHOLE:
             return {JSON: {"schema": self._schemas.field(self._request.fields_by_name[route.body])}}
         schema = self._schemas.reference(self._request)

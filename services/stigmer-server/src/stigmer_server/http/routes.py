@@ -38,7 +38,7 @@ class Place:
     body: str | None = None
     """The field that the body is; None for a request without one."""
     through: str = ""
-    """The method of the same kind that finds the resource whose status holds the request's one field."""
+    """The method of the same kind that finds the resource which the request is about, before it can be made."""
 
 
 TABLE: Mapping[str, Sequence[Place]] = {
@@ -52,7 +52,10 @@ TABLE: Mapping[str, Sequence[Place]] = {
         ),
         Place(verb="POST", path="/{kinds}:apply", body=WHOLE),
     ],
-    "update": [Place(verb="PUT", path="/{kinds}/{id}", fields={"id": "metadata.id"}, body=WHOLE)],
+    "update": [
+        Place(verb="PUT", path="/{kinds}/{id}", fields={"id": "metadata.id"}, body=WHOLE),
+        Place(verb="PATCH", path="/{kinds}/{id}", fields={"id": "metadata.id"}, body=WHOLE, through="get"),
+    ],
     "updateStatus": [Place(verb="PUT", path="/{kinds}/{id}/status", fields={"id": ""}, body="status")],
     "delete": [Place(verb="DELETE", path="/{kinds}/{id}", fields={"id": ""})],
     "get": [Place(verb="GET", path="/{kinds}/{id}", fields={"id": ""})],
@@ -108,7 +111,7 @@ class Route:
     """One way to call one method."""
 
     verb: str
-    """GET, POST, PUT or DELETE."""
+    """GET, POST, PUT, PATCH or DELETE."""
     path: str
     """The template, such as `/v1/agents/{id}`; every variable is one segment, the verb after a colon is not of it."""
     method: Method
@@ -184,7 +187,8 @@ def _of_kind(method: Method, place: Place, kind: descriptors.Kind, methods: Mapp
     for finder in methods.values():
         if finder.name == place.through and finder.service in kind.services:
             for through in _of_kind(finder, TABLE[place.through][0], kind, methods):
-                yield replace(route, fields={}, through=through)
+                own: Mapping[str, str] = {} if place.verb == "GET" else route.fields
+                yield replace(route, fields=own, through=through)
 
 
 def _route(method: Method, place: Place, kind: descriptors.Kind | None, preset: Mapping[str, Any]) -> Route:

@@ -62,7 +62,7 @@ def gateway(
     return CORSMiddleware(
         application,
         allow_origins=settings.http_origins,
-        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["*"],
         expose_headers=_TOLD_TO_PAGES,
     )
