@@ -51,6 +51,8 @@ def test_a_push_needs_a_name_and_a_skill(client: Any) -> None:
     assert list(client.refused("skill/push", message, INVALID).fields) == ["artifact"]
     message.artifact, message.name = archive(), "___"
     assert client.refused("skill/push", message, INVALID).fields == {"metadata.name": "metadata.name.sluggable"}
+    message.name = "x" * 300
+    assert client.refused("skill/push", message, INVALID).fields == {"metadata.name": "metadata.name.length"}
     message.name, message.tag = "x", "a/b"
     assert list(client.refused("skill/push", message, INVALID).fields) == ["tag"]
 

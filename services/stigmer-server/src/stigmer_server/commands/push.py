@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from stigmer_server import archives, drafts
+from stigmer_server import archives, drafts, limits
 from stigmer_server.artifacts import Incoming, key_of
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
@@ -79,6 +79,7 @@ def _draft(kind: Kind, header: Message, hash: str, text: str) -> Message:
     draft.status.artifact_storage_key = key_of(hash)
     draft.status.state = _READY
     drafts.check_rules(draft)
+    limits.check_metadata(kind, draft)
     return draft
 
 
