@@ -63,6 +63,16 @@ async def test_a_hundred_at_once_make_one(api: Api, specs: Specs, kind: str) -> 
     assert listed.total_count == 1
 
 
+async def test_each_caller_gets_as_much_of_it_as_it_asks_for(local: Api, specs: Specs) -> None:
+    sent = manifest("workflow_execution", "Once", await specs["workflow_execution"](local))
+    minimal = {**KEY, "x-stigmer-return": "minimal"}
+    first = await local("workflow_execution", "create", sent, metadata=minimal)
+    assert not first.HasField("spec")
+    whole = await local("workflow_execution", "create", sent, metadata=KEY)
+    assert whole == await local("workflow_execution", "get", {"value": first.metadata.id})
+    assert await local("workflow_execution", "create", sent, metadata=minimal) == first
+
+
 async def test_a_key_is_known_after_a_restart(tmp_path: Path) -> None:
     sent = manifest("agent", "Once", AGENT)
     async with serve(tmp_path) as api:

@@ -290,16 +290,22 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
                 return
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def channel(server: str) -> Iterator[grpc.Channel]:
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(server, options=options) as opened:
+    """A connection of the test's own, so that what it leaves behind concerns no other."""
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server, options=[*unlimited, ("grpc.use_local_subchannel_pool", 1)]) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def pool(channel: grpc.Channel) -> DescriptorPool:
+def pool(server: str) -> DescriptorPool:
     """The contract as the server's reflection tells it."""
+    with grpc.insecure_channel(server) as channel:
+        return _pool(channel)
+
+
+def _pool(channel: grpc.Channel) -> DescriptorPool:
     files: dict[str, FileDescriptorProto] = {}
     wanted = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in reflected(channel)]
     while wanted:
@@ -324,7 +330,7 @@ def pool(channel: grpc.Channel) -> DescriptorPool:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def services(channel: grpc.Channel) -> frozenset[str]:
     """The services that the server says it has."""
     return frozenset(reflected(channel))
