@@ -116,8 +116,8 @@ def _all(**where: str) -> Query:
     return Query(kind="agent", where=where, limit=1000)
 
 
-def _from_old_to(data: str) -> Callable[[str, bytes], tuple[str, bytes] | None]:
-    return lambda _, wire: (data, b"new") if wire == b"old" else None
+def _from_old_to(data: str) -> Callable[[str, str, str, bytes | None], tuple[str, bytes | None] | None]:
+    return lambda kind, id, former, wire: (data, b"new") if wire == b"old" else None
 
 
 async def test_recoding_and_a_writing_store_lose_nothing_of_each_other(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stigmer_grpc import RpcError
+from stigmer_grpc import FailedPreconditionError, RpcError
 from stigmer_protos import descriptors
 from stigmer_sqlite import StoreError
 
@@ -110,7 +110,8 @@ async def fill(api: Api, name: str = "vault") -> Filled:
         "runtimeEnv": {"T": SECRET},
         "callbackToken": base64.b64encode(CANARY.encode()).decode(),
     }
-    run = await api("agent_execution", "create", manifest("agent_execution", "run", spec))
+    again = {"x-stigmer-idempotency-key": name}
+    run = await api("agent_execution", "create", manifest("agent_execution", "run", spec), metadata=again)
     request: Any = descriptors.message_type("ai.stigmer.agentic.skill.v1.PushSkillRequest")
     artifact = b""
     for text in ("one", "two"):
@@ -352,6 +353,10 @@ async def test_keys_are_rotated_and_the_old_ones_retired(home: Path, filled: Fil
     assert (await operate(home, "check")).code == 0
     async with serve(home) as api:
         await assert_whole(api, filled)
+        run = await api("agent_execution", "get", {"value": filled.run})
+        other = manifest("agent_execution", "run", {"sessionId": run.spec.session_id, "message": "another"})
+        with pytest.raises(FailedPreconditionError, match="from another request"):
+            await api("agent_execution", "create", other, metadata={"x-stigmer-idempotency-key": "vault"})
         old_version = await api("environment", "getByReference", {"slug": "vault", "version": "1"})
         assert "EXTRA" not in old_version.spec.data
 

@@ -26,8 +26,8 @@ from stigmer_sqlite.port import HistoryEntry, Record
 from stigmer_sqlite.reading import COLUMNS, entry_of, record_of
 from stigmer_sqlite.schema import check_supported
 
-Recode = Callable[[str, bytes], tuple[str, bytes] | None]
-"""Given kind and `wire`: the `data` and `wire` that mean the same and take their place, or None to leave them."""
+Recode = Callable[[str, str, str, bytes | None], tuple[str, bytes | None] | None]
+"""Given kind, id, `data` and `wire`: `data` and `wire` that mean the same and take their place; None leaves them."""
 
 _PATIENCE = 30_000
 """Milliseconds that rewriting waits for a busy store."""
@@ -247,7 +247,7 @@ def _recode(
     marks = ", ".join("?" * len(kinds))
     places = "(" + ", ".join("?" * len(key.split(", "))) + ")"
     rows_after = (
-        f"SELECT {key}, kind, wire FROM {name} WHERE kind IN ({marks}) AND ({key}) > {places} "  # noqa: S608 # constants
+        f"SELECT {key}, kind, id, data, wire FROM {name} WHERE kind IN ({marks}) AND ({key}) > {places} "  # noqa: S608 # constants
         f"ORDER BY {key} LIMIT {batch}"
     )
     replace = f"UPDATE {name} SET data = ?, wire = ? WHERE id = ?{more}"  # noqa: S608 # constants
@@ -263,7 +263,7 @@ def _recode(
             writer.execute("BEGIN IMMEDIATE")
             try:
                 rows = writer.execute(rows_after, (*kinds, *position)).fetchall()
-                found = [(made, row[:-2]) for row in rows if (made := _changed(row, change)) is not None]
+                found = [(made, row[:-4]) for row in rows if (made := _changed(row, change)) is not None]
                 writer.executemany(replace, [(*made, *at) for made, at in found])
                 writer.execute("COMMIT")
             except BaseException:
@@ -274,12 +274,11 @@ def _recode(
             # Whoever waits for the lock looks for it now and then: leave it free for as long as it was held.
             time.sleep(time.monotonic() - began)
         if rows:
-            position = rows[-1][:-2]
+            position = rows[-1][:-4]
 
 
-def _changed(row: tuple[Any, ...], change: Recode) -> tuple[str, bytes] | None:
-    kind, wire = row[-2:]
-    return None if wire is None else change(kind, wire)
+def _changed(row: tuple[Any, ...], change: Recode) -> tuple[str, bytes | None] | None:
+    return change(*row[-4:])
 
 
 def own(path: str | Path) -> Ownership:

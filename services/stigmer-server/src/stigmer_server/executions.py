@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PAUSE, RESUME, SIGNAL, ANSWER = "stigmer.pause", "stigmer.resume", "stigmer.signal", "stigmer.answer"
 """Names of the signals that runs of both kinds get. Each carries an object with an `id`, by which a run knows a
 signal that it has had already."""
-_TOKEN = "callback token"  # noqa: S105 - the name of a place
+TOKEN = "callback token"  # noqa: S105 - the name of a place
+"""The place for which the token of a callback is sealed, with the execution's id."""
 
 
 def begin(unit: Unit, kind: Kind, message: Message) -> None:
@@ -38,7 +39,7 @@ def begin(unit: Unit, kind: Kind, message: Message) -> None:
     if token:
         # The token lets whoever has it speak for a run: it is in no resource that anybody can read.
         message.spec.ClearField("callback_token")
-        sealed = unit.sealer.seal(base64.b64encode(token).decode(), id=id, name=_TOKEN)
+        sealed = unit.sealer.seal(base64.b64encode(token).decode(), id=id, name=TOKEN)
         unit.outbox.post(
             Delivery(
                 id=callback_id(id),
@@ -60,12 +61,7 @@ def keep_token(message: Message) -> None:
 
 def opened_token(sealer: Sealer, delivery: Delivery) -> bytes:
     """Return the token of a callback. Raises: UnsealError."""
-    return base64.b64decode(sealer.unseal(delivery.payload["token"], id=delivery.execution, name=_TOKEN))
-
-
-def token_key(wire: bytes) -> str:
-    """Return the name of the key that the token of a stored callback is sealed with."""
-    return key_of(outbox.decoded(wire).payload["token"])
+    return base64.b64decode(sealer.unseal(delivery.payload["token"], id=delivery.execution, name=TOKEN))
 
 
 def reseal_token(wire: bytes, sealer: Sealer) -> bytes | None:
@@ -74,10 +70,10 @@ def reseal_token(wire: bytes, sealer: Sealer) -> bytes | None:
     if key_of(delivery.payload["token"]) == sealer.current:
         return None
     try:
-        token = sealer.unseal(delivery.payload["token"], id=delivery.execution, name=_TOKEN)
+        token = sealer.unseal(delivery.payload["token"], id=delivery.execution, name=TOKEN)
     except UnsealError:
         return None
-    sealed = sealer.seal(token, id=delivery.execution, name=_TOKEN)
+    sealed = sealer.seal(token, id=delivery.execution, name=TOKEN)
     return outbox.encoded(replace(delivery, payload={**delivery.payload, "token": sealed}))
 
 

@@ -26,7 +26,8 @@ SCHEMA = KindSchema(kind="idempotency_key", named=False)
 REMEMBERED_SECONDS = 24 * 3600
 _SWEEP_SECONDS = 3600.0
 _SWEPT_AT_ONCE = 100
-_REQUEST = "request"
+REQUEST = "request"
+"""Where the hash of the request is in a record, and the name for which it is sealed there."""
 
 
 def recall(unit: Unit, kind: Kind, request: Message) -> Saved | None:
@@ -45,7 +46,7 @@ def recall(unit: Unit, kind: Kind, request: Message) -> Saved | None:
     if known["at"] + REMEMBERED_SECONDS <= unit.now.seconds:
         unit.transaction.delete(SCHEMA.kind, id)
         return None
-    if unit.sealer.unseal(known["request"], id=id, name=_REQUEST) != _digest(request):
+    if unit.sealer.unseal(known[REQUEST], id=id, name=REQUEST) != _digest(request):
         msg = (
             f"the idempotency key {unit.call.idempotency_key!r} has made {kind.title} {known['made']} from another "
             "request; send that request again, or give this one a key of its own"
@@ -57,8 +58,8 @@ def recall(unit: Unit, kind: Kind, request: Message) -> Saved | None:
 def remember(unit: Unit, request: Message, made: Saved) -> None:
     """Note what the call's key has made; its secrets must be redacted."""
     id = _id(unit, made.kind)
-    request_hash = unit.sealer.seal(_digest(request), id=id, name=_REQUEST)
-    data = json.dumps({"made": made.id, "at": unit.now.seconds, "request": request_hash})
+    request_hash = unit.sealer.seal(_digest(request), id=id, name=REQUEST)
+    data = json.dumps({"made": made.id, "at": unit.now.seconds, REQUEST: request_hash})
     record = Record(kind=SCHEMA.kind, id=id, org_id=unit.call.caller.org or "", data=data, wire=made.wire)
     unit.transaction.save(record, expected=0)
 

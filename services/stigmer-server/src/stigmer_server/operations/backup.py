@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from stigmer_sqlite import DatabaseFile
+from stigmer_sqlite import DatabaseFile, HistoryEntry, Record
 from stigmer_sqlite.disk import sync_folder
 
-from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile
 from stigmer_server.kinds import Kinds, registry
@@ -28,7 +27,8 @@ from stigmer_server.operations.bundle import DATABASE, KEYS, MANIFEST, STORAGE, 
 from stigmer_server.operations.partial import partial_folder
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.operations.sizes import size
-from stigmer_server.secrets import is_sealed, key_of, secrets_of
+from stigmer_server.sealed import all_sealed
+from stigmer_server.secrets import key_of
 from stigmer_server.settings import Settings, decode_keys
 
 _RETRIES = 2
@@ -47,25 +47,19 @@ class Contents:
 
 def contents_of(path: Path, kinds: Kinds) -> Contents:
     """Return what a database that nobody writes has in it. Raises: StoreUnavailableError."""
-    keys: set[str] = set()
-    artifacts: set[str] = set()
     with DatabaseFile(path, immutable=True) as database:
-        for documents in (database.records(), database.entries()):
-            for document in documents:
-                if document.kind == outbox.SCHEMA.kind and document.wire is not None:
-                    keys.add(executions.token_key(document.wire))
-                kind = kinds.get(document.kind)
-                if kind is None or document.wire is None or not (kind.secrets or kind.name == "skill"):
-                    continue
-                message = kind.parse(document.wire)
-                keys |= {key_of(entry.value) for _, entry in secrets_of(kind, message) if is_sealed(entry.value)}
-                artifacts |= set(artifacts_of(message))
+        skills = (document for document in (*_of_skills(database.records()), *_of_skills(database.entries())))
+        named = {key for document in skills for key in artifacts_of(kinds["skill"].parse(document.wire or b""))}
         return Contents(
             sequence=database.last_sequence(),
             resources=database.counts(),
-            keys=tuple(sorted(keys)),
-            artifacts=tuple(sorted(artifacts)),
+            keys=tuple(sorted({key_of(value.text) for value in all_sealed(database, kinds)})),
+            artifacts=tuple(sorted(named)),
         )
+
+
+def _of_skills(documents: Iterator[Record] | Iterator[HistoryEntry]) -> Iterator[Record | HistoryEntry]:
+    return (document for document in documents if document.kind == "skill")
 
 
 def artifacts_of(message: Message) -> Iterator[str]:

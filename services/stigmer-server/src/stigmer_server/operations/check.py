@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +20,14 @@ import orjson
 from google.protobuf.message import DecodeError
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record, StoreError
 
-from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile
-from stigmer_server.kinds import Kind, Kinds, registry
+from stigmer_server.kinds import Kinds, registry
 from stigmer_server.messages import Message, to_json
 from stigmer_server.operations.backup import artifacts_of
 from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, is_archive, open_bundle
 from stigmer_server.operations.port import Operation, Result
+from stigmer_server.sealed import Sealed, document_of, sealed_values
 from stigmer_server.secrets import Sealer, UnsealError, is_sealed, secrets_of
 from stigmer_server.settings import Settings, decode_keys
 from stigmer_server.unit import TAG_LABEL
@@ -97,20 +96,18 @@ def _check_resource(
     kind = kinds.get(record.kind)
     if kind is None:
         findings.counts["other records"] += 1
-        if record.kind == outbox.SCHEMA.kind and record.wire is not None:
-            delivery = outbox.decoded(record.wire)
-            _check_secret(record.id, partial(executions.opened_token, delivery=delivery), sealer, findings)
+        _check_secrets(record.id, sealed_values(kinds, document_of(record)), sealer, findings)
         return
     where = f"{kind.title} {record.id}"
     findings.counts["resources"] += 1
-    message = _document(kind, where, record, sealer, findings)
+    message = _document(kinds, where, record, sealer, findings)
     if message is not None:
         for what in _contradictions(record, message):
             findings.add(where, what)
     versions: set[str] = set()
     for entry in entries:
         findings.counts["earlier versions"] += 1
-        old = _document(kind, f"{where}, version {entry.version} of its history", entry, sealer, findings)
+        old = _document(kinds, f"{where}, version {entry.version} of its history", entry, sealer, findings)
         if old is not None:
             versions.add(old.metadata.version.id)
     if message is not None and message.metadata.version.id not in versions:
@@ -132,9 +129,10 @@ def _contradictions(record: Record, message: Message) -> Iterator[str]:
 
 
 def _document(
-    kind: Kind, where: str, stored: Record | HistoryEntry, sealer: Sealer | None, findings: Findings
+    kinds: Kinds, where: str, stored: Record | HistoryEntry, sealer: Sealer | None, findings: Findings
 ) -> Message | None:
     """Return a stored document, checked by itself; None when it cannot be read."""
+    kind = kinds[stored.kind]
     if stored.wire is None:
         findings.add(where, "it has no encoding")
         return None
@@ -150,26 +148,22 @@ def _document(
     for key in artifacts_of(message):
         findings.artifacts.setdefault(key, where)
     for name, entry in secrets_of(kind, message):
-        if is_sealed(entry.value):
-            _check_secret(where, partial(_opened, entry.value, message.metadata.id, name), sealer, findings)
-        else:
+        if not is_sealed(entry.value):
             findings.add(where, f"secret {name!r} is stored in the clear")
+    _check_secrets(where, sealed_values(kinds, document_of(stored)), sealer, findings)
     return message
 
 
-def _opened(sealed: str, id: str, name: str, sealer: Sealer) -> str:
-    return sealer.unseal(sealed, id=id, name=name)
-
-
-def _check_secret(where: str, opened: Callable[[Sealer], object], sealer: Sealer | None, findings: Findings) -> None:
-    findings.counts["secrets"] += 1
-    if sealer is None:
-        findings.counts["secrets not opened"] += 1
-        return
-    try:
-        opened(sealer)
-    except UnsealError as error:
-        findings.add(where, str(error))
+def _check_secrets(where: str, values: Iterable[Sealed], sealer: Sealer | None, findings: Findings) -> None:
+    for value in values:
+        findings.counts["secrets"] += 1
+        if sealer is None:
+            findings.counts["secrets not opened"] += 1
+            continue
+        try:
+            sealer.unseal(value.text, id=value.id, name=value.name)
+        except UnsealError as error:
+            findings.add(where, str(error))
 
 
 def _loaded(data: str) -> Any:

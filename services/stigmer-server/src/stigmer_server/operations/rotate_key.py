@@ -16,13 +16,12 @@ from collections import Counter
 from stigmer_sqlite import DatabaseFile
 from stigmer_sqlite.database_file import own
 
-from stigmer_server import executions, outbox
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile, key_name, new_key
-from stigmer_server.kinds import Kinds, registry
-from stigmer_server.messages import to_json
+from stigmer_server.kinds import registry
 from stigmer_server.operations.port import Operation, Result
-from stigmer_server.secrets import Sealer, is_sealed, key_of, needs_redaction, reseal, secrets_of
+from stigmer_server.sealed import Document, all_sealed, kinds_with_secrets, resealed
+from stigmer_server.secrets import Sealer, key_of
 from stigmer_server.settings import Settings, decode_keys
 
 
@@ -70,14 +69,10 @@ def _reseal(database: DatabaseFile, sealer: Sealer) -> tuple[int, Counter[str]]:
     """Seal everything with the first key; return how many documents were changed, and what is used afterwards."""
     kinds = registry()
 
-    def change(kind: str, wire: bytes) -> tuple[str, bytes] | None:
-        if kind == outbox.SCHEMA.kind:
-            token = executions.reseal_token(wire, sealer)
-            return None if token is None else (token.decode(), token)
-        message = reseal(kinds[kind], wire, sealer)
-        return None if message is None else (to_json(message), message.SerializeToString())
+    def change(kind: str, id: str, data: str, wire: bytes | None) -> tuple[str, bytes | None] | None:
+        return resealed(kinds, sealer, Document(kind=kind, id=id, data=data, wire=wire))
 
-    sealing = [outbox.SCHEMA.kind, *(kind.name for kind in kinds.values() if kind.secrets)]
+    sealing = kinds_with_secrets(kinds)
     changed = 0
     # What a running server writes while this goes on may be missed, or be the last that it sealed with the old key.
     while now := database.recode(sealing, change):
@@ -93,22 +88,10 @@ def _retire(file: KeyFile, keys: list[bytes], usage: Counter[str]) -> list[str]:
     return [key_name(key) for key in keys if key not in kept]
 
 
-def key_usage(database: DatabaseFile, kinds: Kinds | None = None) -> Counter[str]:
+def key_usage(database: DatabaseFile) -> Counter[str]:
     """Return how many values, present and past, are sealed with which key."""
-    known = kinds or registry()
-    found: Counter[str] = Counter()
     with database.snapshot():
-        for documents in (database.records(), database.entries()):
-            for document in documents:
-                if document.kind == outbox.SCHEMA.kind and document.wire is not None:
-                    found[executions.token_key(document.wire)] += 1
-                    continue
-                kind = known.get(document.kind)
-                if kind is None or document.wire is None or not needs_redaction(kind, document.wire):
-                    continue
-                secrets = secrets_of(kind, kind.parse(document.wire))
-                found.update(key_of(entry.value) for _, entry in secrets if is_sealed(entry.value))
-    return found
+        return Counter(key_of(value.text) for value in all_sealed(database, registry()))
 
 
 def _result(keys: list[bytes], changed: int, usage: Counter[str], *, begun: bool, retired: list[str]) -> Result:
