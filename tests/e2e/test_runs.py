@@ -18,6 +18,7 @@ do:
 FAILS = """\
 document: {dsl: 1.0.0, namespace: e2e, name: fails, version: 1.0.0}
 do:
+  - begin: {set: {ready: true}}
   - boom: {raise: {error: {type: https://example.com/boom, status: 500, title: Boom}}}
 """
 AGENT = "kind: Agent\nmetadata: {name: watched}\nspec: {instructions: Be short and kind.}\n"
@@ -90,6 +91,8 @@ def test_a_failed_run_fails_again_when_nothing_has_changed(stack: Cli) -> None:
     run = failed.json["id"]
     again = stack.run("recover", run, "--wait")
     assert (again.code, again.out.startswith(f"{run} is failed: ")) == (1, True)
+    assert stack.run("retry", run, "--from-task", "begin", "--wait").code == 1
+    assert stack.run("recover", run, "--from-task", "nobody").code == 4
     assert stack.run("get", "runs", "--phase", "failed", "--parent", "workflow/fails", "-o", "name").out.split() == [
         f"workflow_execution/{run}"
     ]
@@ -166,6 +169,18 @@ def test_a_new_project_runs_as_it_is(stack: Cli, tmp_path: Path) -> None:
     done = stack.run("run", project, "-o", "json")
     assert (done.code, done.json["output"]) == (0, {"large": ["a-1"], "small": ["a-2"], "total": 128.5})
     assert stack.run("diff", "-f", project).code == 0
+
+
+def test_the_status_tells_what_the_server_can_reach(stack: Cli) -> None:
+    told = stack.run("status", "-o", "json")
+    assert told.code == 0
+    seen = told.json["server_state"]
+    assert (seen["ready"], seen["address"]) == (True, told.json["server"])
+    parts = {part["name"]: part["state"] for part in seen["components"]}
+    assert parts == dict.fromkeys(("store", "temporal", "workflow-runner", "agent-runner"), "ready")
+    alone = stack.run("status", "--server", told.json["server"], "-o", "json")
+    assert (alone.code, alone.json["version"]) == (0, seen["version"])
+    assert stack.run("doctor", "-o", "name").out.strip() == ""
 
 
 def test_completion_offers_names_of_what_the_stack_holds(stack: Cli, run: str) -> None:
