@@ -135,7 +135,8 @@ def take_report(unit: Unit, kind: Kind, message: Message, report: Message) -> bo
     phases.merge_status(status, report)
     for name in ("error", "started_at", "completed_at"):
         value = getattr(report, name)
-        if value and not (now in ENDED and getattr(status, name)):
+        kept = now in ENDED or (name == "started_at" and status.recoveries)
+        if value and not (kept and getattr(status, name)):
             setattr(status, name, value)
     if verdict is Verdict.CHANGE:
         _enter(unit, kind, message, wanted, report.status_reason)
