@@ -49,6 +49,7 @@ class CallContext:
         "_metadata",
         "_method",
         "_request_id",
+        "_sent",
         "_values",
         "aborted",
         "iterator",
@@ -72,6 +73,7 @@ class CallContext:
         self.trailing: dict[str, str | bytes] | None = None
         self.writing = False
         """Whether a response is being handed over; gRPC cannot end a call properly while that is so."""
+        self._sent: tuple[tuple[str, str | bytes], ...] | None = None
         self._metadata: Mapping[str, str | bytes] | None = None
         self._values: dict[str, object] | None = None
         self._cancelled: asyncio.Event | None = None
@@ -101,7 +103,7 @@ class CallContext:
     def request_id(self) -> str:
         """The caller's x-request-id if it is 1 to 128 printable ASCII characters, else one made here."""
         if self._request_id is None:
-            self._request_id = _given_id(self._call.invocation_metadata()) or _new_id()
+            self._request_id = _given_id(self._pairs()) or _new_id()
         return self._request_id
 
     @property
@@ -111,8 +113,18 @@ class CallContext:
         Values of a repeated key are joined by ", " as HTTP does; of a repeated binary key the last one counts.
         """
         if self._metadata is None:
-            self._metadata = join_metadata(self._call.invocation_metadata())
+            self._metadata = join_metadata(self._pairs())
         return self._metadata
+
+    def sent_any(self, prefix: str) -> bool:
+        """Tell whether the caller sent metadata under a key that begins with `prefix`; costs less than `metadata`."""
+        return any(key.startswith(prefix) for key, _ in self._pairs())
+
+    def _pairs(self) -> tuple[tuple[str, str | bytes], ...]:
+        # gRPC makes them anew whenever it is asked.
+        if self._sent is None:
+            self._sent = tuple(self._call.invocation_metadata())
+        return self._sent
 
     @property
     def peer(self) -> str:

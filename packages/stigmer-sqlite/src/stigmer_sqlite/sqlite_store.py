@@ -130,7 +130,8 @@ class SqliteStore:
 
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""
-        record = await self.head(kind, id)
+        self._check_open()
+        record = self._near.head(kind, id)
         return await self._read(lambda reader: reader.get(kind, id)) if record.lengths else record
 
     async def head(self, kind: str, id: str) -> Record:

@@ -29,7 +29,8 @@ RETURN = "x-stigmer-return"
 IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
 """Call metadata: names a creation, so that a repeated call returns what the first one made."""
 
-_OWN = {DRY_RUN, IDEMPOTENCY_KEY, RETURN}
+_OWN = "x-stigmer-"
+"""What the keys of all call metadata of ours begin with."""
 _KEY = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
 
@@ -83,15 +84,14 @@ INTERNAL = Call()
 def call_of(context: CallContext) -> Call:
     """Return what a call over gRPC says of itself. Raises: InvalidError for metadata of ours that says nothing."""
     caller = context.values.get(CALLER, SYSTEM)
-    metadata = context.metadata
-    if caller is SYSTEM and not _OWN & metadata.keys():
+    if caller is SYSTEM and not context.sent_any(_OWN):
         return INTERNAL
     assert isinstance(caller, Caller)  # noqa: S101 - only an authenticator of ours writes this value
     return Call(
         caller=caller,
         dry_run=is_set(context, DRY_RUN),
         idempotency_key=_key(context),
-        brief=metadata.get(RETURN) == "minimal",
+        brief=context.metadata.get(RETURN) == "minimal",
     )
 
 

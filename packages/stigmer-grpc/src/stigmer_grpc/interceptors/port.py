@@ -34,8 +34,8 @@ class CallNextStream(Protocol):
 class UnaryInterceptor(Protocol):
     """Stands before every method that has one response."""
 
-    async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
-        """Answer the call, as a rule with what `await call_next(request, context)` gives.
+    def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Awaitable[Message | bytes]:
+        """Answer the call, as a rule with what `await call_next(request, context)` gives; mostly a coroutine function.
 
         `request` is a message, or an async iterator of messages where the method streams its requests
         (`context.method_descriptor.client_streaming`). An RpcError raised here is the call's outcome.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,9 @@ def check(message: Message) -> None:
 class Validation:
     """Refuses invalid requests with INVALID_ARGUMENT; of a stream of requests, each is checked as it is read."""
 
-    async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
+    def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Awaitable[Message | bytes]:
         """See UnaryInterceptor."""
-        return await call_next(_checked(request, context), context)
+        return call_next(_checked(request, context), context)
 
     def intercept_stream(
         self, call_next: CallNextStream, request: Any, context: CallContext
