@@ -17,11 +17,15 @@ _EVERY_CONNECTION = (
     "PRAGMA temp_store = MEMORY",
 )
 _JOURNAL_LIMIT = 64 * 1024 * 1024
+# SQLite's own caches hold what is asked for over and over, the upper pages of the indexes; for the rest the system's
+# cache is as good, and gives memory back. Four times as much made no write faster.
+_WRITER_CACHE, _READER_CACHE = 16, 8
+"""MiB."""
 
 
 def open_writer(path: Path | None) -> sqlite3.Connection:
     """Open the connection that writes; None: a database in memory. Settings that change the file are left out."""
-    connection = _connect(str(path) if path else ":memory:", cache_mib=64)
+    connection = _connect(str(path) if path else ":memory:", cache_mib=_WRITER_CACHE)
     connection.create_function("search_text", 3, search_text, deterministic=True)
     return connection
 
@@ -36,7 +40,7 @@ def use_wal(connection: sqlite3.Connection) -> None:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that cannot write."""
-    connection = _connect(str(path), cache_mib=16)
+    connection = _connect(str(path), cache_mib=_READER_CACHE)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
