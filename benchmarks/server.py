@@ -1,4 +1,4 @@
-"""What a stigmer-server costs on top of bare grpc.aio: reads, durable writes, lists, reports and streams.
+"""What a stigmer-server costs on top of bare grpc.aio, and what it costs with much in it.
 
 The server is the real one, a process of its own with its database in a temporary folder and no Temporal. Its peer is
 a bare grpc.aio server on uvloop that answers the same requests with the same bytes and does nothing. Both are called
@@ -10,133 +10,76 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import os
 import statistics
-import sys
-import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import grpc
 import grpc.aio
 from _report import Row, print_rows
+from _server import (
+    BARE_FOLLOW,
+    BARE_TELL,
+    MINIMAL,
+    Call,
+    Client,
+    bare,
+    batches,
+    cpu_seconds,
+    create,
+    long_run,
+    ours,
+    path_of,
+    report,
+    resident_megabytes,
+    resource,
+    serve_bare,
+)
 from stigmer_grpc import run
-from stigmer_protos.descriptors import kind_by_enum_name, message_type, pool
+from stigmer_protos.descriptors import kind_by_enum_name, message_type
+from stigmer_server.parts import Divided
+from stigmer_server.testing import serve
+from stigmer_server.unit import record_of
+from stigmer_sqlite import Archive, Transaction
 
 CONCURRENCY = 50
+CREATORS = 32
+CONNECTIONS = 20
 BARE = "bare grpc.aio"
-Call = Callable[[], Awaitable[Any]]
 
 
-class Answers(grpc.GenericRpcHandler):
-    """Answers every call with the bytes that came with it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
 
-    def service(self, handler_call_details: Any) -> Any:
-        untyped: Any = grpc
-        return untyped.unary_unary_rpc_method_handler(self._echo)
-
-    @staticmethod
-    async def _echo(request: Any, context: Any) -> Any:
-        return request
-
-
-async def serve_bare() -> None:
-    server: Any = grpc.aio.server(handlers=(Answers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(f"127.0.0.1:{port}", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await server.stop(0)
+    rounds: int
+    calls: int
+    listed: int
+    followers: int
+    stored: int
+    """How many resources the server has stored when its start and its memory are measured."""
 
 
-@asynccontextmanager
-async def bare() -> AsyncGenerator[tuple[str, int]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(Path(__file__)), "--serve-bare"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    yield (await process.stdout.readline()).decode().strip(), process.pid
-    process.stdin.close()
-    await process.wait()
+QUICK = Size(rounds=5, calls=1_000, listed=2_000, followers=1_000, stored=5_000)
+FULL = Size(rounds=15, calls=2_000, listed=10_000, followers=1_000, stored=100_000)
 
 
-@asynccontextmanager
-async def ours() -> AsyncGenerator[tuple[str, int]]:
-    with tempfile.TemporaryDirectory() as folder:
-        port, nowhere = free_port(), free_port()
-        variables = {
-            "GRPC_PORT": str(port),
-            "DB_PATH": f"{folder}/stigmer.db",
-            "STORAGE_PATH": f"{folder}/storage",
-            "TEMPORAL_HOST_PORT": f"127.0.0.1:{nowhere}",
-            "LOG_LEVEL": "error",
-        }
-        command = (sys.executable, "-m", "stigmer_server")
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
-        yield f"127.0.0.1:{port}", process.pid
-        process.terminate()
-        await process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def resource(kind: str, name: str) -> Any:
-    """A resource of about a kilobyte."""
-    described = kind_by_enum_name(kind)
-    message: Any = message_type(described.message)()
-    message.api_version, message.kind = described.api_version, described.name
-    message.metadata.name, message.metadata.org = name, "local"
-    message.metadata.owner_scope = 2
-    text = "Read the commits since the last tag and write release notes for people. " * 12
-    if kind == "agent":
-        message.spec.instructions = text
-    else:
-        message.spec.description = text
-        message.spec.data["REGION"].value = "eu-west-1"
-    return message
-
-
-class Client:
-    """Raw calls over one connection."""
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-        self._methods: dict[str, Any] = {}
-
-    async def __call__(self, kind: str, verb: str, request: bytes) -> bytes:
-        method = self._methods.get(kind + verb)
-        if method is None:
-            services = kind_by_enum_name(kind).services
-            (name,) = (name for name in services if verb in pool().FindServiceByName(name).methods_by_name)
-            method = self._methods[kind + verb] = self._channel.unary_unary(f"/{name}/{verb}")
-        return await method(request)
-
-
-async def rate(call: Call, count: int) -> tuple[float, list[float]]:
-    """Calls a second with fifty callers at once, and how long each call took."""
+async def rate(call: Call, count: int, concurrency: int = CONCURRENCY) -> tuple[float, list[float]]:
+    """Calls a second with so many callers at once, and how long each call took."""
     times: list[float] = []
 
     async def loop() -> None:
-        for _ in range(count // CONCURRENCY):
+        for _ in range(count // concurrency):
             started = perf_counter()
             await call()
             times.append(perf_counter() - started)
 
     started = perf_counter()
-    await asyncio.gather(*(loop() for _ in range(CONCURRENCY)))
+    await asyncio.gather(*(loop() for _ in range(concurrency)))
     return len(times) / (perf_counter() - started), times
 
 
@@ -144,12 +87,12 @@ async def rate(call: Call, count: int) -> tuple[float, list[float]]:
 class Measured:
     """What calls of one name came to."""
 
-    rate: float
-    """Median calls a second."""
+    rates: list[float]
+    """Calls a second, round by round."""
     slow: float
     """99th percentile of the milliseconds of a call."""
-    cpu: float
-    """Median microseconds of processor time that the server spent on a call."""
+    cpu: list[float]
+    """Microseconds of processor time that the server spent on a call, round by round."""
 
 
 async def in_turn(calls: dict[str, tuple[Call, int]], rounds: int, count: int) -> dict[str, Measured]:
@@ -167,123 +110,130 @@ async def in_turn(calls: dict[str, tuple[Call, int]], rounds: int, count: int) -
             rates[name].append(measured)
             times[name] += each
     return {
-        name: Measured(
-            rate=statistics.median(rates[name]),
-            slow=statistics.quantiles(times[name], n=100)[98] * 1e3,
-            cpu=statistics.median(spent[name]),
-        )
+        name: Measured(rates=rates[name], slow=statistics.quantiles(times[name], n=100)[98] * 1e3, cpu=spent[name])
         for name in calls
     }
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def beside(values: list[float], peer: list[float]) -> float:
+    """The peer's median times the median of the rounds' ratios, so that what else the machine does weighs on both."""
+    return statistics.median(peer) * statistics.median(a / b for a, b in zip(values, peer, strict=True))
 
 
-async def measure(rounds: int, count: int, listed: int) -> list[Row]:
+async def calls(size: Size) -> list[Row]:
+    """Small calls beside the same calls of the peer."""
     async with AsyncExitStack() as stack:
-        address, pid = await stack.enter_async_context(ours())
-        server: Any = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-        bare_address, bare_pid = await stack.enter_async_context(bare())
+        process = await stack.enter_async_context(ours())
+        pid = process.process.pid
+        server: Any = await stack.enter_async_context(grpc.aio.insecure_channel(process.address))
+        bare_address, bare_pid = await stack.enter_async_context(bare(Path(__file__)))
         peer: Any = await stack.enter_async_context(grpc.aio.insecure_channel(bare_address))
-        await asyncio.wait_for(server.channel_ready(), 30)
+        await asyncio.sleep(3)
         idle = resident_megabytes(pid)
         api, echo = Client(server), Client(peer)
         numbers = itertools.count()
-        agent = resource("agent", "read").SerializeToString()
-        stored: Any = message_type(kind_by_enum_name("agent").message).FromString(await api("agent", "create", agent))
-        run_id, session_id = await first_run(api, stored.metadata.id)
-        await fill(api, session_id, listed)
-        page = list_request(session_id)
+        stored = await create(api, "agent", "read")
+        first = await create(api, "agent_execution", "first", agent_id=stored.metadata.id)
+        for names in batches(size.listed, 500):
+            made = (create(api, "agent_execution", f"run {n}", session_id=first.spec.session_id) for n in names)
+            await asyncio.gather(*made)
+        page = list_request(first.spec.session_id)
         page_bytes = await api("agent_execution", "listBySession", page)
         by_id = message_type("ai.stigmer.agentic.agent.v1.AgentId")(value=stored.metadata.id).SerializeToString()
+        applied = resource("agent", "read").SerializeToString()
+        running = report(first.metadata.id)
+        running.status.messages.add(type=2, content="I am reading the commits. " * 20)
+        reported = running.SerializeToString()
 
-        def create(kind: str) -> tuple[Call, int]:
+        def creation(kind: str) -> tuple[Call, int]:
             return lambda: api(kind, "create", resource(kind, f"made {next(numbers)}").SerializeToString()), pid
 
         def answer(raw: bytes) -> tuple[Call, int]:
             return lambda: echo("agent", "create", raw), bare_pid
 
-        made = resource("environment", "made 100000").SerializeToString()
-        calls: dict[str, tuple[Call, int]] = {
-            "get": (lambda: api("agent", "get", by_id), pid),
-            "get, peer": answer(stored.SerializeToString()),
-            "create": create("environment"),
-            "create, peer": answer(made),
-            "create two": create("agent"),
-            "list": (lambda: api("agent_execution", "listBySession", page), pid),
-            "list, peer": answer(page_bytes),
-            "report": (lambda: api("agent_execution", "updateStatus", report(run_id)), pid),
-            "report, peer": answer(report(run_id)),
-        }
-        found = await in_turn(calls, rounds, count)
-    return [*rate_rows(found, listed), *latency_rows(found), *cpu_rows(found), memory_row(idle)]
+        found = await in_turn(
+            {
+                "get": (lambda: api("agent", "get", by_id), pid),
+                "get, peer": answer(stored.SerializeToString()),
+                "create": creation("environment"),
+                "create, peer": answer(resource("environment", "made 100000").SerializeToString()),
+                "create two": creation("agent"),
+                "apply": (lambda: api("agent", "apply", applied), pid),
+                "apply, peer": answer(applied),
+                "list": (lambda: api("agent_execution", "listBySession", page), pid),
+                "list, peer": answer(page_bytes),
+                "report": (lambda: api("agent_execution", "updateStatus", reported), pid),
+                "report, peer": answer(reported),
+            },
+            size.rounds,
+            size.calls,
+        )
+        many, alone = await creators(creation("environment")[0], size)
+    return [*rate_rows(found, size.listed), creators_row(many, alone), *cost_rows(found), memory_row("when idle", idle)]
+
+
+async def creators(call: Call, size: Size) -> tuple[list[float], list[float]]:
+    """Creates a second of many creators at once, and of one, each of whose creates is a commit of its own."""
+    many: list[float] = []
+    alone: list[float] = []
+    for _ in range(size.rounds):
+        many.append((await rate(call, size.calls, CREATORS))[0])
+        alone.append((await rate(call, size.calls // 5, 1))[0])
+    return many, alone
+
+
+def creators_row(many: list[float], alone: list[float]) -> Row:
+    peer = statistics.median(alone)
+    name = f"durable creates, {CREATORS} creators"
+    return Row(name=name, ours=beside(many, alone), peer_name="one creator", peer=peer, unit="calls/s", limit=2,
+               at_least=True)  # fmt: skip
 
 
 def rate_rows(found: dict[str, Measured], listed: int) -> list[Row]:
     def row(name: str, key: str, limit: float, peer: str = "") -> Row:
-        ours, theirs = found[key].rate, found[peer or f"{key}, peer"].rate
-        return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="calls/s", limit=limit, at_least=True)
+        ours, theirs = found[key].rates, found[peer or f"{key}, peer"].rates
+        return Row(
+            name=name,
+            ours=beside(ours, theirs),
+            peer_name=BARE,
+            peer=statistics.median(theirs),
+            unit="calls/s",
+            limit=limit,
+            at_least=True,
+        )
 
     return [
-        row("get of an agent, 1 kB", "get", 0.6),
-        row("durable create of an environment, 1 kB", "create", 0.3),
-        row("durable create of an agent and its instance", "create two", 0.15, "create, peer"),
-        row(f"list 20 of {listed:,}", "list", 0.15),
-        row("durable report on one execution", "report", 0.25),
+        row("get of an agent, 1 kB", "get", 0.7),
+        row("durable create of an environment, 1 kB", "create", 0.4),
+        row("durable create of an agent and its instance", "create two", 0.25, "create, peer"),
+        row("apply of an agent that is there, 1 kB", "apply", 0.5),
+        row(f"list 20 of {listed:,}", "list", 0.3),
+        row("durable report on one execution", "report", 0.35),
     ]
 
 
-def cpu_rows(found: dict[str, Measured]) -> list[Row]:
-    """What a call costs the server, which is hardly disturbed by what else the machine does."""
+def cost_rows(found: dict[str, Measured]) -> list[Row]:
+    """What calls cost the server, and how long the slowest take; the peer's times tell how busy the machine is."""
 
-    def row(name: str, key: str, limit: float) -> Row:
+    def cost(name: str, key: str, limit: float) -> Row:
         ours, theirs = found[key].cpu, found[f"{key}, peer"].cpu
-        return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="µs", limit=limit)
+        peer = statistics.median(theirs)
+        return Row(name=name, ours=beside(ours, theirs), peer_name=BARE, peer=peer, unit="µs", limit=limit)
 
-    return [row("get, server CPU a call", "get", 1.67), row("create, server CPU a call", "create", 3.33)]
-
-
-def latency_rows(found: dict[str, Measured]) -> list[Row]:
-    """Times under load, of which those of the bare server say how busy the machine itself is."""
-
-    def row(name: str, key: str, limit: float) -> Row:
+    def slow(name: str, key: str, limit: float) -> Row:
         ours, theirs = found[key].slow, found[f"{key}, peer"].slow
         return Row(name=name, ours=ours, peer_name=BARE, peer=theirs, unit="ms", limit=limit)
 
     return [
-        row("get, 99th percentile, 50 callers", "get", 2.0),
-        row("create, 99th percentile, 50 callers", "create", 10.0),
+        cost("get, server CPU a call", "get", 1.67),
+        cost("create, server CPU a call", "create", 3.33),
+        slow("get, 99th percentile, 50 callers", "get", 2.0),
+        slow("create, 99th percentile, 50 callers", "create", 10.0),
     ]
 
 
-def memory_row(idle: float) -> Row:
-    return Row(name="memory when idle", ours=idle, peer_name="promise", peer=100, unit="MB", limit=1.0)
-
-
-async def first_run(api: Client, agent: str) -> tuple[str, str]:
-    execution = await run_of(api, "first", agent_id=agent)
-    return execution.metadata.id, execution.spec.session_id
-
-
-async def run_of(api: Client, name: str, **spec: str) -> Any:
-    described = kind_by_enum_name("agent_execution")
-    message: Any = message_type(described.message)()
-    message.api_version, message.kind = described.api_version, described.name
-    message.metadata.name = name
-    message.spec.message = "Write the notes."
-    for field, value in spec.items():
-        setattr(message.spec, field, value)
-    answer = await api("agent_execution", "create", message.SerializeToString())
-    message.ParseFromString(answer)
-    return message
-
-
-async def fill(api: Client, session_id: str, count: int) -> None:
-    for start in range(0, count, 500):
-        names = (f"run {number}" for number in range(start, min(start + 500, count)))
-        await asyncio.gather(*(run_of(api, name, session_id=session_id) for name in names))
+def memory_row(name: str, megabytes: float) -> Row:
+    return Row(name=f"memory {name}", ours=megabytes, peer_name="promise", peer=120, unit="MiB", limit=1.0)
 
 
 def list_request(session_id: str) -> bytes:
@@ -291,29 +241,169 @@ def list_request(session_id: str) -> bytes:
     return request(session_id=session_id, page_size=20).SerializeToString()
 
 
-def report(execution_id: str) -> bytes:
-    request: Any = message_type("ai.stigmer.agentic.agentexecution.v1.AgentExecutionUpdateStatusInput")()
-    request.execution_id = execution_id
-    request.status.phase = 2
-    request.status.messages.add(type=2, content="I am reading the commits. " * 20)
-    return request.SerializeToString()
+async def long_runs(size: Size) -> list[Row]:
+    """A durable report on one task of an execution with a thousand tasks, beside the same on one with ten."""
+    async with ours() as process, grpc.aio.insecure_channel(process.address) as channel:
+        api = Client(channel)
+        workflow = await create(api, "workflow", "long")
+        runs = {tasks: await long_run(api, workflow.metadata.id, f"{tasks} tasks", tasks) for tasks in (10, 1_024)}
+        seconds: dict[tuple[int, bool], list[float]] = {}
+        for _ in range(size.rounds):
+            for tasks, run_id in runs.items():
+                request = report(run_id, "workflow_execution")
+                request.status.tasks.add(task_id="/do/7/step", task_name="step 7", status=2)
+                raw = request.SerializeToString()
+                for metadata in (MINIMAL, None):
+                    call = lambda raw=raw, metadata=metadata: api("workflow_execution", "updateStatus", raw, metadata)  # noqa: E731
+                    taken = 1 / (await rate(call, 20, 1))[0]
+                    seconds.setdefault((tasks, metadata is None), []).append(taken * 1e3)
+
+    def row(name: str, limit: float, *, whole: bool) -> Row:
+        large, small = seconds[1_024, whole], seconds[10, whole]
+        peer = statistics.median(small)
+        return Row(name=name, ours=beside(large, small), peer_name="of 10 KiB", peer=peer, unit="ms", limit=limit)
+
+    return [
+        row("report on an execution of 1 MiB", 3.0, whole=False),
+        row("the same, answered with all of it", 6.0, whole=True),
+    ]
 
 
-def resident_megabytes(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+async def fan_out(size: Size) -> list[Row]:
+    """From the sending of a report to the state at the median follower, over TCP: the commit is part of it."""
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(ours())
+        address, _ = await stack.enter_async_context(bare(Path(__file__)))
+        api = Client(await stack.enter_async_context(grpc.aio.insecure_channel(process.address)))
+        peer = Client(await stack.enter_async_context(grpc.aio.insecure_channel(address)))
+        agent = await create(api, "agent", "followed")
+        execution = await create(api, "agent_execution", "followed", agent_id=agent.metadata.id)
+        id_type = message_type("ai.stigmer.agentic.agentexecution.v1.AgentExecutionId")
+        followed = id_type(value=execution.metadata.id).SerializeToString()
+        state = execution.SerializeToString()
+        tell = peer.channel.unary_unary(BARE_TELL)
+        numbers = itertools.count()
+
+        async def reported() -> None:
+            request = report(execution.metadata.id)
+            request.status.error = f"{next(numbers)}"
+            await api("agent_execution", "updateStatus", request.SerializeToString(), MINIMAL)
+
+        path = path_of("agent_execution", "subscribe")
+        mine = await stack.enter_async_context(Crowd(process.address, path, followed, size.followers))
+        theirs = await stack.enter_async_context(Crowd(address, BARE_FOLLOW, state, size.followers))
+        medians: list[list[float]] = [[], []]
+        for _ in range(max(size.rounds, 9)):
+            medians[0].append(await mine.told(reported))
+            medians[1].append(await theirs.told(lambda: tell(state)))
+    ours_ms = beside(*medians)
+    name = f"state at the median of {size.followers:,} followers"
+    bare_ms = statistics.median(medians[1])
+    return [
+        Row(name=name, ours=ours_ms, peer_name=BARE, peer=bare_ms, unit="ms", limit=2.0),
+        Row(name=name, ours=statistics.median(medians[0]), peer_name="promise", peer=50, unit="ms", limit=1.0),
+    ]
+
+
+class Crowd:
+    """Followers of one execution, over a few connections."""
+
+    def __init__(self, address: str, path: str, request: bytes, count: int) -> None:
+        own: Any = (("grpc.use_local_subchannel_pool", 1),)
+        self._channels: list[Any] = [grpc.aio.insecure_channel(address, options=own) for _ in range(CONNECTIONS)]
+        self._streams: list[Any] = [self._channels[n % CONNECTIONS].unary_stream(path)(request) for n in range(count)]
+        self._times: list[float] = []
+        self._all_told = asyncio.Event()
+        self._readers = [asyncio.create_task(self._read(stream)) for stream in self._streams]
+
+    async def __aenter__(self) -> Crowd:
+        await asyncio.wait_for(self._all_told.wait(), 60)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        for channel in self._channels:
+            await channel.close()
+
+    async def told(self, tell: Call) -> float:
+        """Milliseconds until half of them have the next state; returns when all have it."""
+        self._times.clear()
+        self._all_told.clear()
+        begun = perf_counter()
+        await tell()
+        await asyncio.wait_for(self._all_told.wait(), 60)
+        return (statistics.median(self._times) - begun) * 1e3
+
+    async def _read(self, stream: Any) -> None:
+        async for _ in stream:
+            self._times.append(perf_counter())
+            if len(self._times) == len(self._streams):
+                self._all_told.set()
+
+
+async def much_stored(size: Size) -> list[Row]:
+    """How soon a server with much in it answers, and what memory it takes to store more."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        await fill(folder, size.stored)
+        ready: list[float] = []
+        for _ in range(5):
+            async with ours(folder) as process:
+                ready.append(process.ready_seconds)
+        async with ours(folder) as process, grpc.aio.insecure_channel(process.address) as channel:
+            api, numbers = Client(channel), itertools.count()
+
+            async def make() -> None:
+                await api("environment", "create", resource("environment", f"more {next(numbers)}").SerializeToString())
+
+            # Caches fill first, up to their bounds.
+            await rate(make, size.stored // 2)
+            before = resident_megabytes(process.process.pid)
+            await rate(make, size.stored)
+            after = resident_megabytes(process.process.pid)
+    stored = f"{size.stored:,}"
+    return [
+        Row(name=f"ready with {stored} resources", ours=statistics.median(ready), peer_name="promise", peer=1, unit="s",
+            limit=1.0),
+        Row(name=f"memory after {stored} more", ours=after, peer_name="before", peer=before, unit="MiB", limit=1.1),
+    ]  # fmt: skip
+
+
+async def fill(folder: Path, count: int) -> None:
+    """Store so many environments, as the server does, a thousand at once."""
+    async with serve(folder) as api:
+        first = resource("environment", "stored 0")
+        made = await api("environment", "create", first)
+        store, kind = api.app.resources.store, api.app.resources.kinds["environment"]
+        prefix = kind_by_enum_name("environment").id_prefix
+        for numbers in batches(count, 1_000):
+
+            def work(transaction: Transaction, numbers: range = numbers) -> None:
+                for number in numbers:
+                    made.metadata.id, made.metadata.slug = f"{prefix}-{number:026d}", f"stored-{number + 1}"
+                    transaction.save(record_of(kind, Divided(head=made)), archive=Archive(event="created", tag="1"))
+
+            await store.transact(work)
+
+
+async def measure(size: Size) -> list[Row]:
+    rows: list[Row] = []
+    for part in (calls, long_runs, fan_out, much_stored):
+        rows += await part(size)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="half a minute instead of several")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of many")
     parser.add_argument("--serve-bare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve_bare:
         run(serve_bare())
         return
-    rounds, count, listed = (3, 1_000, 2_000) if options.quick else (15, 2_000, 10_000)
-    print_rows("server", run(measure(rounds, count, listed)))
+    print_rows("server", run(measure(QUICK if options.quick else FULL)))
 
 
 if __name__ == "__main__":
