@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import random
+import resource
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stigmer_grpc import UnavailableError
+from stigmer_grpc import AbortedError, UnavailableError
 from stigmer_server.testing import Api, ServerProcess, manifest
 
 WRITERS = 8
@@ -177,3 +178,136 @@ async def check_served(api: Api, key: str, told: Acknowledged) -> None:
     assert int(found.metadata.version.id) >= told.versions[key]
     instance = await api("agent_instance", "get", {"value": told.instances[key]})
     assert instance.spec.agent_id == key
+
+
+async def test_a_full_disk_fails_writes_and_loses_nothing(
+    tmp_path: Path, server: Callable[..., ServerProcess], rounds: Callable[..., int], figures: Callable[..., None]
+) -> None:
+    """Files that may grow no further, again and again, and may grow again: the server is never restarted."""
+    process = server(LOG_LEVEL="error")
+    api = await process.ready()
+    told, refused = Acknowledged(), 0
+    unlimited = resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE)
+    for _ in range(rounds(short=2, full=20)):
+        room = (tmp_path / "stigmer.db-wal").stat().st_size + 200_000
+        resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (room, unlimited[1]))
+        failures = await asyncio.gather(*(write_until_refused(api, writer, told) for writer in range(WRITERS)))
+        refused += len(failures)
+        assert all("database" in failure for failure in failures), failures
+        for key in list(told.versions)[-5:]:
+            await check_served(api, key, told)
+        resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        before = told.writes
+        recovered = asyncio.create_task(write(api, 0, told))
+        async with asyncio.timeout(30):
+            while told.writes < before + 20:
+                assert not recovered.done()
+                await asyncio.sleep(0.01)
+        recovered.cancel()
+        await asyncio.gather(recovered, return_exceptions=True)
+    await process.kill()
+    check(tmp_path / "stigmer.db", told)
+    figures(refused=refused, acknowledged=told.writes)
+
+
+async def write_until_refused(api: Api, writer: int, told: Acknowledged) -> str:
+    """Create agents until one is refused, and return what the refusal says."""
+    number = 0
+    while True:
+        number += 1
+        name = f"agent {writer} {os.urandom(6).hex()}"
+        try:
+            made = await api("agent", "create", manifest("agent", name, {"instructions": instructions(writer, number)}))
+        except UnavailableError as error:
+            return error.message
+        told.versions[made.metadata.id], told.instances[made.metadata.id] = 1, made.status.default_instance_id
+        told.writes += 1
+
+
+@dataclass(slots=True)
+class Observation:
+    """One call on the contended agent, and when it began and ended."""
+
+    begun: float
+    ended: float
+    version: int
+    """What it wrote, or saw."""
+    text: str
+    wrote: bool
+
+
+async def test_one_resource_is_linearizable_across_kills(
+    tmp_path: Path, server: Callable[..., ServerProcess], rounds: Callable[..., int], figures: Callable[..., None]
+) -> None:
+    """Eight clients update and read one agent by its version while the server is killed."""
+    seen: list[Observation] = []
+    doubtful: set[str] = set()
+    process = server()
+    api = await process.ready()
+    made = await api("agent", "create", manifest("agent", "contended", {"instructions": instructions(0, 0)}))
+    count = rounds(short=3, full=100)
+    for number in range(count):
+        calls = len(seen)
+        clients = [asyncio.create_task(contend(process.client(), made, seen, doubtful)) for _ in range(WRITERS)]
+        async with asyncio.timeout(60):
+            while len(seen) < calls + 40 + number % 7 * 20:
+                done, _ = await asyncio.wait(clients, timeout=0.002)
+                assert not done, [client.exception() for client in done]
+        await process.kill()
+        await asyncio.gather(*clients)
+        await process.close()
+        process = server()
+        api = await process.ready()
+    found = await api("agent", "get", {"value": made.metadata.id})
+    check_linear(seen, doubtful, made, found)
+    figures(kills=count, calls=len(seen), versions=found.metadata.version.id)
+
+
+async def contend(api: Api, made: Any, seen: list[Observation], doubtful: set[str]) -> None:
+    """Read the agent and write it at the version that was read, until the server is gone."""
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            begun = loop.time()
+            read = await api("agent", "get", {"value": made.metadata.id})
+            version = int(read.metadata.version.id)
+            seen.append(Observation(begun, loop.time(), version, read.spec.instructions, wrote=False))
+            text = f"{version + 1}:{os.urandom(8).hex()}"
+            read.spec.instructions = text
+            begun = loop.time()
+            doubtful.add(text)
+            try:
+                saved = await api("agent", "update", read)
+            except AbortedError:
+                doubtful.discard(text)
+                continue
+            doubtful.discard(text)
+            seen.append(Observation(begun, loop.time(), int(saved.metadata.version.id), text, wrote=True))
+    except UnavailableError:
+        return
+
+
+def check_linear(seen: list[Observation], doubtful: set[str], made: Any, found: Any) -> None:
+    """Versions are the order: each was written once, everybody read what was written, and time never ran backwards."""
+    texts = {1: made.spec.instructions}
+    for write in (each for each in seen if each.wrote):
+        assert write.version not in texts, f"version {write.version} was acknowledged twice"
+        texts[write.version] = write.text
+    for read in (each for each in seen if not each.wrote):
+        if read.version in texts:
+            assert texts[read.version] == read.text
+        else:
+            # Nobody was told of it, so it is a write whose answer was lost with the server.
+            assert read.text in doubtful
+            texts[read.version] = read.text
+    newest = int(found.metadata.version.id)
+    assert newest >= max(texts)
+    assert found.spec.instructions == texts.get(newest, found.spec.instructions)
+    # What began after another call had ended must not be older than it; a write must be newer.
+    latest, ended = 1, sorted(seen, key=lambda each: each.ended)
+    at = 0
+    for each in sorted(seen, key=lambda each: each.begun):
+        while at < len(ended) and ended[at].ended < each.begun:
+            latest = max(latest, ended[at].version)
+            at += 1
+        assert each.version > latest if each.wrote else each.version >= latest
