@@ -238,11 +238,13 @@ def test_what_the_runner_cannot_run_is_refused_at_its_place() -> None:
           document: {dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}
           tasks:
             - {name: pause, kind: wait, task_config: {seconds: 1}}
-            - {name: hear, kind: listen, task_config: {to: {mode: one, signals: [{id: go, type: signal}]}}}
+            - name: both
+              kind: fork
+              task_config: {branches: [{name: a, do: [{name: x, kind: wait, task_config: {seconds: 1}}]}]}
         """
     )
     assert [problem.partition(" (")[0] for problem in problems] == [
-        "file.yaml:7:7: /spec/tasks/1: task 'hear': listen is not run yet"
+        "file.yaml:7:7: /spec/tasks/1: task 'both': fork is not run yet"
     ]
 
 
