@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from stigmer_grpc import AbortedError, DeadlineExceededError, RpcError, UnavailableError
 
-from stigmer_server.testing import ServerProcess, manifest, serve
+from stigmer_server.testing import Api, ServerProcess, manifest, serve
 
 pytestmark = pytest.mark.slow
 Processes = list[ServerProcess]
@@ -110,3 +113,85 @@ async def test_logs_are_json_lines_outside_of_local(tmp_path: Path, processes: P
     assert code == 0
     lines = [json.loads(line) for line in told.splitlines()]
     assert {"time", "level", "message"} <= set(lines[0])
+
+
+async def _creating(api: Api, answered: list[str], refused: list[RpcError]) -> None:
+    """Create agents until a call is refused; every call is answered one way or the other."""
+    while not refused:
+        try:
+            made = await api("agent", "create", manifest("agent", f"busy {os.urandom(8).hex()}", AGENT), timeout=20)
+            answered.append(made.metadata.id)
+        except RpcError as error:
+            refused.append(error)
+
+
+async def test_a_signal_under_load_leaves_no_call_unanswered(tmp_path: Path, processes: Processes) -> None:
+    server = ServerProcess(tmp_path)
+    processes.append(server)
+    api = await server.ready()
+    answered: list[str] = []
+    refused: list[list[RpcError]] = [[] for _ in range(16)]
+    callers = [asyncio.create_task(_creating(api, answered, each)) for each in refused]
+    async with asyncio.timeout(60):
+        while len(answered) < 200:  # noqa: ASYNC110 - the callers only count
+            await asyncio.sleep(0.01)
+        server.process.terminate()
+        await asyncio.gather(*callers)
+    code, _ = await server.ended()
+    assert code == 0
+    assert {type(error) for each in refused for error in each} == {UnavailableError}
+    async with serve(tmp_path) as again:
+        for made in answered:
+            assert (await again("agent", "get", {"value": made})).metadata.id == made
+
+
+async def test_a_second_signal_ends_it_at_once_and_loses_nothing(tmp_path: Path, processes: Processes) -> None:
+    server = ServerProcess(tmp_path, SHUTDOWN_GRACE_SECONDS="60")
+    processes.append(server)
+    api = await server.ready()
+    made = await api("agent", "create", manifest("agent", "Kept", AGENT))
+    # A call that would hold up the end for the whole grace.
+    held = api.upload("skill", "pushParts", _never())
+    holding = asyncio.create_task(held)
+    done, _ = await asyncio.wait({holding}, timeout=1)
+    assert not done, "the call is under way"
+    server.process.terminate()
+    async with asyncio.timeout(30):
+        while "stopping" not in server.said():  # noqa: ASYNC110 - a process tells it in its log
+            await asyncio.sleep(0.02)
+        server.process.terminate()
+        code, told = await server.ended()
+        await asyncio.gather(holding, return_exceptions=True)
+    assert code == 1
+    assert "ending at once" in told
+    async with serve(tmp_path) as again:
+        assert (await again("agent", "get", {"value": made.metadata.id})).metadata.id == made.metadata.id
+
+
+async def _never() -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield {}
+
+
+async def test_after_standing_still_it_promises_nothing_that_is_stale(tmp_path: Path, processes: Processes) -> None:
+    server = ServerProcess(tmp_path)
+    processes.append(server)
+    api = await server.ready()
+    made = await api("agent", "create", manifest("agent", "Before", AGENT))
+    server.process.send_signal(signal.SIGSTOP)
+    sent = manifest("agent", "Meanwhile", AGENT)
+    waiting = asyncio.create_task(api("agent", "create", sent, timeout=1))
+    with pytest.raises(DeadlineExceededError):
+        await waiting
+    server.process.send_signal(signal.SIGCONT)
+    # The call whose caller has left was carried out, or not at all; either way the server knows which.
+    again = await api("agent", "apply", sent, timeout=20)
+    assert (await api("agent", "get", {"value": again.metadata.id})).metadata.slug == "meanwhile"
+    updated = await api("agent", "get", {"value": made.metadata.id})
+    updated.spec.instructions = "Answer in two sentences."
+    await api("agent", "update", updated)
+    with pytest.raises(AbortedError):
+        await api("agent", "update", made)
+    with sqlite3.connect(tmp_path / "stigmer.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()

@@ -74,7 +74,7 @@ def _operate(operation: Operation, command: Command) -> int:
 async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _signalled, stop)
     async with App(settings) as app:
         await app.serve()
         await app.serve_http()
@@ -82,6 +82,16 @@ async def _serve(settings: Settings) -> None:
         logger.info("database {}; {}", settings.db_path, _openness(settings, app.addresses))
         await stop.wait()
         logger.info("stopping")
+
+
+def _signalled(stop: asyncio.Event) -> None:
+    if not stop.is_set():
+        stop.set()
+        return
+    # What was acknowledged is on the disk: ending at once loses no more than a crash would, which is nothing.
+    logger.warning("told to stop again: ending at once")
+    sys.stderr.flush()
+    os._exit(EXIT_FAULT)
 
 
 def _openness(settings: Settings, addresses: Sequence[str]) -> str:
