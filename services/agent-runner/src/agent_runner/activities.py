@@ -51,7 +51,7 @@ class AgentActivities:
         attempt = activity.info().attempt
         try:
             async with _alive() as stop:
-                return await self._turns.take(run, attempt=attempt, stop=stop)
+                return await self._take(run, attempt, stop)
         except HandedOverError:
             raise _handed_over() from None
         except asyncio.CancelledError:
@@ -69,6 +69,31 @@ class AgentActivities:
         except RpcError as error:
             raise _server_away(error) from None
 
+    async def _take(self, run: ResolvedRun, attempt: int, stop: asyncio.Event) -> TurnResult:
+        """Take the turn; when the execution was paused, to the end of the step in flight."""
+        turn = asyncio.create_task(self._turns.take(run, attempt=attempt, stop=stop))
+        try:
+            return await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if details is None or not details.cancel_requested or not await self._is_paused(run.execution_id):
+                turn.cancel()
+                await asyncio.gather(turn, return_exceptions=True)
+                raise
+        stop.set()
+        try:
+            return await turn
+        except HandedOverError:
+            return TurnResult(phase=contract.PAUSED)
+
+    async def _is_paused(self, execution_id: str) -> bool:
+        """Whether it is a pause that a run is asked to stop for; Temporal knows one kind of stopping only."""
+        try:
+            return phase_name(await self._resources.execution(execution_id)) == contract.PAUSED
+        except (RpcError, ExecutionEndedError) as error:
+            logger.warning("why {} is to stop cannot be found out: {}", execution_id, error)
+            return False
+
     @activity.defn(name=contract.FINISH)
     async def finish(self, end: RunEnd) -> None:
         """Report the end of a run that could not report it itself; one that did is left alone."""
@@ -77,6 +102,8 @@ class AgentActivities:
             if phase_name(execution) not in FINAL_PHASES:
                 builder = StatusBuilder(status_of(execution), Redactor(()))
                 builder.finish(end.phase, error=end.error)
+                # A late attempt of a run that a recovery has replaced is known by this.
+                builder.status.temporal_workflow_id = activity.info().workflow_id or ""
                 await self._resources.report(end.execution_id, builder.status)
         except ExecutionEndedError as error:
             logger.info("{}", error)

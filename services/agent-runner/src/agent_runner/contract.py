@@ -16,7 +16,13 @@ COMPLETED = "EXECUTION_COMPLETED"
 FAILED = "EXECUTION_FAILED"
 CANCELLED = "EXECUTION_CANCELLED"
 TERMINATED = "EXECUTION_TERMINATED"
+PAUSED = "EXECUTION_PAUSED"
 FINAL_PHASES = (COMPLETED, FAILED, CANCELLED, TERMINATED)
+
+PAUSE = "stigmer.pause"
+RESUME = "stigmer.resume"
+ANSWER = "stigmer.answer"
+"""Signals from the server. Each carries an object with an `id`, by which a repeated one is known."""
 
 HEARTBEAT_TIMEOUT_SECONDS = 10.0
 """A worker that is silent for so long has died: another takes its turn over."""
@@ -64,7 +70,7 @@ class TurnResult:
     """How a turn ended, as already reported to the server.
 
     Attributes:
-        phase: The final phase.
+        phase: The final phase; PAUSED: it stopped between two steps, and goes on later.
         code: The error's stable name, when it failed.
         error: The error in a sentence, without what a provider or a tool said.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -19,17 +20,62 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval
 _TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=200)
 _SERVER_AWAY = timedelta(days=1)
 _CALL = timedelta(seconds=60)
+_KNOWN_IDS = 256
+"""How many ids of signals are remembered: the server can only repeat the last ones."""
 
 
 @workflow.defn(name=contract.WORKFLOW)
 class AgentExecutionWorkflow:
     """Runs one execution of an agent."""
 
+    def __init__(self) -> None:
+        """Begin; what is told to the run before it begins counts."""
+        self._held = False
+        self._known: dict[str, None] = {}
+        self._answers: list[dict[str, Any]] = []
+        self._turning: asyncio.Task[TurnResult] | None = None
+
+    @workflow.signal(name=contract.PAUSE)
+    def pause(self, message: Any) -> None:
+        """Let the turn stop between two steps, and hold."""
+        if self._is_new(message):
+            self._held = True
+            if self._turning is not None:
+                # The activity asks the server why, and stops at the end of the step in flight.
+                self._turning.cancel()
+
+    @workflow.signal(name=contract.RESUME)
+    def resume(self, message: Any) -> None:
+        """Let the turn go on."""
+        if self._is_new(message):
+            self._held = False
+
+    @workflow.signal(name=contract.ANSWER)
+    def answer(self, message: Any) -> None:
+        """Keep a person's decision on a tool call."""
+        if self._is_new(message):
+            self._answers.append(message)
+
+    def _is_new(self, message: Any) -> bool:
+        if not isinstance(message, dict):
+            return False
+        key = str(cast("dict[str, Any]", message).get("id") or "")
+        if key in self._known:
+            return False
+        if key:
+            self._known[key] = None
+            while len(self._known) > _KNOWN_IDS:
+                del self._known[next(iter(self._known))]
+        return True
+
     @workflow.run
     async def run(self, given: RunInput) -> RunResult:
         """Run the execution to its end; fails and is cancelled as the execution is."""
         try:
             result = await self._turn(await self._resolve(given))
+        except asyncio.CancelledError:
+            await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.CANCELLED))
+            raise
         except Exception as error:
             if is_cancelled_exception(error):
                 await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.CANCELLED))
@@ -55,16 +101,25 @@ class AgentExecutionWorkflow:
         )
 
     async def _turn(self, run: ResolvedRun) -> TurnResult:
-        return await workflow.execute_activity(
-            contract.TURN,
-            run,
-            result_type=TurnResult,
-            schedule_to_close_timeout=timedelta(seconds=run.turn_seconds),
-            heartbeat_timeout=timedelta(seconds=contract.HEARTBEAT_TIMEOUT_SECONDS),
-            retry_policy=_TURN,
-            # The turn stops its calls and tells what it got; only then is the end reported.
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
+        """Take the turn to its end, in as many parts as it is paused."""
+        while True:
+            await workflow.wait_condition(lambda: not self._held)
+            self._turning = workflow.start_activity(
+                contract.TURN,
+                run,
+                result_type=TurnResult,
+                schedule_to_close_timeout=timedelta(seconds=run.turn_seconds),
+                heartbeat_timeout=timedelta(seconds=contract.HEARTBEAT_TIMEOUT_SECONDS),
+                retry_policy=_TURN,
+                # The turn stops its calls and tells what it got; only then is the end reported.
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            )
+            try:
+                result = await self._turning
+            finally:
+                self._turning = None
+            if result.phase != contract.PAUSED:
+                return result
 
     async def _finish(self, end: RunEnd) -> None:
         await workflow.execute_activity(

@@ -128,7 +128,6 @@ class TurnTaker:
             builder=builder,
             reporter=reporter,
             stop=stop,
-            calls_back=bool(execution.spec.callback_token),
         )
         try:
             definition = await self._resources.agent(run.agent_id)
@@ -229,7 +228,6 @@ class _Taken:
     builder: StatusBuilder
     reporter: StatusReporter
     stop: asyncio.Event
-    calls_back: bool
     model: str = ""
 
     def tell_beginning(self, definition: AgentDefinition, choice: ModelChoice) -> None:
@@ -243,10 +241,6 @@ class _Taken:
                 "No model is configured for this runner, so the built-in scripted model answers. No AI is involved.",
             )
         unavailable = list(definition.unavailable())
-        if self.calls_back:
-            unavailable.append(
-                "This runner cannot complete callback tokens yet: whoever waits for this run's must ask."
-            )
         for number, sentence in enumerate(unavailable):
             logger.warning("{}: {}", self.run.execution_id, sentence)
             self.builder.notice(f"unavailable:{number}", sentence)
