@@ -98,6 +98,7 @@ async def durable_saves(folder: Path, *, rows: int) -> list[Row]:
     return [
         rate("durable save, one client", statistics.median(single), "bare row and commit", bare, 0.15),
         rate(f"durable save, {CLIENTS} clients", idle, "bare row and commit", bare, 0.8),
+        rate(f"durable save, {CLIENTS} clients", idle, "one client", statistics.median(single), 5),
         rate(f"durable save, {CLIENTS} clients, busy loop", statistics.median(busy), "with an idle loop", idle, 0.2),
     ]
 
