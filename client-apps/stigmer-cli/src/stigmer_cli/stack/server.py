@@ -77,11 +77,21 @@ class EmbeddedServer:
 
     async def serve_http(self) -> str:
         """Offer HTTP as the server's variables say, else at a free port, and return the URL; "" when they say no."""
-        wanted = self._entered.settings.http_port
-        port = choose_port(PREFERRED_HTTP_PORT) if wanted == "auto" else None
-        with _told():
-            address = await self._entered.serve_http(port=port)
+        if self._entered.settings.http_port == "auto":
+            address = await self._serve_http_somewhere()
+        else:
+            with _told():
+                address = await self._entered.serve_http()
         return f"http://{address}" if address else ""
+
+    async def _serve_http_somewhere(self) -> str:
+        from stigmer_server.errors import StartupError
+
+        with suppress(StartupError):
+            return await self._entered.serve_http(port=choose_port(PREFERRED_HTTP_PORT))
+        # Somebody has taken the port since it was looked at: a server that is no stack, and so claims none.
+        with _told():
+            return await self._entered.serve_http(port=0)
 
     def channel(self) -> Channel:
         """Return a channel that needs no socket."""
