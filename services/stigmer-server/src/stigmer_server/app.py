@@ -52,6 +52,7 @@ from stigmer_server.monitoring.engine import EngineMetrics
 from stigmer_server.monitoring.metrics import Metrics
 from stigmer_server.monitoring.status import Component, State, Status
 from stigmer_server.resources import Resources
+from stigmer_server.retention import Kept, keep_pruned
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
@@ -265,6 +266,9 @@ class App:
             stack.push_async_callback(self._engine.close)
         collector = asyncio.create_task(collect(store, artifacts), name="collector")
         stack.push_async_callback(_ended, collector)
+        kept = Kept(days=settings.keep_finished_days, count=settings.keep_finished_count)
+        pruning = asyncio.create_task(keep_pruned(resources, kept), name="pruning")
+        stack.push_async_callback(_ended, pruning)
         compaction = asyncio.create_task(compact(store, keep=settings.changes_kept), name="compaction")
         stack.push_async_callback(_ended, compaction)
         sweeper = asyncio.create_task(idempotency.keep_swept(store), name="sweeper of idempotency keys")

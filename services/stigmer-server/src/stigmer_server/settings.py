@@ -150,6 +150,16 @@ class Settings(BaseSettings):
     log_level: Literal["trace", "debug", "info", "warning", "error"] = _setting(
         "info", "LOG_LEVEL", description="least severe message to log"
     )
+    keep_finished_days: Annotated[float, Field(ge=0)] = _setting(
+        0.0,
+        "STIGMER_KEEP_FINISHED_DAYS",
+        description="how many days finished executions are kept; 0: for ever",
+    )
+    keep_finished_count: Annotated[int, Field(ge=0)] = _setting(
+        0,
+        "STIGMER_KEEP_FINISHED_COUNT",
+        description="how many finished executions of each kind are kept, the newest; 0: all",
+    )
     slow_call_seconds: Annotated[float, Field(ge=0)] = _setting(
         1.0,
         "STIGMER_SLOW_CALL_SECONDS",
