@@ -8,6 +8,7 @@ import pty
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -363,18 +364,39 @@ class TestEnv:
 
     def test_a_secret_is_asked_for_and_not_echoed(self, tmp_path: Path) -> None:
         cli = Cli(home=tmp_path / "home")
-        child, terminal = pty.fork()
-        if child == 0:
-            program = [sys.executable, "-m", "stigmer_cli", "env", "set", "staging", "--secret", "TOKEN"]
-            os.execve(program[0], program, cli.environment)  # noqa: S606 - the terminal is the point
-        said = until(terminal, b"TOKEN: ")
-        os.write(terminal, b"hunter2\n")
-        said += until(terminal, b"created")
-        _, status = os.waitpid(child, 0)
-        os.close(terminal)
-        assert os.waitstatus_to_exitcode(status) == 0
-        assert b"hunter" not in said
+        code, said = on_terminal(
+            cli, "env", "set", "staging", "--secret", "TOKEN", asked=b"TOKEN: ", answer=b"hunter2\n"
+        )
+        assert (code, b"created" in said, b"hunter" in said) == (0, True, False)
         assert cli.run("env", "get", "staging", "-o", "json").json["data"]["TOKEN"]["is_secret"] is True
+
+
+def test_a_person_is_asked_before_more_goes_than_was_named(tmp_path: Path) -> None:
+    cli = Cli(home=tmp_path / "home")
+    assert cli.run("apply", "-f", "-", "--set", "docs", stdin=AGENT).code == 0
+    command = ("delete", "agent", "release-notes", "--force")
+    kept, said = on_terminal(cli, *command, asked=b"[y/N] ", answer=b"n\n")
+    assert (kept, b"agent_instance/release-notes-default" in said) == (1, True)
+    assert cli.run("get", "agent", "release-notes").code == 0
+    gone, _ = on_terminal(cli, *command, asked=b"[y/N] ", answer=b"y\n")
+    assert gone == 0
+    assert cli.run("get", "agent", "release-notes").code == 3
+
+
+def on_terminal(cli: Cli, *arguments: str, asked: bytes, answer: bytes) -> tuple[int, bytes]:
+    """Run a command on a terminal, answer what it asks, and return its exit code and all that was shown."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "stigmer_cli", *arguments], cli.environment)  # noqa: S606
+    said = until(terminal, asked)
+    os.write(terminal, answer)
+    # The error is how Linux says that nothing has the other end of the terminal open any more.
+    with suppress(OSError):
+        while shown := os.read(terminal, 1024):
+            said += shown
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), said
 
 
 def until(terminal: int, text: bytes) -> bytes:
