@@ -16,12 +16,19 @@ class Peer:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.requests: list[str] = []
         self.issued: list[str] = []
         self.lifetime = 900
+        self.unwell = 0
+        """How many calls are yet to fail."""
         self.address = ""
         self._server: Server | None = None
 
-    async def token(self, request: Any, _: CallContext) -> Any:
+    async def token(self, request: Any, context: CallContext) -> Any:
+        self.requests.append(context.request_id)
+        if self.unwell:
+            self.unwell -= 1
+            raise UnavailableError("just a moment")
         if request.execution_id == "absent":
             raise NotFoundError("there is no such execution")
         self.issued.append(request.execution_id)
@@ -139,3 +146,13 @@ async def test_each_execution_has_a_token_of_its_own(peer: Peer) -> None:
         await environments.get("wex-1")
         await environments.get("wex-2")
         assert peer.issued == ["wex-1", "wex-2"]
+
+
+async def test_a_repeated_call_keeps_the_id_that_the_server_logs(peer: Peer) -> None:
+    peer.unwell = 2
+    async with connect(peer.address, pool=descriptors.pool()) as channel:
+        server = StigmerServer(channel)
+        await server.call(RUNTIME, "issueToken", {"executionId": "wex-1"})
+        await server.call(RUNTIME, "issueToken", {"executionId": "wex-1"})
+    first, second, third, other = peer.requests
+    assert first == second == third != other

@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import getrandbits
 from typing import Any
 
+from loguru import logger
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.client import connect
 from stigmer_grpc.credentials import client_credentials
-from stigmer_grpc.errors import DeadlineExceededError, UnauthenticatedError, UnavailableError
+from stigmer_grpc.errors import REQUEST_ID, DeadlineExceededError, UnauthenticatedError, UnavailableError
 from stigmer_protos import descriptors
 
 from stigmer_runner.errors import SettingsError
@@ -55,6 +57,9 @@ class StigmerServer:
     ) -> Message:
         """Return the answer of `service.method`; `metadata` goes with the call.
 
+        The call has one request id however often it is repeated, which the server logs as well as this process does
+        when a call fails.
+
         Raises:
             UnavailableError: The server was away for longer than the client's patience.
             RpcError: The server refused.
@@ -62,11 +67,14 @@ class StigmerServer:
         stub = self._channel.service(service)
         give_up = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
+        request_id = f"{getrandbits(64):016x}"
+        sent = {REQUEST_ID: request_id, **(metadata or {})}
         while True:
             try:
-                return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=metadata or {})
-            except (UnavailableError, DeadlineExceededError):
+                return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=sent)
+            except (UnavailableError, DeadlineExceededError) as error:
                 if time.monotonic() + pause > give_up:
+                    logger.warning("{}.{} failed, request {}: {}", service, method, request_id, error.message)
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
