@@ -42,7 +42,7 @@ SHELL = {
     "make a device": "mknod disk b 254 0",
     "talk to a container engine": "ls /var/run/docker.sock /run/containerd",
     "talk to the system's services": "ls /run/systemd /run/dbus",
-    "leave by a link": "ln -s /proc/1/root/root out && ls out/",
+    "leave by a link": "ln -s /proc/1/root/etc out && cat out/shadow",
     "leave by a foreign root": f"ls /proc/1/root{FOREIGN}",
     "leave by chroot": "chroot / true",
     "load a module": "modprobe dummy",
