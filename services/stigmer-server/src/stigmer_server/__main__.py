@@ -21,6 +21,7 @@ from stigmer_server.app import App
 from stigmer_server.command_line import Command, parse
 from stigmer_server.errors import ServerError, SettingsError, StartupError
 from stigmer_server.logs import configure_logs
+from stigmer_server.memory import give_back_later
 from stigmer_server.operations import Operation
 from stigmer_server.settings import Settings, is_local
 
@@ -79,6 +80,7 @@ async def _serve(settings: Settings) -> None:
         await app.serve()
         await app.serve_http()
         await app.serve_metrics()
+        give_back_later()
         logger.info("database {}; {}", settings.db_path, _openness(settings, app.addresses))
         await stop.wait()
         logger.info("stopping")
