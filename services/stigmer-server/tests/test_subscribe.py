@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stigmer_grpc import InvalidArgumentError, NotFoundError
+from stigmer_grpc import InvalidArgumentError, NotFoundError, connect
+from stigmer_protos import descriptors
 
+from stigmer_server.resources import Resources
 from stigmer_server.testing import Api, serve
 
 Make = Callable[..., Awaitable[Any]]
@@ -127,3 +131,84 @@ async def test_nothing_is_left_of_streams_that_were_given_up(local: Api, make: M
     async with asyncio.timeout(10):
         while len(tasks := asyncio.all_tasks()) > before:
             await asyncio.wait(tasks - {asyncio.current_task()}, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def test_a_state_is_encoded_once_for_a_thousand_followers(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    shown = Resources.shown
+
+    def counted(self: Resources, kind: Any, record: Any) -> bytes:
+        encoded.append(record.version)
+        return shown(self, kind, record)
+
+    monkeypatch.setattr(Resources, "shown", counted)
+    async with serve(tmp_path, log_level="error") as api:
+        made = await make(api, KIND)
+        followers = [follow(api, made) for _ in range(1000)]
+        await asyncio.gather(*(anext(states) for states in followers))
+        for phase in ("EXECUTION_IN_PROGRESS", "EXECUTION_COMPLETED"):
+            now = await report(api, made, phase=phase)
+            assert all(state == now for state in await asyncio.gather(*(anext(states) for states in followers)))
+    assert encoded == [1, 2, 3]
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+async def test_a_thousand_readers_that_come_and_go_leave_no_task_and_no_open_file(tmp_path: Path, make: Make) -> None:
+    async with serve(tmp_path, transport="tcp", log_level="error") as api:
+        made = await make(api, KIND)
+        (address,) = api.app.addresses
+
+        async def come_and_go() -> None:
+            # A channel of its own is a connection of its own.
+            async with connect(address, pool=descriptors.pool()) as channel:
+                stub = channel.service("ai.stigmer.agentic.agentexecution.v1.AgentExecutionQueryController")
+                stream = stub.stream("subscribe", {"value": made.metadata.id})
+                await anext(aiter(stream))
+                stream.cancel()
+
+        await asyncio.gather(*(come_and_go() for _ in range(20)))
+        await asyncio.sleep(0.5)
+        tasks, files = len(asyncio.all_tasks()), _open_files()
+        for _ in range(50):
+            await asyncio.gather(*(come_and_go() for _ in range(20)))
+        for _ in range(100):
+            if len(asyncio.all_tasks()) <= tasks:
+                break
+            await asyncio.sleep(0.1)
+        assert len(asyncio.all_tasks()) <= tasks
+        # The readers are in this process too, and gRPC keeps a bounded number of their connections for a while.
+        assert _open_files() < files + 250
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
+async def test_a_reader_that_stops_reading_costs_bounded_memory(tmp_path: Path, make: Make) -> None:
+    async with serve(tmp_path, transport="tcp", log_level="error") as api:
+        made = await make(api, KIND)
+        stalled = [follow(api, made) for _ in range(5)]
+        for states in stalled:
+            await anext(states)
+        text = "x" * 100_000
+
+        async def reports(count: int) -> None:
+            for number in range(count):
+                await report(api, made, messages=[{"type": "MESSAGE_AI", "content": f"{number} {text}"}])
+
+        await reports(100)
+        before = _resident_bytes()
+        await reports(500)
+        # What was written meanwhile would be 50 MB for each of them.
+        assert _resident_bytes() - before < 40_000_000
+        ended = await report(api, made, phase="EXECUTION_COMPLETED")
+        async with asyncio.timeout(30):
+            for states in stalled:
+                assert [state async for state in states][-1] == ended
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
