@@ -19,6 +19,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from stigmer_server.messages import copied
@@ -129,9 +130,12 @@ async def test_however_an_execution_ends_otherwise_the_caller_gets_an_error(
                 client = await Client.connect(temporal.address)
                 run = client.get_workflow_handle(made.status.temporal_workflow_id)
                 async with asyncio.timeout(30):
-                    async for _ in run.fetch_history_events(wait_new_event=True):
-                        break
-                await run.terminate(reason="no luck")
+                    while True:
+                        try:
+                            await run.terminate(reason="no luck")
+                            break
+                        except RPCError:
+                            await asyncio.sleep(0.05)  # not begun yet
         error = await refusal(handle)
     phase = {"report": "FAILED", "cancel": "CANCELLED", "delete": "CANCELLED"}.get(path, "TERMINATED")
     assert error.type == f"EXECUTION_{phase}"
