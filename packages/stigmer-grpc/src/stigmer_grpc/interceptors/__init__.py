@@ -35,11 +35,13 @@ __all__ = [
 def default_interceptors(
     table: ErrorTable | None = None,
     *,
-    authentication: Authentication | None = None,
+    guards: tuple[UnaryInterceptor | StreamInterceptor, ...] = (),
     metrics: CallMetrics | None = None,
     log: Logging | None = None,
 ) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
-    """Metrics if any, request id, logging, error mapping by `table`, authentication if any, validation: in order."""
+    """Metrics if any, request id, logging, error mapping by `table`, guards, validation: in the order they belong in.
+
+    Guards ask who calls and what they may do; `Authentication` is one.
+    """
     counted = () if metrics is None else (metrics,)
-    asked = () if authentication is None else (authentication,)
-    return (*counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *asked, Validation())
+    return (*counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *guards, Validation())

@@ -7,7 +7,7 @@ after this, by others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -76,13 +76,16 @@ class Authentication:
         self._key = key
         self._backoff = Backoff() if backoff is None else backoff
 
-    async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
+    def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Awaitable[Message | bytes]:
         """See UnaryInterceptor."""
         values = context.values
         if self._key not in values:
             token = _token(context)
-            values[self._key] = self._recall(token) or await self._find(token, context)
-        return await call_next(request, context)
+            identity = self._recall(token)
+            if identity is None:
+                return self._introduced(token, call_next, request, context)
+            values[self._key] = identity
+        return call_next(request, context)
 
     async def intercept_stream(
         self, call_next: CallNextStream, request: Any, context: CallContext
@@ -100,6 +103,10 @@ class Authentication:
                     yield response
         finally:
             over()
+
+    async def _introduced(self, token: str, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
+        context.values[self._key] = await self._find(token, context)
+        return await call_next(request, context)
 
     async def _find(self, token: str, context: CallContext) -> object:
         peer = _peer(context)
