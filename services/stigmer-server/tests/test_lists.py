@@ -126,4 +126,4 @@ async def test_resources_of_any_kind_are_listed_as_json(api: Api, make: Make) ->
     assert [entry["metadata"]["slug"] for entry in rest.entries] == ["blue-sky"]
     assert rest.next_page_token == ""
     with pytest.raises(InvalidArgumentError):
-        await api.list_all({"kind": "organization"})
+        await api.list_all({"kind": "iam_policy"})

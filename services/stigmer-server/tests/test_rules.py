@@ -107,7 +107,7 @@ async def test_an_instance_stays_in_the_organization_of_its_workflow(local: Api,
 
 async def test_kinds_of_the_cloud_are_not_there(api: Api) -> None:
     with pytest.raises(UnimplementedError):
-        await api("organization", "get", {"value": "org-1"})
+        await api("iam_policy", "get", {"value": "iamp-1"})
 
 
 async def test_of_many_applies_at_once_one_creates_and_the_others_find_it(api: Api) -> None:

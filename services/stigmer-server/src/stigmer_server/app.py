@@ -19,6 +19,7 @@ from stigmer_grpc import (
     CredentialsError,
     InProcessChannel,
     Logging,
+    MetadataInput,
     Server,
     Service,
     default_interceptors,
@@ -29,11 +30,13 @@ from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
 from stigmer_server import checkpoints, cloud_events, idempotency, outbox
+from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
 from stigmer_server.collector import collect
 from stigmer_server.compaction import compact
+from stigmer_server.controllers.access import account_service
 from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.events import event_service
 from stigmer_server.controllers.faults import FAULTS
@@ -56,6 +59,7 @@ from stigmer_server.retention import Kept, keep_pruned
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
+from stigmer_server.tenancy import ensure_organization
 from stigmer_server.watches import Watches
 
 if TYPE_CHECKING:
@@ -105,7 +109,9 @@ class App:
         """End what was begun, in reverse order: calls, streams, engine, database."""
         await self._stack.aclose()
 
-    def channel(self, *, timeout: float | None = 30.0, trusted: bool = True) -> InProcessChannel:
+    def channel(
+        self, *, timeout: float | None = 30.0, trusted: bool = True, metadata: MetadataInput = ()
+    ) -> InProcessChannel:
         """Return a channel that reaches the server without a socket. Use it on the same event loop.
 
         Args:
@@ -115,8 +121,10 @@ class App:
                 `authorization`, and is let in or not like a call over a socket. Say where it comes from with
                 `x-stigmer-peer` (`stigmer_grpc.FORWARDED_PEER`), as `ipv4:HOST:PORT`, and never pass on one that the
                 caller sent; by it those who guess tokens are told from the others.
+            metadata: Sent with every call.
         """
-        return self._running().channel(timeout=timeout, values={CALLER: SYSTEM} if trusted else None)
+        values = {CALLER: SYSTEM} if trusted else None
+        return self._running().channel(timeout=timeout, metadata=metadata, values=values)
 
     async def serve(self, *addresses: str) -> tuple[str, ...]:
         """Listen at the addresses, or at the one in the settings, and return them with their real ports.
@@ -258,8 +266,9 @@ class App:
             )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
-        resources = Resources(store, kinds, sealer, engine, artifacts)
+        resources = Resources(store, kinds, sealer, engine, artifacts, guarded=settings.auth != "none")
         self._resources = resources
+        await ensure_organization(resources)
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
             self._engine.start(Executions(resources))
@@ -289,20 +298,21 @@ class App:
             runtime_service(resources),
             *resource_services(resources, watches),
             event_service(resources, watches),
+            account_service(resources),
         ]
         services += cloud_services({service.name for service in services})
         self._services = tuple(services)
-        authentication = _authentication(settings)
+        guards = self._guards(services, resources, stack)
         server = Server(
             services,
             pool=descriptors.pool(),
             interceptors=default_interceptors(
                 FAULTS,
-                authentication=authentication,
+                guards=guards,
                 metrics=calls,
                 log=Logging(slow=settings.slow_call_seconds, describe=described),
             ),
-            reflection_interceptors=[] if authentication is None else [authentication],
+            reflection_interceptors=guards[:1],
         )
         looking = asyncio.create_task(status.keep_looking(), name="status")
         stack.push_async_callback(_ended, looking)
@@ -310,6 +320,17 @@ class App:
         stack.callback(streams.stop)
         stack.callback(watches.stop)
         return server
+
+    def _guards(
+        self, services: list[Service], resources: Resources, stack: AsyncExitStack
+    ) -> tuple[Authentication, Authorization] | tuple[()]:
+        """Return what asks callers who they are, and then whether they may; nothing where everybody is let in."""
+        settings = self.settings
+        if settings.auth == "none":
+            return ()
+        callers = open_callers(settings.token_path, settings.runner_token_path, resources)
+        stack.push_async_callback(callers.close)
+        return Authentication(callers, key=CALLER), Authorization(services, resources)
 
     def _status(self, store: SqliteStore) -> Status:
         settings = self.settings
@@ -333,12 +354,6 @@ class App:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _authentication(settings: Settings) -> Authentication | None:
-    if settings.auth == "none":
-        return None
-    return Authentication(open_callers(settings.token_path, settings.runner_token_path), key=CALLER)
 
 
 def _credentials(settings: Settings) -> ServerCredentials | None:

@@ -35,6 +35,11 @@ def key_of(hash: str) -> str:
     return f"{_FOLDER}/{hash}.zip"
 
 
+def hash_of(key: str) -> str:
+    """Return the hash of the content with the storage key; "" for what is no such key."""
+    return key.removeprefix(f"{_FOLDER}/").removesuffix(".zip") if _KEY.fullmatch(key) else ""
+
+
 class Incoming:
     """An archive on its way in."""
 

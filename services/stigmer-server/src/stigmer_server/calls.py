@@ -44,10 +44,36 @@ class Caller:
     """Slug of the only organization whose resources the caller may see; None for every one."""
     role: Role = Role.VIEWER
     """What the caller is to that organization, or to the server as a whole."""
+    expires: float | None = None
+    """When its token ceases to be good, in seconds since 1970; None: not by itself."""
 
-    def sees(self, org: str) -> bool:
-        """Tell whether the caller may see what belongs to the organization."""
+    def sees(self, org: str, *, shared: bool = False) -> bool:
+        """Tell whether the caller may see what belongs to the organization.
+
+        Args:
+            org: Its slug; empty for what belongs to none.
+            shared: Whether what belongs to none is the platform's, and everybody's to use.
+        """
+        return self.org in (None, org) or (shared and not org)
+
+    def may_write(self, org: str) -> bool:
+        """Tell whether the caller may change what belongs to the organization, as far as its role goes."""
         return self.org in (None, org)
+
+    def places(self, *, shared: bool = False) -> tuple[str | None, ...]:
+        """Return the organizations in which to look for what the caller names without one; None: in all at once."""
+        if self.org is None:
+            return (None,)
+        return (self.org, "") if shared else (self.org,)
+
+    def among(self, org: str, *, shared: bool = False) -> str | tuple[str, ...] | None:
+        """Return the organizations that a question about one, or about all (empty), is confined to; None: to none.
+
+        Raises:
+            DeniedError: The caller may not see that organization.
+        """
+        confined = self.confine(org)
+        return (confined, "") if shared and not org and confined is not None else confined
 
     def confine(self, org: str) -> str | None:
         """Return the organization that a question about one, or about all (empty), is confined to; None: to none.

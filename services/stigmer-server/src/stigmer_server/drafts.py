@@ -10,16 +10,26 @@ import asyncio
 from stigmer_grpc import InvalidArgumentError, check
 
 from stigmer_server import limits, messages, naming, references
-from stigmer_server.errors import InvalidError, LostUpdateError, TakenError, Violation
+from stigmer_server.calls import Call
+from stigmer_server.errors import DeniedError, InvalidError, LostUpdateError, MissingError, TakenError, Violation
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, at_path, set_path
 from stigmer_server.unit import Saved, Unit, assign_id
 
+_PLATFORM = 1
+"""ApiResourceOwnerScope.platform."""
 
-async def draft(kind: Kind, request: Message) -> Message:
-    """Return the request as the beginning of a new state, checked by itself. Raises: InvalidError, TooLargeError."""
+
+async def draft(kind: Kind, request: Message, call: Call) -> Message:
+    """Return the request as the beginning of a new state, checked by itself.
+
+    Raises:
+        InvalidError, TooLargeError: It breaks a rule.
+        MissingError, DeniedError: As `place`.
+    """
     message = messages.copied(request)
     message.ClearField("status")
+    place(message, call)
     if not message.HasField("spec"):
         # The contract's rules see only what is there; without a spec it is an empty one that has to pass.
         message.spec.SetInParent()
@@ -31,6 +41,24 @@ async def draft(kind: Kind, request: Message) -> Message:
         await asyncio.to_thread(kind.inspect, message)
     limits.check_size(kind, message)
     return message
+
+
+def place(message: Message, call: Call) -> None:
+    """Put the state into the caller's organization, if the caller has one and the state names none.
+
+    Raises:
+        MissingError: It is to belong to an organization that the caller does not see.
+        DeniedError: It is to belong to the platform, which is the operator's.
+    """
+    org = call.caller.org
+    if org is None:
+        return
+    if message.metadata.owner_scope == _PLATFORM:
+        msg = "what belongs to the platform is its operator's: set metadata.owner_scope to organization"
+        raise DeniedError(msg)
+    if message.metadata.org not in ("", org):
+        raise MissingError.of("Organization", message.metadata.org)
+    message.metadata.org = org
 
 
 def check_rules(message: Message) -> None:
@@ -54,7 +82,12 @@ def _check_slug(message: Message) -> None:
 
 def resolve_slug(kind: Kind, message: Message) -> None:
     """Derive the slug from the name, unless the caller chose one. Raises: InvalidError."""
-    metadata = message.metadata
+    _resolve_slug(kind, message.metadata)
+    if kind.is_tenant:
+        message.metadata.org = message.metadata.slug
+
+
+def _resolve_slug(kind: Kind, metadata: Message) -> None:
     if metadata.slug:
         return
     if not metadata.name:
@@ -71,6 +104,9 @@ def insert(kind: Kind, draft: Message, unit: Unit) -> Saved:
     """Store the draft as a new resource. Raises: InvalidError, MissingError, TakenError and what the kind raises."""
     message = messages.copied(draft)
     metadata = message.metadata
+    if not kind.is_tenant:
+        unit.require_organization(metadata.org)
+    _check_references(message, unit)
     _identify(kind, message, unit)
     if kind.named and (taken := unit.find(kind.name, org=metadata.org, slug=metadata.slug)) is not None:
         raise already_exists(kind, taken)
@@ -92,7 +128,7 @@ def _identify(kind: Kind, message: Message, unit: Unit) -> None:
     elif not naming.is_id(metadata.id, kind.described.id_prefix):
         problem = f"leave the id out, or give an unused one of the form {kind.described.id_prefix}-<lower-case ULID>"
         raise InvalidError.of("metadata.id", "metadata.id.format", problem)
-    elif unit.exists(kind.name, metadata.id):
+    elif unit.is_taken(kind.name, metadata.id):
         raise TakenError(f"{kind.title} with id {metadata.id!r} already exists")
     if not metadata.slug:
         metadata.slug = metadata.id
@@ -107,8 +143,11 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     Raises:
         LostUpdateError: The draft is based on a version that is no longer the stored one.
         InvalidError, MissingError: As `insert`.
+        DeniedError: The stored state is not the caller's to change.
     """
+    unit.require_writable(kind, stored)
     message = messages.copied(draft)
+    _check_references(message, unit)
     old, new = stored.metadata, message.metadata
     if new.version.id and new.version.id != old.version.id:
         found = f"version {new.version.id} of {kind.title} {old.id} is no longer current: version {old.version.id} is"
@@ -130,6 +169,21 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     if changed:
         message.status.MergeFrom(inspected)
     return message, changed
+
+
+def _check_references(message: Message, unit: Unit) -> None:
+    """Refuse references out of the caller's organization: whoever follows them later may see more than the caller.
+
+    Raises:
+        InvalidError: The state names a resource of another organization.
+    """
+    org = unit.call.caller.org
+    if org is None:
+        return
+    for path, reference in messages.references(message):
+        if reference.org not in ("", org):
+            problem = f"names a resource of organization {reference.org!r}; those of {org!r} and the platform's may be"
+            raise InvalidError.of(f"{path}.org", "reference.org", problem)
 
 
 def _keep_fixed(kind: Kind, message: Message, stored: Message) -> None:

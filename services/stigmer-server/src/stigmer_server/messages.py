@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 # class. No static type describes them; this one alias says so wherever such a message is handled.
 Message = Any
 
+_REFERENCE = "ai.stigmer.commons.apiresource.ApiResourceReference"
+_STANDARD = "google.protobuf."
 _EXACT_DOUBLE = 2**53
 _OBJECT, _ARRAY = 3, 2
 """Messages inside each other that a JSON object, or an array, takes as a google.protobuf.Value."""
@@ -50,6 +52,30 @@ def set_path(message: Message, path: str, value: object) -> None:
     """Set the scalar field at a dotted path."""
     *parents, name = path.split(".")
     setattr(at_path(message, ".".join(parents)) if parents else message, name, value)
+
+
+def references(message: Message, path: str = "") -> Iterator[tuple[str, Message]]:
+    """Yield every ApiResourceReference anywhere in the message, with its path, such as `spec.skill_refs[0]`."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.full_name.startswith(_STANDARD):
+            continue
+        place = f"{path}.{field.name}" if path else field.name
+        for name, item in _items(field, place, value):
+            if item.DESCRIPTOR.full_name == _REFERENCE:
+                yield name, item
+            else:
+                yield from references(item, name)
+
+
+def _items(field: FieldDescriptor, place: str, value: Any) -> Iterator[tuple[str, Message]]:
+    """Yield the messages in a field, with their paths."""
+    described: Any = field.message_type
+    if not field.is_repeated:
+        yield place, value
+    elif not described.GetOptions().map_entry:
+        yield from ((f"{place}[{at}]", item) for at, item in enumerate(value))
+    elif described.fields_by_name["value"].message_type is not None:
+        yield from ((f"{place}[{key}]", value[key]) for key in value)
 
 
 def fill_struct(struct: Message, value: dict[str, Any]) -> None:

@@ -30,8 +30,16 @@ class Resources:
     """The resources of one server."""
 
     def __init__(
-        self, store: ResourceStore, kinds: Kinds, sealer: Sealer, engine: Engine, artifacts: Artifacts
+        self,
+        store: ResourceStore,
+        kinds: Kinds,
+        sealer: Sealer,
+        engine: Engine,
+        artifacts: Artifacts,
+        *,
+        guarded: bool = False,
     ) -> None:
+        """Tie the parts together; `guarded`: callers are told apart, and belong to organizations that exist."""
         self.call = INTERNAL
         """On whose behalf, and how, these resources are used."""
         self.store = store
@@ -39,6 +47,8 @@ class Resources:
         self.sealer = sealer
         self.engine = engine
         self.artifacts = artifacts
+        self.guarded = guarded
+        self._observers: dict[str, Callable[[str], None]] = {}
         self._commits: set[asyncio.Task[object]] = set()
 
     def on_behalf_of(self, call: Call) -> Resources:
@@ -57,7 +67,7 @@ class Resources:
         units: list[Unit] = []
 
         def run(transaction: Transaction) -> T:
-            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call)]
+            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call, guarded=self.guarded)]
             result = work(units[0])
             if self.call.dry_run:
                 raise _DryRunOver(result)
@@ -67,6 +77,8 @@ class Resources:
             result = await self.store.transact(run)
         except _DryRunOver as over:
             return cast("T", over.result)
+        if self._observers:
+            self._tell(units[0])
         for kind, id in units[0].outbox.touched:
             self.engine.attend(self.kinds[kind], id)
         return result
@@ -83,17 +95,26 @@ class Resources:
         while self._commits:
             await asyncio.wait(tuple(self._commits))
 
+    def observe(self, kind: str, changed: Callable[[str], None]) -> None:
+        """Call `changed` with the id of each resource of the kind that was written or removed.
+
+        It is called after the commit, and before whoever asked for the change is answered.
+        """
+        self._observers[kind] = changed
+
+    def _tell(self, unit: Unit) -> None:
+        for kind, id in unit.changed:
+            if (observer := self._observers.get(kind)) is not None:
+                observer(id)
+
     async def record(self, kind: Kind, id: str) -> Record:
-        """Return the stored record. Raises: MissingError."""
+        """Return the stored record if there is one that the caller may see. Raises: MissingError."""
         try:
-            return await self.store.get(kind.name, id)
+            record = await self.store.get(kind.name, id)
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
-
-    async def own_record(self, kind: Kind, id: str) -> Record:
-        """Return the stored record if the caller may see it. Raises: MissingError."""
-        record = await self.record(kind, id)
-        if not self.call.caller.sees(record.org_id):
+        caller = self.call.caller
+        if caller.org is not None and not caller.sees(record.org_id, shared=kind.shared):
             raise MissingError.of(kind.title, id)
         return record
 

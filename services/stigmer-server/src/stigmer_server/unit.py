@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 
 from stigmer_protos import descriptors
@@ -17,7 +18,7 @@ from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
 
 from stigmer_server import audit, executions, messages, naming, parts
 from stigmer_server.calls import Call
-from stigmer_server.errors import InvalidError, MissingError
+from stigmer_server.errors import DeniedError, InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
 from stigmer_server.messages import Message
@@ -25,6 +26,7 @@ from stigmer_server.outbox import Outbox
 from stigmer_server.parts import Divided, Excerpt
 from stigmer_server.secrets import Sealer, seal_message
 
+_TENANT = "organization"
 TAG_LABEL = "stigmer.tag/"
 """Prefix of the label under which the store finds a resource by a tag."""
 
@@ -44,13 +46,19 @@ class Saved:
 class Unit:
     """The work of one transaction on resources."""
 
-    def __init__(self, transaction: Transaction, kinds: Kinds, sealer: Sealer, call: Call) -> None:
+    def __init__(
+        self, transaction: Transaction, kinds: Kinds, sealer: Sealer, call: Call, *, guarded: bool = False
+    ) -> None:
         self.transaction = transaction
         """The store's own, for what is no resource."""
         self.sealer = sealer
         self.kinds = kinds
         self.call = call
+        self.guarded = guarded
+        """Whether callers are told apart, so that what they name has to be theirs."""
         self.now = timestamp()
+        self.changed: list[tuple[str, str]] = []
+        """Resources (kind, id) that were written or removed."""
         self._excerpts: dict[str, Excerpt] = {}
         self.outbox = Outbox(transaction)
         """What the engine has to do once this is committed."""
@@ -61,9 +69,16 @@ class Unit:
         return self.transaction
 
     def find(self, kind: str, *, org: str | None, slug: str) -> Message | None:
-        """Return the resource with this slug; `org=None` looks in every organization."""
-        record = self.transaction.find(kind, org_id=org, slug=slug)
-        return None if record is None else self.kinds[kind].parse(wire_of(record))
+        """Return the resource with this slug, if the caller may see it; `org=None` looks wherever that is so."""
+        for place in (org,) if org is not None else self.call.caller.places(shared=self.kinds[kind].shared):
+            record = self.transaction.find(kind, org_id=place, slug=slug)
+            if record is not None and self._sees(kind, record):
+                return self.kinds[kind].parse(wire_of(record))
+        return None
+
+    def is_taken(self, kind: str, id: str) -> bool:
+        """Tell whether there is a resource with this id, whoever may see it; there is none without an id."""
+        return self._head(kind, id) is not None
 
     def named(self, kind: str, *, org: str | None, slug: str) -> list[Message]:
         """Return the resources with this slug, newest first; `org=None` looks in every organization."""
@@ -71,29 +86,61 @@ class Unit:
         return [self.kinds[kind].parse(wire_of(record)) for record in page.records]
 
     def exists(self, kind: str, id: str) -> bool:
-        """Tell whether there is such a resource; there is none without an id."""
-        if not id:
-            return False
-        try:
-            self.transaction.head(kind, id)
-        except NotFoundError:
-            return False
-        return True
+        """Tell whether there is such a resource that the caller may see; there is none without an id."""
+        record = self._head(kind, id)
+        return record is not None and self._sees(kind, record)
 
     def require(self, kind: str, id: str) -> Message:
-        """Return the resource with its secrets sealed. Raises: MissingError."""
+        """Return the resource with its secrets sealed.
+
+        Raises:
+            MissingError: There is none, or none that the caller may see.
+        """
         try:
             record = self.transaction.get(kind, id)
         except NotFoundError as error:
             raise MissingError.of(self.kinds[kind].title, id) from error
+        if not self._sees(kind, record):
+            raise MissingError.of(self.kinds[kind].title, id)
         return self.kinds[kind].parse(wire_of(record))
 
-    def require_own(self, kind: str, id: str) -> Message:
-        """Return the resource as `require` does, if the caller may see it. Raises: MissingError."""
-        message = self.require(kind, id)
-        if not self.call.caller.sees(message.metadata.org):
-            raise MissingError.of(self.kinds[kind].title, id)
-        return message
+    def require_writable(self, kind: Kind, message: Message) -> None:
+        """Check that a resource which the caller sees is also its to change. Raises: DeniedError."""
+        if not self.call.caller.may_write(message.metadata.org):
+            msg = f"{kind.title} {message.metadata.id} is the platform's, which its operator alone changes"
+            raise DeniedError(msg)
+
+    def require_organization(self, slug: str) -> None:
+        """Check that resources may belong to the organization: where callers are told apart, it has to exist.
+
+        Raises:
+            MissingError: It does not.
+        """
+        if self.guarded and slug and self.transaction.find(_TENANT, org_id=slug, slug=slug) is None:
+            raise MissingError.of(self.kinds[_TENANT].title, slug)
+
+    def within(self, org: str) -> Unit:
+        """Return the same unit for what is done on behalf of an organization, which sees no other's resources.
+
+        Where callers are not told apart, nothing is anybody's in particular.
+        """
+        if not self.guarded:
+            return self
+        made = copy(self)
+        made.call = replace(self.call, caller=replace(self.call.caller, org=org))
+        return made
+
+    def _sees(self, kind: str, record: Record) -> bool:
+        caller = self.call.caller
+        return caller.org is None or caller.sees(record.org_id, shared=self.kinds[kind].shared)
+
+    def _head(self, kind: str, id: str) -> Record | None:
+        if not id:
+            return None
+        try:
+            return self.transaction.head(kind, id)
+        except NotFoundError:
+            return None
 
     def require_reported(self, kind: Kind, id: str, report: Message) -> Message:
         """Return an execution, of whose arrays maybe only that is there which a reported status is about.
@@ -109,6 +156,8 @@ class Unit:
             raise MissingError.of(kind.title, id) from error
         if excerpt is None:
             return self.require(kind.name, id)
+        if not self.call.caller.sees(excerpt.message.metadata.org):
+            raise MissingError.of(kind.title, id)
         self._excerpts[id] = excerpt
         return excerpt.message
 
@@ -174,6 +223,7 @@ class Unit:
     def delete(self, kind: Kind, id: str) -> Saved:
         """Remove the resource and its history; an execution that still runs is cancelled after the commit."""
         record = self.transaction.delete(kind.name, id)
+        self.changed.append((kind.name, id))
         wire = wire_of(record)
         if kind.phases:
             executions.abandon(self, kind, kind.parse(wire))
@@ -197,6 +247,7 @@ class Unit:
             if archive is not None and divided.lengths:
                 archive = replace(archive, data=messages.to_json(message), wire=message.SerializeToString())
         self.transaction.save(record, expected=expected, archive=archive)
+        self.changed.append((kind.name, id))
         if not divided.lengths or self.call.brief:
             return Saved(kind=kind, id=id, wire=parts.head(record))
         return self._stored(kind, id)

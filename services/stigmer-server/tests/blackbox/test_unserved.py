@@ -11,12 +11,6 @@ from typing import Any
 import pytest
 
 CLOUD = (
-    "api_key/create",
-    "api_key/delete",
-    "api_key/findAll",
-    "api_key/get",
-    "api_key/getByKeyHash",
-    "api_key/update",
     "iam_policy/bootstrapPolicy",
     "iam_policy/checkAuthorization",
     "iam_policy/cleanupResourcePolicies",
@@ -28,19 +22,10 @@ CLOUD = (
     "iam_policy/listAuthorizedResourceIds",
     "identity_account/delete",
     "identity_account/get",
-    "identity_account/getActorInfo",
     "identity_account/getByEmail",
     "identity_account/getByIdpId",
     "identity_account/simulateSignupWebhook",
     "identity_account/update",
-    "identity_account/whoAmI",
-    "organization/apply",
-    "organization/create",
-    "organization/delete",
-    "organization/find",
-    "organization/findMyOrganizations",
-    "organization/get",
-    "organization/update",
 )
 RUNNER = (
     "WorkflowRunnerServiceController/cancelExecution",

@@ -29,7 +29,7 @@ async def submit_approval(resources: Resources, kind: Kind, request: Message) ->
     decision = {"action": _ACTIONS[request.action], "comment": request.comment}
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, request.id)
+        stored = unit.require(kind.name, request.id)
         once = Once(
             id=outbox.named_id(request.id, "tool call", request.tool_call_id), digest=outbox.digest_of(decision)
         )
@@ -64,7 +64,7 @@ async def submit_task_approval(resources: Resources, kind: Kind, request: Messag
     digest = outbox.digest_of(answer)
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, request.execution_id)
+        stored = unit.require(kind.name, request.execution_id)
         answered = False
         for task in stored.status.tasks:
             if request.task_name not in (task.task_name, task.task_id):

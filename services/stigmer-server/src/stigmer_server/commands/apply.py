@@ -21,7 +21,7 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
             resource and the slug of another.
         InvalidError, MissingError, RefusedError, LostUpdateError: As create and update.
     """
-    draft = await drafts.draft(kind, request)
+    draft = await drafts.draft(kind, request, resources.call)
     drafts.resolve_slug(kind, draft)
 
     def work(unit: Unit) -> Saved:

@@ -22,7 +22,7 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
         MissingError: A resource that it cannot do without does not exist.
         RefusedError: The present state forbids it, or the call's idempotency key belongs to another request.
     """
-    draft = await drafts.draft(kind, request)
+    draft = await drafts.draft(kind, request, resources.call)
     drafts.resolve_slug(kind, draft)
     transact = resources.transact_runs if kind.phases else resources.transact
     if not resources.call.idempotency_key:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from stigmer_server import limits, references
+from stigmer_server import cloud_events, idempotency, limits, references
+from stigmer_server.access.keys import KIND as API_KEY
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import References
@@ -62,7 +63,8 @@ async def delete_all(resources: Resources, kind: Kind, id: str, *, force: bool =
     """Do as `delete`, and return everything that went: what depends on others before what it depends on."""
 
     def work(unit: Unit) -> list[Saved]:
-        message = unit.require_own(kind.name, id)
+        message = unit.require(kind.name, id)
+        unit.require_writable(kind, message)
         dependents = list(_dependents(kind, message, unit))
         blocking = [dependent for dependent in dependents if dependent.blocking]
         if blocking and not force:
@@ -70,6 +72,8 @@ async def delete_all(resources: Resources, kind: Kind, id: str, *, force: bool =
         # Who depends in two ways goes once.
         owned = {found.message.metadata.id: found.kind for found in dependents if found.owned}
         gone = [unit.delete(owner, dependent) for dependent, owner in owned.items()]
+        if kind.is_tenant:
+            _forget(message.metadata.slug, unit)
         return [*gone, unit.delete(kind, id)]
 
     return await resources.transact_runs(work)
@@ -77,6 +81,8 @@ async def delete_all(resources: Resources, kind: Kind, id: str, *, force: bool =
 
 def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
     """Yield what depends on the resource, at any distance, innermost first."""
+    if kind.is_tenant:
+        yield from _belonging(kind, message, unit)
     own = message.status.default_instance_id if kind.default_child else ""
     for child, parent in unit.kinds.children(kind):
         where = {parent.index: message.metadata.id, **({"phase": child.unfinished} if child.phases else {})}
@@ -86,6 +92,22 @@ def _dependents(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent
             yield _Dependent(kind=child, message=found, blocking=record.id != own and not child.incidental(found))
     for other, listed in unit.kinds.referrers(kind):
         yield from _referring(other, listed, kind, message, unit)
+
+
+def _belonging(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
+    """Yield what belongs to an organization; its keys go with it, and do not stand in the way."""
+    for other in unit.kinds.values():
+        if other is not kind:
+            for record in unit.records(other.name, org=message.metadata.slug):
+                found = other.parse(wire_of(record))
+                yield _Dependent(kind=other, message=found, blocking=other.name != API_KEY)
+
+
+def _forget(org: str, unit: Unit) -> None:
+    """Drop what is kept of an organization beside its resources, so that a later one of its name finds nothing."""
+    for kept in (*cloud_events.SCHEMAS, idempotency.SCHEMA):
+        for record in unit.records(kept.kind, org=org):
+            unit.transaction.delete(kept.kind, record.id)
 
 
 def _referring(other: Kind, listed: References, kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:

@@ -21,7 +21,7 @@ async def pause(resources: Resources, kind: Kind, execution_id: str, *, reason: 
     """
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, execution_id)
+        stored = unit.require(kind.name, execution_id)
         if executions.change(unit, kind, stored, Cause.PAUSE, Phase.PAUSED, reason=reason) is Verdict.SAME:
             return Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())
         executions.send(unit, kind, stored, executions.PAUSE, {"reason": reason})
@@ -39,7 +39,7 @@ async def resume(resources: Resources, kind: Kind, execution_id: str, *, reason:
     """
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, execution_id)
+        stored = unit.require(kind.name, execution_id)
         phase = Phase.IN_PROGRESS if stored.status.started_at else Phase.PENDING
         if executions.change(unit, kind, stored, Cause.RESUME, phase, reason=reason) is Verdict.SAME:
             return Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())

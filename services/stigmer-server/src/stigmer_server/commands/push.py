@@ -57,8 +57,10 @@ async def push_parts(resources: Resources, kind: Kind, parts: AsyncIterator[Mess
 
 
 async def _push(resources: Resources, kind: Kind, header: Message, incoming: Incoming) -> bytes:
-    text = await asyncio.to_thread(archives.read_skill, incoming.file)
-    draft = _draft(kind, header, incoming.hash, text)
+    draft = _draft(kind, header, incoming.hash)
+    drafts.place(draft, resources.call)
+    draft.spec.skill_md = await asyncio.to_thread(archives.read_skill, incoming.file)
+    drafts.check_rules(draft)
     drafts.resolve_slug(kind, draft)
     if not resources.call.dry_run:
         await incoming.keep()
@@ -66,19 +68,17 @@ async def _push(resources: Resources, kind: Kind, header: Message, incoming: Inc
     return resources.answer(saved)
 
 
-def _draft(kind: Kind, header: Message, hash: str, text: str) -> Message:
+def _draft(kind: Kind, header: Message, hash: str) -> Message:
     draft = kind.type()
     draft.api_version = kind.described.api_version
     draft.kind = kind.title
     draft.metadata.name = header.name
     draft.metadata.org = header.org
     draft.metadata.owner_scope = header.scope
-    draft.spec.skill_md = text
     draft.spec.tag = header.tag
     draft.status.version_hash = hash
     draft.status.artifact_storage_key = key_of(hash)
     draft.status.state = _READY
-    drafts.check_rules(draft)
     limits.check_metadata(kind, draft)
     return draft
 
@@ -88,8 +88,10 @@ def _store(kind: Kind, draft: Message, unit: Unit) -> Saved:
     metadata, status = message.metadata, message.status
     stored = unit.find(kind.name, org=metadata.org, slug=metadata.slug)
     if stored is None:
+        unit.require_organization(metadata.org)
         assign_id(kind, message)
         return unit.insert(kind, message, event=_PUSHED)
+    unit.require_writable(kind, stored)
     if _is_current(stored, message):
         return unit.unchanged(kind, stored)
     metadata.id = stored.metadata.id

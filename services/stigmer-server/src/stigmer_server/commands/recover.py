@@ -31,7 +31,7 @@ async def recover(
     """
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, execution_id)
+        stored = unit.require(kind.name, execution_id)
         if stored.status.recoveries and not kind.is_finished(stored):
             return Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())
         if kind.phase_of(stored.status) is not Phase.FAILED or from_task is None:

@@ -33,7 +33,7 @@ async def rollback(resources: Resources, kind: Kind, id: str, version: str, *, m
     if kind.no_rollback:
         msg = f"{kind.title} resources are not rolled back: {kind.no_rollback}"
         raise RefusedError(msg)
-    await resources.own_record(kind, id)
+    await resources.record(kind, id)
     entry = await revisions.find(resources, kind, id, version)
     old = kind.parse(revisions.wire_of(entry))
     draft = _draft(resources, kind, old, message)
@@ -41,7 +41,7 @@ async def rollback(resources: Resources, kind: Kind, id: str, version: str, *, m
         await asyncio.to_thread(kind.inspect, draft)
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, id)
+        stored = unit.require(kind.name, id)
         if _creation(stored) != _creation(old):
             # Deleted since, and another one made with its id.
             raise MissingError.of(f"{kind.title} version", f"{id}@{version}")

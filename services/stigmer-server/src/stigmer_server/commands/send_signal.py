@@ -41,7 +41,7 @@ async def send_signal(
     )
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, execution_id)
+        stored = unit.require(kind.name, execution_id)
         answer = Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())
         if once and (known := once.known(unit)) is not None:
             if known.digest != once.digest:

@@ -30,7 +30,7 @@ async def stop(resources: Resources, kind: Kind, execution_id: str, *, reason: s
     why = {"error" if at_once else "reason": reason}
 
     def work(unit: Unit) -> Saved:
-        stored = unit.require_own(kind.name, execution_id)
+        stored = unit.require(kind.name, execution_id)
         if executions.change(unit, kind, stored, cause, phase, **why) is Verdict.SAME:
             return Saved(kind=kind, id=execution_id, wire=stored.SerializeToString())
         executions.stop_run(unit, kind, stored, reason, at_once=at_once)

@@ -21,7 +21,7 @@ async def update(resources: Resources, kind: Kind, request: Message) -> bytes:
         RefusedError: Several resources have the slug, and nothing tells which one is meant.
         LostUpdateError: The request carries a version that is no longer the current one.
     """
-    draft = await drafts.draft(kind, request)
+    draft = await drafts.draft(kind, request, resources.call)
 
     def work(unit: Unit) -> Saved:
         stored = _named(kind, draft, unit)

@@ -25,6 +25,7 @@ from stigmer_server.commands.send_signal import send_signal
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
+from stigmer_server.controllers.access import SPECIAL
 from stigmer_server.encoding import delimited
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
@@ -70,10 +71,13 @@ def kind_services(resources: Resources, streams: Streams) -> Iterator[Service]:
 
 
 def _is_known(verbs: _Verbs, method: MethodDescriptor) -> bool:
-    return method.name in _HANDLERS or _entries(verbs, method.output_type) is not None
+    is_special = (verbs.kind.name, method.name) in SPECIAL
+    return is_special or method.name in _HANDLERS or _entries(verbs, method.output_type) is not None
 
 
 def _handler(verbs: _Verbs, method: MethodDescriptor) -> Handler:
+    if (special := SPECIAL.get((verbs.kind.name, method.name))) is not None:
+        return special(verbs)
     make = _HANDLERS.get(method.name)
     return make(verbs) if make is not None else _list(verbs, method)
 

@@ -15,6 +15,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
 
 KIND = Kind(
     name="agent",
+    shared=True,
     default_child="agent_instance",
     secrets=("spec.env_spec.data",),
     references=(

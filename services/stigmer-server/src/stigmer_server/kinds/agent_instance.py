@@ -15,6 +15,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
 
 KIND = Kind(
     name="agent_instance",
+    shared=True,
     parents=(Parent(kind="agent", path="spec.agent_id"),),
     references=(References(kind="environment", path="spec.environment_refs"),),
     settle=_settle,

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from stigmer_server.kinds.port import Kind
 
-KIND = Kind(name="mcp_server", secrets=("spec.env_spec.data",))
+KIND = Kind(name="mcp_server", shared=True, secrets=("spec.env_spec.data",))

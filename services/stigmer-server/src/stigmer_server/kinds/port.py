@@ -150,6 +150,10 @@ class Kind:
     """The tag and the hash (or empty) under which the version that a resource is now is found later."""
     content: tuple[str, ...] = ()
     """Paths of fields of the status that belong to the version, as the spec does, and go back with it."""
+    shared: bool = False
+    """Whether a resource that belongs to no organization is the platform's: everybody may see and use it."""
+    is_tenant: bool = False
+    """Whether resources of the kind are organizations, to which others belong; each belongs to itself."""
     no_rollback: str = ""
     """Why resources of the kind never go back to an earlier version, for people; empty where they may."""
     filtered: Callable[[str, Filter, Reader], Mapping[str, Filter]] = _same_filter

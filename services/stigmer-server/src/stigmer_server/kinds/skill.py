@@ -12,6 +12,7 @@ def _version_names(message: Message) -> tuple[str, str]:
 
 KIND = Kind(
     name="skill",
+    shared=True,
     version_names=_version_names,
     content=("status.version_hash", "status.artifact_storage_key", "status.state"),
 )

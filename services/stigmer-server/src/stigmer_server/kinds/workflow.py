@@ -22,6 +22,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
 
 KIND = Kind(
     name="workflow",
+    shared=True,
     default_child="workflow_instance",
     secrets=("spec.env_spec.data",),
     inspect=_inspect,

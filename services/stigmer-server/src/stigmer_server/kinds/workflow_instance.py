@@ -25,6 +25,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
 
 KIND = Kind(
     name="workflow_instance",
+    shared=True,
     parents=(Parent(kind="workflow", path="spec.workflow_id"),),
     references=(References(kind="environment", path="spec.env_refs"),),
     settle=_settle,

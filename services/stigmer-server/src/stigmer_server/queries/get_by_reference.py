@@ -20,7 +20,10 @@ _PAGE = 10
 
 
 async def get_by_reference(resources: Resources, kind: Kind, reference: Message) -> bytes:
-    """Return the resource that the reference means; without an organization, the newest with the slug in any.
+    """Return the resource that the reference means.
+
+    Without an organization that is the newest with the slug in any that the caller may see, its own before the
+    platform's.
 
     Where the reference gives a scope, resources of another scope are not meant.
 
@@ -43,24 +46,33 @@ async def get_by_reference(resources: Resources, kind: Kind, reference: Message)
 
 
 async def _find(resources: Resources, kind: Kind, reference: Message) -> Record | None:
-    if kind.named and reference.org:
-        record = await resources.store.find(kind.name, org_id=reference.org, slug=reference.slug)
-        return record if record is not None and _is_meant(resources, kind, record, reference) else None
-    query = Query(kind=kind.name, org_id=reference.org or None, slug=reference.slug, limit=_PAGE)
+    caller = resources.call.caller
+    for org in (reference.org,) if reference.org else caller.places(shared=kind.shared):
+        if org is None or caller.sees(org, shared=kind.shared):
+            record = await _find_in(resources, kind, reference, org)
+            if record is not None:
+                return record
+    return None
+
+
+async def _find_in(resources: Resources, kind: Kind, reference: Message, org: str | None) -> Record | None:
+    """Return the resource that is meant in an organization; None: in any."""
+    if kind.named and org is not None:
+        record = await resources.store.find(kind.name, org_id=org, slug=reference.slug)
+        return record if record is not None and _is_meant(kind, record, reference) else None
+    query = Query(kind=kind.name, org_id=org, slug=reference.slug, limit=_PAGE)
     while True:
         page = await resources.store.list(query)
         for record in page.records:
-            if _is_meant(resources, kind, record, reference):
+            if _is_meant(kind, record, reference):
                 return record
         if not page.next_cursor:
             return None
         query = replace(query, cursor=page.next_cursor)
 
 
-def _is_meant(resources: Resources, kind: Kind, record: Record, reference: Message) -> bool:
-    """Tell whether the caller may see the resource and it has the scope asked for; one without any fits every scope."""
-    if not resources.call.caller.sees(record.org_id):
-        return False
+def _is_meant(kind: Kind, record: Record, reference: Message) -> bool:
+    """Tell whether a resource has the scope that is asked for; one without any fits every scope."""
     return not reference.scope or kind.parse(wire_of(record)).metadata.owner_scope in (0, reference.scope)
 
 

@@ -31,7 +31,7 @@ async def get_environment(resources: Resources, tokens: ExecutionTokens, executi
         if kind.is_finished(execution):
             msg = f"{kind.title} {execution_id} has ended; its environment is given only while it runs"
             raise RefusedError(msg)
-        return environments.of_execution(unit, kind.name, execution)
+        return environments.of_execution(unit.within(execution.metadata.org), kind.name, execution)
 
     values = await resources.transact(work)
     answer: Message = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionEnvironment")()

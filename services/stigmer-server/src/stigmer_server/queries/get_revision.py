@@ -16,6 +16,6 @@ async def get_revision(resources: Resources, kind: Kind, id: str, version: str) 
     Raises:
         MissingError: There is no such resource, or it has no such version.
     """
-    await resources.own_record(kind, id)
+    await resources.record(kind, id)
     entry = await revisions.find(resources, kind, id, version)
     return resources.redacted(kind, revisions.wire_of(entry))

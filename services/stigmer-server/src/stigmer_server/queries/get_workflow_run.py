@@ -29,9 +29,10 @@ async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
         if kind.is_finished(execution):
             msg = f"{kind.title} {execution_id} has ended; there is nothing left to run"
             raise RefusedError(msg)
-        instance = unit.require("workflow_instance", execution.spec.workflow_instance_id)
-        workflow = unit.require("workflow", instance.spec.workflow_id)
-        values = environments.of_execution(unit, "workflow_execution", execution)
+        own = unit.within(execution.metadata.org)
+        instance = own.require("workflow_instance", execution.spec.workflow_instance_id)
+        workflow = own.require("workflow", instance.spec.workflow_id)
+        values = environments.of_execution(own, "workflow_execution", execution)
         run: Message = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
         if execution.status.recoveries and (checkpoint := checkpoints.chosen(unit, execution_id)) is not None:
             run.checkpoint = checkpoint.content

@@ -164,7 +164,7 @@ async def _query(resources: Resources, kind: Kind, listing: Listing) -> Query:
         where |= await belonging(resources, kind, listing.parent_id)
     return Query(
         kind=kind.name,
-        org_id=resources.call.caller.confine(listing.org),
+        org_id=resources.call.caller.among(listing.org, shared=kind.shared),
         where=where,
         selector=tuple(listing.selector),
         labels={**listing.labels, **{TAG_LABEL + tag: "1" for tag in listing.tags}},

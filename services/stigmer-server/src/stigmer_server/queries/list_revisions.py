@@ -50,7 +50,7 @@ async def list_revisions(
         InvalidError: The page's size is negative or too large, or its token is not one of ours.
     """
     size = page_size_of(page_size)
-    await resources.own_record(kind, id)
+    await resources.record(kind, id)
     tokens, purpose = Tokens(await resources.store.identity()), f"revisions of {id}"
     before = tokens.decode(purpose, page_token, field="page_token") if page_token else None
     store = resources.store

@@ -10,6 +10,7 @@ from enum import Enum
 from stigmer_sqlite.errors import CompactedError, NotFoundError
 from stigmer_sqlite.port import Change, Changes, LabelTerm, Operation, Query, Record
 
+from stigmer_server.access.roles import CAN_VIEW, may
 from stigmer_server.errors import ExpiredError, InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.resources import Resources
@@ -105,8 +106,11 @@ class _Follower:
         self._watches = watches
         self._asked = asked
         self._tokens = tokens
-        self._org = resources.call.caller.confine(asked.org)
-        self._kinds = {kind.name: kind for kind in asked.kinds or resources.kinds.values()}
+        caller = resources.call.caller
+        caller.confine(asked.org)
+        known = asked.kinds or (kind for kind in resources.kinds.values() if may(caller.role, CAN_VIEW, kind.name))
+        self._kinds = {kind.name: kind for kind in known}
+        self._orgs = {kind.name: caller.among(asked.org, shared=kind.shared) for kind in self._kinds.values()}
 
     async def begin(self) -> Changes:
         """Register with the feed."""
@@ -163,7 +167,7 @@ class _Follower:
             told = loop.time()
 
     async def _event(self, change: Change) -> Event | None:
-        if self._org not in (None, change.org_id):
+        if not self._is_meant(change.kind, change.org_id):
             return None
         type_ = self._type(change)
         if type_ is None:
@@ -206,7 +210,11 @@ class _Follower:
                     yield kind, record
                 continue
             query = Query(
-                kind=kind.name, org_id=self._org, selector=self._asked.selector, newest_first=False, limit=_PAGE
+                kind=kind.name,
+                org_id=self._orgs[kind.name],
+                selector=self._asked.selector,
+                newest_first=False,
+                limit=_PAGE,
             )
             while True:
                 page = await self._resources.store.list(query)
@@ -221,8 +229,13 @@ class _Follower:
             record = await self._resources.store.get(kind.name, self._asked.id)
         except NotFoundError:
             return None
-        seen = self._org in (None, record.org_id) and self._asked.fits(record.labels)
+        seen = self._is_meant(kind.name, record.org_id) and self._asked.fits(record.labels)
         return record if seen else None
+
+    def _is_meant(self, kind: str, org: str) -> bool:
+        """Tell whether what belongs to the organization is asked for, and for the caller to see."""
+        orgs = self._orgs[kind]
+        return orgs is None or org == orgs or (isinstance(orgs, tuple) and org in orgs)
 
 
 async def _give_way(passed: int) -> None:
