@@ -16,6 +16,7 @@ from stigmer_cli.stack.lock import Holder, StackLock, find_holder
 from stigmer_cli.stack.logs import now_stamp
 from stigmer_cli.stack.state import StackStatus, read_status
 from stigmer_cli.target import Target, credentials, resolve, stack_token
+from stigmer_cli.traces import traced
 
 if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
@@ -37,13 +38,13 @@ async def connect(environment: Environment, *, server: str = "", command: str = 
     """
     address = server or environment.server_address
     if address:
-        async with dial(address, environment) as channel:
+        async with dial(address, environment, command=command) as channel:
             yield channel
         return
     lock = StackLock(environment.home.lock)
     status = await _stack_or_lock(environment, lock, command)
     if status is not None:
-        async with dial(status.server, environment) as channel:
+        async with dial(status.server, environment, command=command) as channel:
             yield channel
         return
     try:
@@ -56,10 +57,11 @@ async def connect(environment: Environment, *, server: str = "", command: str = 
 
 
 @asynccontextmanager
-async def dial(address: str, environment: Environment) -> AsyncGenerator[Channel]:
+async def dial(address: str, environment: Environment, *, command: str = "stigmer") -> AsyncGenerator[Channel]:
     """Open a channel to a server and wait until it answers.
 
     A token goes along where there is one: that of the options or variables, or, to the stack of this home, its own.
+    Where somebody wants traces, all calls of the block are in one, under the name of the command.
 
     Raises:
         InvalidInputError: The address or the token cannot be used.
@@ -71,13 +73,16 @@ async def dial(address: str, environment: Environment) -> AsyncGenerator[Channel
 
     target = _with_token(resolve(address, environment), environment)
     sealed = credentials(target, environment)
-    opened = open_channel(target.address, pool=descriptors.pool(), metadata=target.metadata, credentials=sealed)
-    async with opened as channel:
-        try:
-            await channel.ready(CONNECT_SECONDS)
-        except NoAnswerError:
-            raise _no_answer(target) from None
-        yield channel
+    with traced(environment, command) as tracing:
+        opened = open_channel(
+            target.address, pool=descriptors.pool(), metadata=target.metadata, credentials=sealed, tracing=tracing
+        )
+        async with opened as channel:
+            try:
+                await channel.ready(CONNECT_SECONDS)
+            except NoAnswerError:
+                raise _no_answer(target) from None
+            yield channel
 
 
 def _with_token(target: Target, environment: Environment) -> Target:

@@ -64,6 +64,7 @@ from stigmer_grpc.interceptors import (
 )
 from stigmer_grpc.loop import install_uvloop, run
 from stigmer_grpc.server import MAX_MESSAGE_BYTES, Server
+from stigmer_grpc.traces import TraceExporter, open_tracing
 
 __all__ = [
     "AUTHORIZATION",
@@ -116,6 +117,7 @@ __all__ = [
     "StreamHandler",
     "StreamInterceptor",
     "Stub",
+    "TraceExporter",
     "UnaryHandler",
     "UnaryInterceptor",
     "UnauthenticatedError",
@@ -130,6 +132,7 @@ __all__ = [
     "default_interceptors",
     "error_for",
     "install_uvloop",
+    "open_tracing",
     "run",
     "server_credentials",
     "validator",

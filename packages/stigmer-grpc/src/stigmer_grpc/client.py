@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from stigmer_grpc._transport import Pairs, Route, Trailers
+from stigmer_grpc._transport import Pairs, Route, Trailers, Transport
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.context import MetadataInput, join_metadata
 from stigmer_grpc.errors import CancelledError, RpcError, UnavailableError
 from stigmer_grpc.status import from_wire
+
+if TYPE_CHECKING:
+    from stigmer_grpc.tracing import Tracing
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 
@@ -27,6 +30,7 @@ def connect(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     metadata: MetadataInput = (),
     credentials: grpc.ChannelCredentials | None = None,
+    tracing: Tracing | None = None,
 ) -> Channel:
     """A channel to the server at `address`, connecting when first used. Call it where the event loop runs.
 
@@ -38,11 +42,14 @@ def connect(
         max_message_bytes: Limit of one message, both ways.
         metadata: Sent with every call.
         credentials: TLS and per-call credentials; None: plain text.
+        tracing: Makes a span of every call, which the server's continue; None: there are no traces.
 
     Raises:
         ValueError: The metadata cannot be sent.
     """
-    transport = WireTransport(address, max_message_bytes, credentials)
+    transport: Transport = WireTransport(address, max_message_bytes, credentials)
+    if tracing is not None:
+        transport = tracing.transport(transport)
     return Channel(transport, pool=pool, timeout=timeout, metadata=metadata, max_message_bytes=max_message_bytes)
 
 

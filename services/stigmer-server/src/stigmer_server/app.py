@@ -23,6 +23,7 @@ from stigmer_grpc import (
     Server,
     Service,
     default_interceptors,
+    open_tracing,
     server_credentials,
     validator,
 )
@@ -63,6 +64,8 @@ from stigmer_server.tenancy import ensure_organization
 from stigmer_server.watches import Watches
 
 if TYPE_CHECKING:
+    from stigmer_grpc.tracing import Tracing
+
     from stigmer_server.http.listener import Listener
 
 _NOT_OPEN = "the app is not open; use it as `async with App(settings) as app`"
@@ -93,10 +96,15 @@ class App:
         self._engine_metrics = EngineMetrics()
         self._engine: TemporalEngine | None = None
         self._resources: Resources | None = None
+        self._tracing: Tracing | None = None
 
     async def __aenter__(self) -> Self:
         """Open the database and bind the services. Raises: StartupError."""
         async with AsyncExitStack() as stack:
+            self._tracing = _tracing(self.settings)
+            if self._tracing is not None:
+                # Closed last, by a thread: what is left is sent, which may take a while.
+                stack.push_async_callback(asyncio.to_thread, self._tracing.close)
             store = await _open_store(self.settings)
             stack.push_async_callback(store.close)
             self._server = await self._assemble(store, stack)
@@ -311,6 +319,7 @@ class App:
                 guards=guards,
                 metrics=calls,
                 log=Logging(slow=settings.slow_call_seconds, describe=described),
+                tracing=self._tracing,
             ),
             reflection_interceptors=guards[:1],
         )
@@ -354,6 +363,15 @@ class App:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    return open_tracing(
+        "stigmer-server",
+        exporter=settings.traces_exporter,
+        endpoint=settings.otlp_endpoint,
+        traces_endpoint=settings.otlp_traces_endpoint,
+    )
 
 
 def _credentials(settings: Settings) -> ServerCredentials | None:

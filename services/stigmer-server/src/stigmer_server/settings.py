@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from stigmer_grpc.traces import TraceExporter
 
 from stigmer_server.errors import SettingsError
 
@@ -169,6 +170,17 @@ class Settings(BaseSettings):
         "off",
         "STIGMER_METRICS_PORT",
         description="port of 127.0.0.1 to offer metrics at, beside HTTP; 0 picks a free one",
+    )
+    traces_exporter: TraceExporter = _setting(
+        "auto",
+        "OTEL_TRACES_EXPORTER",
+        description="`otlp` sends traces by OTLP over HTTP, `none` does not, `auto` does if it is told where to",
+    )
+    otlp_endpoint: str = _setting(
+        "", "OTEL_EXPORTER_OTLP_ENDPOINT", description="URL of the collector of traces, such as http://localhost:4318"
+    )
+    otlp_traces_endpoint: str = _setting(
+        "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", description="the same with its path, if that is not /v1/traces"
     )
     runners: str = _setting(
         "workflow,agent",

@@ -38,10 +38,12 @@ def default_interceptors(
     guards: tuple[UnaryInterceptor | StreamInterceptor, ...] = (),
     metrics: CallMetrics | None = None,
     log: Logging | None = None,
+    tracing: UnaryInterceptor | None = None,
 ) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
-    """Metrics if any, request id, logging, error mapping by `table`, guards, validation: in the order they belong in.
+    """Traces and metrics if any, request id, logging, error mapping by `table`, guards, validation: in order.
 
     Guards ask who calls and what they may do; `Authentication` is one.
     """
+    traced = () if tracing is None else (tracing,)
     counted = () if metrics is None else (metrics,)
-    return (*counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *guards, Validation())
+    return (*traced, *counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *guards, Validation())
