@@ -30,7 +30,7 @@ def test_up_status_and_down(cli: Cli) -> None:
     assert up.code == 0, up.err
     status = cli.run("status")
     assert status.code == 0
-    rows = {line.split()[0]: line.split()[1] for line in status.out.splitlines()[1:]}
+    rows = {line.split()[0]: line.split()[1] for line in status.out.partition("\n\n")[0].splitlines()[1:]}
     assert {"stigmer-server", "temporal", "workflow-runner"} <= set(rows)
     assert set(rows.values()) == {"running"}
     assert (cli.home / "stack.json").stat().st_mode & 0o777 == 0o600
