@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stigmer_cli import __version__, console
-from stigmer_cli.commands import env, events, skill
+from stigmer_cli.commands import env, events, key, org, skill
 from stigmer_cli.commands.apply import apply
 from stigmer_cli.commands.approve import approve
 from stigmer_cli.commands.cancel import cancel
@@ -81,7 +81,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Local stack": (up, down, status, logs, doctor),
     "This command": (version,),
 }
-_FAMILIES = (("Resources", "env", env.app), ("Resources", "skill", skill.app), ("Events", "events", events.app))
+_FAMILIES = (
+    ("Resources", "env", env.app),
+    ("Resources", "skill", skill.app),
+    ("Events", "events", events.app),
+    ("Access", "org", org.app),
+    ("Access", "key", key.app),
+)
 
 for _group, _commands in _COMMANDS.items():
     for _command in _commands:

@@ -68,6 +68,20 @@ def complete_skill(ctx: typer.Context, incomplete: str) -> list[str]:
     return _names(ctx, kinds.find("skill"), incomplete)
 
 
+def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return names of organizations."""
+    from stigmer_protos import descriptors
+
+    return _names(ctx, descriptors.kind_by_enum_name("organization"), incomplete)
+
+
+def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return names of API keys."""
+    from stigmer_protos import descriptors
+
+    return _names(ctx, descriptors.kind_by_enum_name("api_key"), incomplete)
+
+
 def complete_execution(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return ids of executions of workflows and agents."""
     from stigmer_protos import descriptors

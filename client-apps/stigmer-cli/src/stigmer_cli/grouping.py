@@ -16,7 +16,7 @@ _GAP = 6
 class GroupedCommands(TyperGroup):
     """Lists its commands under the name of the panel that each of them was given."""
 
-    panels: tuple[str, ...] = ("Runs", "Resources", "Events", "Local stack", "This command")
+    panels: tuple[str, ...] = ("Runs", "Resources", "Events", "Access", "Local stack", "This command")
     """The order of the panels; commands of any other stand at the end."""
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
