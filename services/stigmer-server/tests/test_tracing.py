@@ -23,6 +23,19 @@ def collector() -> Iterator[Collector]:
         yield made
 
 
+async def until_open(port: int) -> None:
+    """Wait for HTTP, which is offered a little after gRPC."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+
 async def stopped(server: ServerProcess) -> str:
     server.process.send_signal(signal.SIGTERM)
     code, said = await server.ended()
@@ -44,6 +57,7 @@ async def test_calls_over_grpc_and_http_go_on_with_the_trace_of_their_caller(
     try:
         api = await server.ready()
         await api.any("list", {"kind": "agent", "org": "local"}, metadata={"traceparent": GIVEN})
+        await until_open(port)
         async with httpx.AsyncClient() as client:
             answer = await client.get(
                 f"http://127.0.0.1:{port}/v1/agents", params={"org": "local"}, headers={"traceparent": GIVEN}

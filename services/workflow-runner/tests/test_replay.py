@@ -4,8 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from stigmer_dsl.model import SetTask
 from temporalio.client import WorkflowHistory
+from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 from workflow_runner import names
@@ -28,6 +30,13 @@ def history_of(file: Path) -> WorkflowHistory:
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
 async def test_a_recorded_history_is_replayed(file: Path) -> None:
     await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+async def test_traces_change_nothing_of_what_is_replayed(file: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    interceptors = [TracingInterceptor(provider.get_tracer("test"), always_create_workflow_spans=True)]
+    await Replayer(workflows=[InvokeWorkflow], interceptors=interceptors).replay_workflow(history_of(file))
 
 
 def test_there_is_a_history_of_every_construct() -> None:

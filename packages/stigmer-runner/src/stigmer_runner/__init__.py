@@ -13,6 +13,7 @@ from stigmer_runner.server import (
     server_channel,
 )
 from stigmer_runner.settings import RunnerSettings, setting, variables_of
+from stigmer_runner.traces import traces
 from stigmer_runner.values import fill_struct, fill_value, read_struct, read_value
 from stigmer_runner.worker import run_worker, stop_on_signals
 
@@ -38,5 +39,6 @@ __all__ = [
     "set_up_log",
     "setting",
     "stop_on_signals",
+    "traces",
     "variables_of",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import getrandbits
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 from stigmer_grpc.channel import Channel
@@ -23,6 +23,9 @@ from stigmer_protos import descriptors
 from stigmer_runner.errors import SettingsError
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.settings import RunnerSettings
+
+if TYPE_CHECKING:
+    from stigmer_grpc.tracing import Tracing
 
 Message = Any
 """A protobuf message of the contract's descriptor pool."""
@@ -80,8 +83,8 @@ class StigmerServer:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def server_channel(settings: RunnerSettings) -> Channel:
-    """Return a channel to the server of `settings`; it connects when it is first used.
+def server_channel(settings: RunnerSettings, tracing: "Tracing | None" = None) -> Channel:
+    """Return a channel to the server of `settings`; it connects when it is first used. `tracing` follows its calls.
 
     Raises:
         SettingsError: The file of the token, or that of the authority, cannot be used.
@@ -91,7 +94,13 @@ def server_channel(settings: RunnerSettings) -> Channel:
     try:
         sealed = settings.server_tls or settings.server_ca is not None
         credentials = client_credentials(authority=settings.server_ca) if sealed else None
-        return connect(settings.server_address, pool=descriptors.pool(), metadata=metadata, credentials=credentials)
+        return connect(
+            settings.server_address,
+            pool=descriptors.pool(),
+            metadata=metadata,
+            credentials=credentials,
+            tracing=tracing,
+        )
     except ValueError as error:
         raise SettingsError([str(error)]) from error
 

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from stigmer_grpc.traces import TraceExporter
 
 from stigmer_runner.errors import SettingsError
 
@@ -81,6 +82,17 @@ class RunnerSettings(BaseSettings):
         "LOG_LEVEL",
         description="trace, debug, info, warning or error",
         pattern="(?i)^(trace|debug|info|warning|error)$",
+    )
+    traces_exporter: TraceExporter = setting(
+        "auto",
+        "OTEL_TRACES_EXPORTER",
+        description="`otlp` sends traces by OTLP over HTTP, `none` does not, `auto` does if it is told where to",
+    )
+    otlp_endpoint: str = setting(
+        "", "OTEL_EXPORTER_OTLP_ENDPOINT", description="URL of the collector of traces, such as http://localhost:4318"
+    )
+    otlp_traces_endpoint: str = setting(
+        "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", description="the same with its path, if that is not /v1/traces"
     )
     outbound_allow_loopback: bool = setting(
         True, "STIGMER_OUTBOUND_ALLOW_LOOPBACK", description="calls may reach this machine"

@@ -7,14 +7,18 @@ from collections.abc import Callable, Generator
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor
 from temporalio.converter import DataConverter
 from temporalio.service import GrpcCompression
 from temporalio.worker import Worker
 
 from stigmer_runner.settings import RunnerSettings
+
+if TYPE_CHECKING:
+    from stigmer_grpc.tracing import Tracing
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
@@ -30,16 +34,18 @@ async def run_worker(
     *,
     stop: asyncio.Event,
     data_converter: DataConverter = DataConverter.default,
+    tracing: "Tracing | None" = None,
 ) -> None:
     """Work until `stop` is set, then let calls in flight finish and return.
 
     Temporal need not be there yet: connecting is tried again with growing pauses, and so is a worker
     that failed as a whole. While work is taken, the line `ready` has been logged and the ready file exists.
+    `tracing` goes on with the traces of whoever started the runs.
     """
     pause = _FIRST_PAUSE
     while not stop.is_set():
         try:
-            client = await _connect(settings, data_converter)
+            client = await _connect(settings, data_converter, _interceptors(tracing))
             worker = make_worker(client)
             await _work(worker, stop, settings.ready_file)
             pause = _FIRST_PAUSE
@@ -49,11 +55,21 @@ async def run_worker(
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-async def _connect(settings: RunnerSettings, data_converter: DataConverter) -> Client:
+def _interceptors(tracing: "Tracing | None") -> list[Interceptor]:
+    if tracing is None:
+        return []
+    # Workers use those of their client. What a run carries of a trace is in headers, which no replay looks at.
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    return [TracingInterceptor(tracing.tracer)]
+
+
+async def _connect(settings: RunnerSettings, data_converter: DataConverter, interceptors: list[Interceptor]) -> Client:
     return await Client.connect(
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         data_converter=data_converter,
+        interceptors=interceptors,
         connect_timeout=_CONNECT_LIMIT,
         # Compressing what stays on this machine costs both sides time and saves nothing.
         grpc_compression=GrpcCompression.NONE if _is_local(settings.temporal_address) else GrpcCompression.GZIP,

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from loguru import logger
 from stigmer_runner.server import Environments, StigmerServer, server_channel
+from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -24,7 +25,11 @@ from agent_runner.workflow import AgentExecutionWorkflow
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
-    async with server_channel(settings) as channel, Journal.open(settings.journal) as journal:
+    async with (
+        traces(settings) as tracing,
+        server_channel(settings, tracing) as channel,
+        Journal.open(settings.journal) as journal,
+    ):
         server = StigmerServer(channel)
         resources = Resources(server)
         models = ModelCatalog(settings.models)
@@ -56,7 +61,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
             )
 
-        await run_worker(settings, make_worker, stop=stop)
+        await run_worker(settings, make_worker, stop=stop, tracing=tracing)
         await warming
 
 

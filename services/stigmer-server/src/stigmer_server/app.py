@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -87,7 +86,7 @@ class App:
         """
         self.settings = settings
         self._with_engine = engine
-        self._connect = connect or partial(_connect, settings)
+        self._connect = connect or self._reach_temporal
         self._stack = AsyncExitStack()
         self._server: Server | None = None
         self._services: tuple[Service, ...] = ()
@@ -249,6 +248,14 @@ class App:
         listener = [self._http.stop(grace)] if self._http else []
         await asyncio.gather(server.stop(grace), *listener)
 
+    async def _reach_temporal(self) -> Runs:
+        # Imported at the first attempt, by a thread: it takes a third of a second, and the server serves meanwhile.
+        await asyncio.to_thread(import_module, "stigmer_server.engine.temporal")
+        from stigmer_server.engine.temporal import connect
+
+        tracer = None if self._tracing is None else self._tracing.tracer
+        return await connect(self.settings.temporal_address, self.settings.temporal_namespace, tracer)
+
     def _running(self) -> Server:
         if self._server is None:
             raise RuntimeError(_NOT_OPEN)
@@ -271,6 +278,7 @@ class App:
                 queues=queues,
                 watch_seconds=settings.watch_seconds,
                 pending_seconds=settings.pending_timeout_seconds,
+                traced=self._tracing is not None,
             )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
@@ -381,14 +389,6 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
         return server_credentials(settings.tls_certificate, settings.tls_key, client_authority=settings.tls_client_ca)
     except CredentialsError as error:
         raise StartupError(str(error)) from error
-
-
-async def _connect(settings: Settings) -> Runs:
-    # Imported at the first attempt, by a thread: it takes a third of a second, and the server serves meanwhile.
-    await asyncio.to_thread(import_module, "stigmer_server.engine.temporal")
-    from stigmer_server.engine.temporal import connect
-
-    return await connect(settings.temporal_address, settings.temporal_namespace)
 
 
 async def _open_store(settings: Settings) -> SqliteStore:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-from stigmer_runner import Environments, StigmerServer, run_worker, server_channel
+from stigmer_runner import Environments, StigmerServer, run_worker, server_channel, traces
 from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, OutboundPolicy, Sandbox
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -22,7 +22,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         max_response_bytes=settings.max_response_bytes,
         total_timeout=settings.call_seconds,
     )
-    async with server_channel(settings) as channel:
+    async with traces(settings) as tracing, server_channel(settings, tracing) as channel:
         server = StigmerServer(channel)
         reporting = Reporting(server)
         calls = Calls(Environments(server), reporting)
@@ -44,7 +44,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             )
 
         try:
-            await run_worker(settings, make, stop=stop)
+            await run_worker(settings, make, stop=stop, tracing=tracing)
         finally:
             await http.close()
 

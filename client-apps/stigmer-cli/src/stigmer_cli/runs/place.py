@@ -68,13 +68,13 @@ async def open_place(
     """
     address = session.server or session.environment.server_address
     if address:
-        async with dial(address, session.environment) as channel:
+        async with dial(address, session.environment, command=command) as channel:
             yield Place(resources=Resources(channel), stack=None)
         return
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if status := running_stack(session.environment):
-            async with dial(status.server, session.environment) as channel:
+            async with dial(status.server, session.environment, command=command) as channel:
                 yield Place(resources=Resources(channel), stack=None)
             return
         if not own:

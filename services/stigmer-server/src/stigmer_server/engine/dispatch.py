@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from contextvars import Context, copy_context
 
 from loguru import logger
 
@@ -36,6 +37,7 @@ class TemporalEngine:
         queues: Name of a kind of executions → task queue of its runners.
         watch_seconds: How long a run may be quiet before it is asked after.
         pending_seconds: How long an execution may wait for a runner; 0: for ever.
+        traced: Whether what is done for a call is to belong to the call's trace.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class TemporalEngine:
         queues: Mapping[str, str],
         watch_seconds: float = 5.0,
         pending_seconds: float = 0.0,
+        traced: bool = False,
     ) -> None:
         self._connect = connect
         self._place = place
+        self._traced = traced
         self._queues = queues
         self._limits = (watch_seconds, pending_seconds)
         self._connected = asyncio.Event()
@@ -89,7 +93,7 @@ class TemporalEngine:
         """See `Engine`. While Temporal is away nothing is kept here: what is to be done is found again."""
         self._started.discard(id)
         if self.connected:
-            self._lanes.put(kind, id)
+            self._lanes.put(kind, id, copy_context() if self._traced else None)
 
     async def _run(self, ledger: Ledger, watch: Watch) -> None:
         delay = _FIRST_DELAY
@@ -141,9 +145,10 @@ class TemporalEngine:
 
     async def _work(self, runs: Runs, ledger: Ledger) -> None:
         while True:
-            kind, id = await self._lanes.get()
+            kind, id, variables = await self._lanes.get()
             try:
-                await self._attend(runs, ledger, kind, id)
+                work = self._attend(runs, ledger, kind, id)
+                await (work if variables is None else asyncio.create_task(work, context=variables))
             finally:
                 self._lanes.release(kind, id)
 
@@ -210,29 +215,31 @@ class _Lanes:
     """Executions that need attention, each once, and never the same one twice at a time."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Kind, str]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Kind, str, Context | None]] = asyncio.Queue()
         self._queued: set[str] = set()
         self._busy: set[str] = set()
-        self._again: set[str] = set()
+        self._again: dict[str, Context | None] = {}
 
-    def put(self, kind: Kind, id: str) -> None:
-        """Have the execution looked at; once more if it is being looked at just now."""
+    def put(self, kind: Kind, id: str, variables: Context | None = None) -> None:
+        """Have the execution looked at, once more if it is being looked at just now.
+
+        `variables` are those of the call that it is for; None: it is for none.
+        """
         if id in self._busy:
-            self._again.add(id)
+            self._again[id] = variables or self._again.get(id)
         elif id not in self._queued:
             self._queued.add(id)
-            self._queue.put_nowait((kind, id))
+            self._queue.put_nowait((kind, id, variables))
 
-    async def get(self) -> tuple[Kind, str]:
+    async def get(self) -> tuple[Kind, str, Context | None]:
         """Wait for the next execution, and keep it to oneself until it is released."""
-        kind, id = await self._queue.get()
+        kind, id, variables = await self._queue.get()
         self._queued.discard(id)
         self._busy.add(id)
-        return kind, id
+        return kind, id, variables
 
     def release(self, kind: Kind, id: str) -> None:
         """Give the execution back."""
         self._busy.discard(id)
         if id in self._again:
-            self._again.discard(id)
-            self.put(kind, id)
+            self.put(kind, id, self._again.pop(id))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from temporalio.api.common.v1 import WorkflowExecution
@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     SignalWorkflowExecutionRequest,
 )
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
+from temporalio.client import Client, Interceptor, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -26,6 +26,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from stigmer_server.engine.port import AwayError, Outcome, RefusedByTemporalError, RunState, Work
 from stigmer_server.messages import to_plain
 from stigmer_server.transitions import Phase
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 _CONNECT_SECONDS = 10.0
 _CALL_TIMEOUT = timedelta(seconds=10)
@@ -48,16 +51,28 @@ _AWAY = frozenset(
 """What a service says that cannot answer now, as against one that says no."""
 
 
-async def connect(address: str, namespace: str) -> TemporalRuns:
-    """Reach Temporal, and make sure that the namespace is there. Raises: AwayError."""
+async def connect(address: str, namespace: str, tracer: Tracer | None = None) -> TemporalRuns:
+    """Reach Temporal, and make sure that the namespace is there; `tracer` makes spans of what is asked of it.
+
+    Raises: AwayError.
+    """
+    interceptors = _interceptors(tracer)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            client = await Client.connect(address, namespace=namespace)
+            client = await Client.connect(address, namespace=namespace, interceptors=interceptors)
             # A server that has just been set up for development makes its namespace after it begins to answer.
             await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
     except (RuntimeError, RPCError, OSError, TimeoutError) as error:
         raise AwayError(str(error) or type(error).__name__) from error
     return TemporalRuns(client)
+
+
+def _interceptors(tracer: Tracer | None) -> list[Interceptor]:
+    if tracer is None:
+        return []
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    return [TracingInterceptor(tracer)]
 
 
 class TemporalRuns:
