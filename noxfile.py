@@ -103,13 +103,13 @@ def build(session: nox.Session) -> None:
     wheels = (wheel.resolve() for wheel in dist.glob("*.whl"))
     ours.write_text("".join(f"{wheel.name.partition('-')[0]} @ {wheel.as_uri()}\n" for wheel in wheels))
     for name, path in MEMBERS.items():
-        version = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-        stem = f"{name.replace('-', '_')}-{version}"
+        project = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        stem = f"{name.replace('-', '_')}-{project['version']}"
         wheel, sdist = dist / f"{stem}-py3-none-any.whl", dist / f"{stem}.tar.gz"
         if not (wheel.exists() and sdist.exists()):
             session.error(f"{name}: the build left no {wheel.name} or no {sdist.name}")
         if name in LIBRARIES:
-            _import_alone(session, wheel, name.replace("-", "_"), ours)
+            _import_alone(session, wheel, tuple(project.get("optional-dependencies", ())), ours)
 
 
 @nox.session
@@ -134,10 +134,15 @@ def _pytest(*arguments: Path | str) -> bool:
     return subprocess.run(command, cwd=ROOT, check=False).returncode in (0, NO_TESTS)
 
 
-def _import_alone(session: nox.Session, wheel: Path, module: str, ours: Path) -> None:
-    """Install one wheel, with nothing of ours but what it depends on, and import every module in it."""
+def _import_alone(session: nox.Session, wheel: Path, extras: tuple[str, ...], ours: Path) -> None:
+    """Install one wheel, with nothing of ours but what it depends on, and import it; then every module in it."""
+    module = wheel.name.partition("-")[0]
     where = Path(session.create_tmp()) / module
     python = str(where / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    install = ("uv", "pip", "install", "--quiet", "--python", python, "--overrides", str(ours))
     session.run("uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(where))
-    session.run("uv", "pip", "install", "--quiet", "--python", python, "--overrides", str(ours), str(wheel))
+    session.run(*install, str(wheel))
+    session.run(python, "-c", f"import {module}", external=True)
+    if extras:
+        session.run(*install, f"{wheel}[{','.join(extras)}]")
     session.run(python, "-c", IMPORT_ALL, module, external=True)
