@@ -109,7 +109,8 @@ def build(session: nox.Session) -> None:
         if not (wheel.exists() and sdist.exists()):
             session.error(f"{name}: the build left no {wheel.name} or no {sdist.name}")
         if name in LIBRARIES:
-            _import_alone(session, wheel, tuple(project.get("optional-dependencies", ())), ours)
+            extras = project.get("optional-dependencies", {}).values()
+            _import_alone(session, wheel, [needed for extra in extras for needed in extra], ours)
 
 
 @nox.session
@@ -134,7 +135,7 @@ def _pytest(*arguments: Path | str) -> bool:
     return subprocess.run(command, cwd=ROOT, check=False).returncode in (0, NO_TESTS)
 
 
-def _import_alone(session: nox.Session, wheel: Path, extras: tuple[str, ...], ours: Path) -> None:
+def _import_alone(session: nox.Session, wheel: Path, extras: list[str], ours: Path) -> None:
     """Install one wheel, with nothing of ours but what it depends on, and import it; then every module in it."""
     module = wheel.name.partition("-")[0]
     where = Path(session.create_tmp()) / module
@@ -144,5 +145,5 @@ def _import_alone(session: nox.Session, wheel: Path, extras: tuple[str, ...], ou
     session.run(*install, str(wheel))
     session.run(python, "-c", f"import {module}", external=True)
     if extras:
-        session.run(*install, f"{wheel}[{','.join(extras)}]")
+        session.run(*install, *extras)
     session.run(python, "-c", IMPORT_ALL, module, external=True)
