@@ -108,7 +108,7 @@ def check(path: Path, told: Acknowledged) -> None:
         if kind == "agent":
             assert is_whole(document["spec"]["instructions"])
             assert documents[document["status"]["defaultInstanceId"]]["spec"]["agentId"] == key
-        else:
+        elif kind == "agent_instance":
             assert documents[document["spec"]["agentId"]]["status"]["defaultInstanceId"] == key
     assert archived.keys() == documents.keys()
     _check_changes(changes, {key: version for _, key, version, _ in rows})
