@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from stigmer_cli import console, runtime
 from stigmer_cli.connection import connect
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.errors import RUN_FAILED
+from stigmer_cli.errors import RUN_FAILED, ConflictError
 from stigmer_cli.options import Session
 from stigmer_cli.references import Reference
 from stigmer_cli.resources import Message, Resources
-from stigmer_cli.runs.control import OVER, Call, Controls, Outcome, parse_runs, phase
+from stigmer_cli.runs.control import OVER, Call, Controls, Outcome, parse_runs, phase, told_stopped
 from stigmer_cli.streams import resume
 
 if TYPE_CHECKING:
@@ -44,6 +44,19 @@ def by_method(method: str, reason: str) -> Call:
         return await controls.call(reference, method, {"id": reference.id, "reason": reason})
 
     return call
+
+
+def bring(session: Session, identifiers: Sequence[str], method: str, aim: str, *, reason: str, wait: bool) -> int:
+    """Bring several runs to the phase `aim` by `method`, where they stay until told otherwise; return the exit code."""
+    what = Control(
+        command=f"stigmer {method}",
+        call=by_method(method, reason),
+        done=lambda outcome: told_stopped(outcome, aim),
+        awaited=OVER | {aim},
+        aim=frozenset({aim}),
+        missed=ConflictError.exit_code,
+    )
+    return control(session, identifiers, what, wait=wait)
 
 
 def control(session: Session, identifiers: Sequence[str], what: Control, *, wait: bool) -> int:
