@@ -1,76 +1,31 @@
 """The interpreter: runs the tasks of a compiled workflow, in order, as the specification says.
 
-It knows every rule that holds for tasks of all kinds: conditions, input, output, context, flow, time limits,
-reports, positions. What a task does is its kind's, in `workflow_runner.tasks`.
+It knows the workflow's own input, output and time limit, and how the flow goes through its lists: jumps, ends, and
+the safe points between two tasks. What holds for one task is in `workflow_runner.step`.
 
 All of this is workflow code: it must do the same thing again when a history is replayed. Time, randomness and
 everything outside come through `Engine`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any
 
 from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
+from stigmer_dsl.model import DurationLike, TaskItem, TaskList, Workflow
 
 from workflow_runner.checkpoint import Mark, Marks, Wreck
-from workflow_runner.clock import Clock
-from workflow_runner.data import CurrentTask, Evaluator, Scope, View, iso8601, length
-from workflow_runner.flow import Done, EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
-from workflow_runner.inbox import Signal
-from workflow_runner.messages import CallAnswer, Limits, TaskRecord
+from workflow_runner.data import Evaluator, Scope, View, length
+from workflow_runner.flow import EndOfWorkflow, ListFrame, Outcome, Suspended, TaskFrame
+from workflow_runner.messages import Limits, TaskRecord
+from workflow_runner.port import Engine
 from workflow_runner.reporter import Reporter
-from workflow_runner.tasks import kind_of
-from workflow_runner.tasks.port import NO_VARIABLES
+from workflow_runner.step import TaskStep, timeout_of
 
-_INPUT = object()
-"""Stands for: evaluate on the task's input."""
 _PACE = 250
 """Cost after which a run of tasks that call nothing lets go: Temporal takes two seconds of computing for a hang."""
 _BYTES_PER_COST = 4096
-
-
-class Engine(Protocol):
-    """What the interpreter needs from the durable engine."""
-
-    def time(self) -> float:
-        """Return the time of the world, in seconds since the epoch; the same when replayed."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The run's own time, which stands still while the run is held."""
-        ...
-
-    async def until_released(self) -> bool:
-        """Wait until the run is no longer held; False: it still is, but should go on in a new history first."""
-        ...
-
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal | None:
-        """Wait for a signal and take it; None: there is none yet, but the run should go on in a new history first."""
-        ...
-
-    def random(self) -> float:
-        """Return a number from 0 to 1; the same when replayed."""
-        ...
-
-    def continuation_is_due(self) -> bool:
-        """Whether the history has become so long that the run should go on in a new one."""
-        ...
-
-    async def sleep(self, length: timedelta) -> None:
-        """Wait durably."""
-        ...
-
-    async def call(
-        self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
-    ) -> CallAnswer:
-        """Make a call and return its answer; `key` names the task, for what is known of its calls."""
-        ...
 
 
 class Interpreter:
@@ -111,7 +66,7 @@ class Interpreter:
         scope = Scope()
         if frame is None:
             data = self._take_input(data, scope)
-            timeout = _timeout(self.workflow.timeout, self.workflow, "")
+            timeout = timeout_of(self.workflow.timeout, self.workflow, "")
             if timeout is not None:
                 self.limit = self._length(timeout, scope).total_seconds()
                 self.deadline = self.engine.clock.time() + self.limit
@@ -220,7 +175,7 @@ class Interpreter:
     async def _run_task(
         self, item: TaskItem, pointer: str, mark: Mark, scope: Scope, frame: TaskFrame | None
     ) -> Outcome:
-        step = _Step(self, item, pointer, mark, scope, frame)
+        step = TaskStep(self, item, pointer, mark, scope, frame)
         self.wreck = None
         try:
             if frame is None and not step.is_wanted():
@@ -248,258 +203,10 @@ class Interpreter:
         self._cost += 1 + size // _BYTES_PER_COST
         self.marks.weigh(record["reference"], size)
 
-    def _wrecked(self, step: "_Step") -> None:
+    def _wrecked(self, step: TaskStep) -> None:
         """Remember the innermost task that did not end well: from there the run can be recovered."""
         if self.wreck is None:
             self.wreck = Wreck(step.pointer, step.mark, step.done)
-
-
-class _Step:
-    """One execution of one task: what its kind sees of it, and what all kinds have in common."""
-
-    def __init__(
-        self,
-        interpreter: Interpreter,
-        item: TaskItem,
-        pointer: str,
-        mark: Mark,
-        outer: Scope,
-        frame: TaskFrame | None,
-    ) -> None:
-        raw = mark.here["input"]
-        self._interpreter = interpreter
-        self._task: TaskBase = item.task
-        self._kind = kind_of(item.task)
-        self.pointer = pointer
-        self.mark = mark
-        self._id = mark.id
-        self._raw = raw
-        self._done = frame.get("done") if frame else None
-        self._limit = frame.get("limit") if frame else None
-        self._child = frame.get("child") if frame else None
-        self._deadline = frame["deadline"] if frame else None
-        self._started = frame["started_at"] if frame else interpreter.engine.time()
-        self._resumed = self._shown = frame is not None
-        self.state: dict[str, Any] = frame["state"] if frame else {}
-        self.input: Any = frame["input"] if frame else raw
-        self._scope = outer
-        self._current = CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started)
-        self._name = item.name
-
-    # What the interpreter does with it.
-
-    def is_wanted(self) -> bool:
-        """Whether the task's condition holds on the raw input; `$input` does not exist yet."""
-        condition = self._task.if_
-        if condition is None:
-            return True
-        return self._interpreter.evaluator.condition(condition, self._raw, self._view({}))
-
-    async def run(self) -> Outcome:
-        """Do everything from raw input to context; the outcome's output is the transformed one."""
-        if not self._resumed:
-            self._take_input()
-            self._set_deadline()
-        if self._done is None:
-            self._done = cast("Done", (await self._run_in_time())._asdict())
-        outcome = Outcome(**self._done)
-        return Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
-
-    def skipped(self) -> Outcome:
-        """Note that the condition did not hold; the raw input passes through."""
-        self._note("SKIPPED", output=self._raw)
-        return Outcome(output=self._raw)
-
-    def completed(self, outcome: Outcome) -> Outcome:
-        """Note success."""
-        self._note("COMPLETED", output=outcome.output)
-        return outcome
-
-    def ended(self, output: Any) -> None:
-        """Note that a task inside ended the workflow."""
-        self._note("COMPLETED", output=output)
-
-    def failed(self, error: WorkflowError) -> WorkflowError:
-        """Note failure."""
-        self._note("FAILED", error=error.to_dict())
-        return error
-
-    def frame(self, child: Any) -> TaskFrame:
-        """Return the task's position while `child` is that of the list in progress inside."""
-        made: TaskFrame = {
-            "id": self._id,
-            "input": self.input,
-            "started_at": self._started,
-            "deadline": self._deadline,
-            "state": self.state,
-        }
-        if self._limit is not None:
-            made["limit"] = self._limit
-        if child is not None:
-            made["child"] = child
-        return made
-
-    @property
-    def done(self) -> TaskFrame | None:
-        """The task's position when its work is done; None before."""
-        return None if self._done is None else {**self.frame(None), "done": self._done}
-
-    def _take_input(self) -> None:
-        given = self._task.input
-        if given is None:
-            return
-        check("the input", self._raw, given.schema_)
-        if given.from_ is not None:
-            self.input = self._interpreter.evaluator.transformed(given.from_, self._raw, self._view({}))
-
-    def _give_output(self, raw: Any) -> Any:
-        given = self._task.output
-        output = raw
-        if given is None and self._task.export is None:
-            return output
-        self._current = self._current._replace(output=raw)
-        if given is not None:
-            if given.as_ is not None:
-                view = self._view({"input": self.input})
-                output = self._interpreter.evaluator.transformed(given.as_, raw, view)
-            check("the output", output, given.schema_)
-        if self._task.export is not None:
-            self._export(self._task.export, output)
-        return output
-
-    def _export(self, export: Export, output: Any) -> None:
-        if export.as_ is not None:
-            view = self._view({"input": self.input, "output": output})
-            self._interpreter.context = self._interpreter.evaluator.transformed(export.as_, output, view)
-        check("the context", self._interpreter.context, export.schema_)
-
-    def _set_deadline(self) -> None:
-        timeout = _timeout(self._task.timeout, self._interpreter.workflow, self.pointer)
-        if timeout is not None:
-            self._limit = self.duration(timeout).total_seconds()
-            self._deadline = self.time() + self._limit
-
-    async def _run_in_time(self) -> Outcome:
-        if self._deadline is None:
-            return await self._kind.run(self._task, self)
-        try:
-            async with self.in_time(self._deadline):
-                return await self._kind.run(self._task, self)
-        except TimeoutError:
-            raise WorkflowError.standard(
-                "timeout", "the task took longer than its timeout", instance=self.pointer
-            ) from None
-
-    def _show_progress(self) -> None:
-        """Note that the task is in progress, once, and only if it is for longer than a moment."""
-        if not self._shown:
-            self._shown = True
-            self._note("IN_PROGRESS")
-
-    def _note(self, status: Any, **more: Any) -> None:
-        record: TaskRecord = {
-            "id": self._id,
-            "name": self._name,
-            "kind": self._task.kind,
-            "type": self._kind.type,
-            "reference": self.pointer,
-            "parent": self._scope.parent,
-            "iteration": self._scope.iteration,
-            "attempt": self.state.get("attempt", self._scope.attempt),
-            "status": status,
-            "input": self.input,
-            "started_at": iso8601(self._started),
-        }
-        if status != "IN_PROGRESS":
-            record["completed_at"] = iso8601(self._interpreter.engine.time())
-        self._interpreter.record(cast("TaskRecord", {**record, **more}))
-
-    # What the kind does with it.
-
-    @property
-    def workflow(self) -> Workflow:
-        return self._interpreter.workflow
-
-    @property
-    def limits(self) -> Limits:
-        return self._interpreter.limits
-
-    def evaluate(self, value: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> Any:
-        view = self._view({"input": self.input, **variables})
-        return self._interpreter.evaluator.value(value, self.input, view)
-
-    def evaluate_text(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> Any:
-        view = self._view({"input": self.input, **variables})
-        return self._interpreter.evaluator.text(text, self.input if on is _INPUT else on, view)
-
-    def holds(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> bool:
-        view = self._view({"input": self.input, **variables})
-        return self._interpreter.evaluator.condition(text, self.input if on is _INPUT else on, view)
-
-    def duration(self, value: DurationLike) -> timedelta:
-        return length(value, self.evaluate, pointer=self.pointer)
-
-    def time(self) -> float:
-        return self._interpreter.engine.clock.time()
-
-    def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
-        return self._interpreter.engine.clock.limit(until)
-
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
-        self._show_progress()
-        signal = await self._interpreter.engine.receive(matches)
-        if signal is None:
-            raise Suspended
-        return signal
-
-    def random(self) -> float:
-        return self._interpreter.engine.random()
-
-    async def sleep(self, length: timedelta) -> None:
-        self._show_progress()
-        await self._interpreter.engine.sleep(length)
-
-    async def run_tasks(
-        self,
-        tasks: TaskList,
-        path: str,
-        data: Any,
-        *,
-        label: str = "",
-        variables: Mapping[str, Any] = NO_VARIABLES,
-        iteration: int | None = None,
-        attempt: int | None = None,
-    ) -> Any:
-        self._show_progress()
-        scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
-        child, self._child = self._child, None
-        prefix = f"{self._id}{label}{path}"
-        so_far: TaskFrame = {**self.frame(None), "state": {**self.state}}
-        return await self._interpreter.run_list(
-            tasks, self.pointer + path, prefix, data, scope, child, (self.mark, so_far)
-        )
-
-    async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
-        self._show_progress()
-        seconds = self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())
-        answer = await self._interpreter.engine.call(
-            activity, arguments, repeatable=repeatable, seconds=seconds, key=self.pointer
-        )
-        if "error" in answer:
-            raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
-        return answer.get("output")
-
-    def _view(self, own: Mapping[str, Any]) -> View:
-        return View(scope=self._scope, task=self._current, context=self._interpreter.context, own=own)
-
-
-def _timeout(timeout: TimeoutLike | None, workflow: Workflow, pointer: str) -> DurationLike | None:
-    if not isinstance(timeout, str):
-        return None if timeout is None else timeout.after
-    named = workflow.use.timeouts.get(timeout)
-    if named is None:
-        raise WorkflowError.standard("configuration", f"use.timeouts has no {timeout!r}", instance=pointer)
-    return named.after
 
 
 def _visit(here: ListFrame, index: int) -> str:

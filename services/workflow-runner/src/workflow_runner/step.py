@@ -1,0 +1,286 @@
+"""One execution of one task: every rule that holds for tasks of all kinds.
+
+Condition, input, time limit, output, context and reports are here; where the flow goes is the run's, and what a
+task does its kind's, in `workflow_runner.tasks`. Workflow code.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any, cast
+
+from stigmer_dsl.dataflow import check
+from stigmer_dsl.errors import WorkflowError
+from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
+
+from workflow_runner.checkpoint import Mark
+from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
+from workflow_runner.flow import Done, Outcome, Suspended, TaskFrame
+from workflow_runner.inbox import Signal
+from workflow_runner.messages import Limits, TaskRecord
+from workflow_runner.port import Run
+from workflow_runner.tasks import kind_of
+from workflow_runner.tasks.port import NO_VARIABLES
+
+_INPUT = object()
+"""Stands for: evaluate on the task's input."""
+
+
+class TaskStep:
+    """One execution of one task: what its kind sees of it, and what all kinds have in common."""
+
+    def __init__(
+        self,
+        run: Run,
+        item: TaskItem,
+        pointer: str,
+        mark: Mark,
+        outer: Scope,
+        frame: TaskFrame | None,
+    ) -> None:
+        raw = mark.here["input"]
+        self._run = run
+        self._task: TaskBase = item.task
+        self._kind = kind_of(item.task)
+        self.pointer = pointer
+        self.mark = mark
+        self._id = mark.id
+        self._raw = raw
+        self._done = frame.get("done") if frame else None
+        self._limit = frame.get("limit") if frame else None
+        self._child = frame.get("child") if frame else None
+        self._deadline = frame["deadline"] if frame else None
+        self._started = frame["started_at"] if frame else run.engine.time()
+        self._resumed = self._shown = frame is not None
+        self.state: dict[str, Any] = frame["state"] if frame else {}
+        self.input: Any = frame["input"] if frame else raw
+        self._scope = outer
+        self._current = CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started)
+        self._name = item.name
+
+    # What the run does with it.
+
+    def is_wanted(self) -> bool:
+        """Whether the task's condition holds on the raw input; `$input` does not exist yet."""
+        condition = self._task.if_
+        if condition is None:
+            return True
+        return self._run.evaluator.condition(condition, self._raw, self._view({}))
+
+    async def run(self) -> Outcome:
+        """Do everything from raw input to context; the outcome's output is the transformed one."""
+        if not self._resumed:
+            self._take_input()
+            self._set_deadline()
+        if self._done is None:
+            self._done = cast("Done", (await self._run_in_time())._asdict())
+        outcome = Outcome(**self._done)
+        return Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
+
+    def skipped(self) -> Outcome:
+        """Note that the condition did not hold; the raw input passes through."""
+        self._note("SKIPPED", output=self._raw)
+        return Outcome(output=self._raw)
+
+    def completed(self, outcome: Outcome) -> Outcome:
+        """Note success."""
+        self._note("COMPLETED", output=outcome.output)
+        return outcome
+
+    def ended(self, output: Any) -> None:
+        """Note that a task inside ended the workflow."""
+        self._note("COMPLETED", output=output)
+
+    def failed(self, error: WorkflowError) -> WorkflowError:
+        """Note failure."""
+        self._note("FAILED", error=error.to_dict())
+        return error
+
+    def frame(self, child: Any) -> TaskFrame:
+        """Return the task's position while `child` is that of the list in progress inside."""
+        made: TaskFrame = {
+            "id": self._id,
+            "input": self.input,
+            "started_at": self._started,
+            "deadline": self._deadline,
+            "state": self.state,
+        }
+        if self._limit is not None:
+            made["limit"] = self._limit
+        if child is not None:
+            made["child"] = child
+        return made
+
+    @property
+    def done(self) -> TaskFrame | None:
+        """The task's position when its work is done; None before."""
+        return None if self._done is None else {**self.frame(None), "done": self._done}
+
+    def _take_input(self) -> None:
+        given = self._task.input
+        if given is None:
+            return
+        check("the input", self._raw, given.schema_)
+        if given.from_ is not None:
+            self.input = self._run.evaluator.transformed(given.from_, self._raw, self._view({}))
+
+    def _give_output(self, raw: Any) -> Any:
+        given = self._task.output
+        output = raw
+        if given is None and self._task.export is None:
+            return output
+        self._current = self._current._replace(output=raw)
+        if given is not None:
+            if given.as_ is not None:
+                view = self._view({"input": self.input})
+                output = self._run.evaluator.transformed(given.as_, raw, view)
+            check("the output", output, given.schema_)
+        if self._task.export is not None:
+            self._export(self._task.export, output)
+        return output
+
+    def _export(self, export: Export, output: Any) -> None:
+        if export.as_ is not None:
+            view = self._view({"input": self.input, "output": output})
+            self._run.context = self._run.evaluator.transformed(export.as_, output, view)
+        check("the context", self._run.context, export.schema_)
+
+    def _set_deadline(self) -> None:
+        timeout = timeout_of(self._task.timeout, self._run.workflow, self.pointer)
+        if timeout is not None:
+            self._limit = self.duration(timeout).total_seconds()
+            self._deadline = self.time() + self._limit
+
+    async def _run_in_time(self) -> Outcome:
+        if self._deadline is None:
+            return await self._kind.run(self._task, self)
+        try:
+            async with self.in_time(self._deadline):
+                return await self._kind.run(self._task, self)
+        except TimeoutError:
+            raise WorkflowError.standard(
+                "timeout", "the task took longer than its timeout", instance=self.pointer
+            ) from None
+
+    def _show_progress(self) -> None:
+        """Note that the task is in progress, once, and only if it is for longer than a moment."""
+        if not self._shown:
+            self._shown = True
+            self._note("IN_PROGRESS")
+
+    def _note(self, status: Any, **more: Any) -> None:
+        record: TaskRecord = {
+            "id": self._id,
+            "name": self._name,
+            "kind": self._task.kind,
+            "type": self._kind.type,
+            "reference": self.pointer,
+            "parent": self._scope.parent,
+            "iteration": self._scope.iteration,
+            "attempt": self.state.get("attempt", self._scope.attempt),
+            "status": status,
+            "input": self.input,
+            "started_at": iso8601(self._started),
+        }
+        if status != "IN_PROGRESS":
+            record["completed_at"] = iso8601(self._run.engine.time())
+        self._run.record(cast("TaskRecord", {**record, **more}))
+
+    # What the kind does with it.
+
+    @property
+    def workflow(self) -> Workflow:
+        """See `Step`."""
+        return self._run.workflow
+
+    @property
+    def limits(self) -> Limits:
+        """See `Step`."""
+        return self._run.limits
+
+    def evaluate(self, value: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> Any:
+        """See `Step`."""
+        view = self._view({"input": self.input, **variables})
+        return self._run.evaluator.value(value, self.input, view)
+
+    def evaluate_text(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> Any:
+        """See `Step`."""
+        view = self._view({"input": self.input, **variables})
+        return self._run.evaluator.text(text, self.input if on is _INPUT else on, view)
+
+    def holds(self, text: str, variables: Mapping[str, Any] = NO_VARIABLES, *, on: Any = _INPUT) -> bool:
+        """See `Step`."""
+        view = self._view({"input": self.input, **variables})
+        return self._run.evaluator.condition(text, self.input if on is _INPUT else on, view)
+
+    def duration(self, value: DurationLike) -> timedelta:
+        """See `Step`."""
+        return length(value, self.evaluate, pointer=self.pointer)
+
+    def time(self) -> float:
+        """See `Step`."""
+        return self._run.engine.clock.time()
+
+    def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
+        """See `Step`."""
+        return self._run.engine.clock.limit(until)
+
+    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
+        """See `Step`."""
+        self._show_progress()
+        signal = await self._run.engine.receive(matches)
+        if signal is None:
+            raise Suspended
+        return signal
+
+    def random(self) -> float:
+        """See `Step`."""
+        return self._run.engine.random()
+
+    async def sleep(self, length: timedelta) -> None:
+        """See `Step`."""
+        self._show_progress()
+        await self._run.engine.sleep(length)
+
+    async def run_tasks(
+        self,
+        tasks: TaskList,
+        path: str,
+        data: Any,
+        *,
+        label: str = "",
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        iteration: int | None = None,
+        attempt: int | None = None,
+    ) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
+        child, self._child = self._child, None
+        prefix = f"{self._id}{label}{path}"
+        so_far: TaskFrame = {**self.frame(None), "state": {**self.state}}
+        return await self._run.run_list(tasks, self.pointer + path, prefix, data, scope, child, (self.mark, so_far))
+
+    async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        seconds = self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())
+        answer = await self._run.engine.call(
+            activity, arguments, repeatable=repeatable, seconds=seconds, key=self.pointer
+        )
+        if "error" in answer:
+            raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
+        return answer.get("output")
+
+    def _view(self, own: Mapping[str, Any]) -> View:
+        return View(scope=self._scope, task=self._current, context=self._run.context, own=own)
+
+
+def timeout_of(timeout: TimeoutLike | None, workflow: Workflow, pointer: str) -> DurationLike | None:
+    """Return what a timeout says, or the timeout of `use.timeouts` that it names."""
+    if not isinstance(timeout, str):
+        return None if timeout is None else timeout.after
+    named = workflow.use.timeouts.get(timeout)
+    if named is None:
+        raise WorkflowError.standard("configuration", f"use.timeouts has no {timeout!r}", instance=pointer)
+    return named.after
