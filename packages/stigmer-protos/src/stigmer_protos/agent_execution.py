@@ -24,6 +24,7 @@ from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     SubmitApprovalInput as SubmitApprovalInput,
     TodoItem as TodoItem,
     TodoStatus as TodoStatus,
+    ToolApproval as ToolApproval,
     ToolCall as ToolCall,
     ToolCallStatus as ToolCallStatus,
 )

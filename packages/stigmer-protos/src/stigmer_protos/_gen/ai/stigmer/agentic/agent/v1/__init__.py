@@ -9,6 +9,9 @@ __all__ = (
     "AgentId",
     "AgentSpec",
     "AgentStatus",
+    "ApprovalExpiry",
+    "ApprovalPolicy",
+    "ApprovalRule",
     "DockerServer",
     "HttpServer",
     "McpServerDefinition",
@@ -27,6 +30,94 @@ from ......message_pool import default_message_pool
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class ApprovalExpiry(betterproto2.Enum):
+    """
+    What becomes of a tool call on which nobody decided in time.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not said: it is refused.
+    """
+
+    REJECT = 1
+    """
+    It is not made, and the model is told that nobody allowed it.
+    """
+
+    APPROVE = 2
+    """
+    It is made.
+    """
+
+    FAIL = 3
+    """
+    The execution fails.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "APPROVAL_EXPIRY_UNSPECIFIED",
+            1: "APPROVAL_EXPIRY_REJECT",
+            2: "APPROVAL_EXPIRY_APPROVE",
+            3: "APPROVAL_EXPIRY_FAIL",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "APPROVAL_EXPIRY_UNSPECIFIED": 0,
+            "APPROVAL_EXPIRY_REJECT": 1,
+            "APPROVAL_EXPIRY_APPROVE": 2,
+            "APPROVAL_EXPIRY_FAIL": 3,
+        }
+
+
+class ApprovalRule(betterproto2.Enum):
+    """
+    What becomes of a tool call.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not said: a person must allow it.
+    """
+
+    REQUIRE = 1
+    """
+    A person must allow it.
+    """
+
+    ALLOW = 2
+    """
+    It is made.
+    """
+
+    DENY = 3
+    """
+    It is not made, and the model is told so.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "APPROVAL_RULE_UNSPECIFIED",
+            1: "APPROVAL_RULE_REQUIRE",
+            2: "APPROVAL_RULE_ALLOW",
+            3: "APPROVAL_RULE_DENY",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "APPROVAL_RULE_UNSPECIFIED": 0,
+            "APPROVAL_RULE_REQUIRE": 1,
+            "APPROVAL_RULE_ALLOW": 2,
+            "APPROVAL_RULE_DENY": 3,
+        }
 
 
 @dataclass(eq=False, repr=False)
@@ -126,6 +217,17 @@ class AgentSpec(betterproto2.Message):
     The variables and secrets it needs, with defaults.
     """
 
+    approval_policies: "list[ApprovalPolicy]" = betterproto2.field(1000, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Which tool calls need a person's approval, for the agent and its sub-agents. The first that fits a call counts;
+    a call that none fits is made.
+    """
+
+    can_ask: "bool" = betterproto2.field(1001, betterproto2.TYPE_BOOL)
+    """
+    Whether the agent may ask people questions; it waits for the answer.
+    """
+
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentSpec", AgentSpec)
 
@@ -150,6 +252,56 @@ class AgentStatus(betterproto2.Message):
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentStatus", AgentStatus)
+
+
+@dataclass(eq=False, repr=False)
+class ApprovalPolicy(betterproto2.Message):
+    """
+    Decides whether some tool calls are made, refused, or shown to a person first.
+    """
+
+    tool: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Names of tools, such as `execute`, `delete_*` or `*`.
+    """
+
+    server: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Names of MCP servers whose tools are meant, such as `github` or `*`; empty means tools of any origin.
+    """
+
+    arguments: "dict[str, str]" = betterproto2.field(
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    What arguments must look like for the policy to fit, by their names: `*` stands for any text and `?` for any
+    character. Arguments that are no text are compared as JSON; one that is missing fits nothing.
+    """
+
+    rule: "ApprovalRule" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: ApprovalRule(0))
+    """
+    What becomes of a call that fits.
+    """
+
+    expires_after_seconds: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    How long a call waits for a person, in seconds; 0 means for ever.
+    """
+
+    on_expiry: "ApprovalExpiry" = betterproto2.field(
+        6, betterproto2.TYPE_ENUM, default_factory=lambda: ApprovalExpiry(0)
+    )
+    """
+    What becomes of a call that waited so long.
+    """
+
+    reason: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Why the policy is there; whoever decides reads it.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "ApprovalPolicy", ApprovalPolicy)
 
 
 @dataclass(eq=False, repr=False)

@@ -26,6 +26,7 @@ __all__ = (
     "SubmitApprovalInput",
     "TodoItem",
     "TodoStatus",
+    "ToolApproval",
     "ToolCall",
     "ToolCallStatus",
 )
@@ -757,7 +758,14 @@ class SubmitApprovalInput(betterproto2.Message):
 
     comment: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    What the model is told about the decision.
+    What the model is told about the decision; where the agent asked a question, the answer.
+    """
+
+    arguments: "_____google__protobuf__.Struct | None" = betterproto2.field(
+        1000, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Arguments to make the call with, in place of the model's; only with APPROVE.
     """
 
 
@@ -799,6 +807,58 @@ class TodoItem(betterproto2.Message):
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "TodoItem", TodoItem)
+
+
+@dataclass(eq=False, repr=False)
+class ToolApproval(betterproto2.Message):
+    """
+    A person's part in a tool call.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Why a person is asked, for people.
+    """
+
+    requested_at: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    When the call began to wait, RFC 3339.
+    """
+
+    expires_at: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    When it stops waiting without an answer, RFC 3339; empty: never.
+    """
+
+    decision: "ApprovalAction" = betterproto2.field(
+        4, betterproto2.TYPE_ENUM, default_factory=lambda: ApprovalAction(0)
+    )
+    """
+    What was decided; unspecified until then.
+    """
+
+    comment: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What the person said about it; where the agent asked a question, the answer.
+    """
+
+    arguments: "_____google__protobuf__.Struct | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The arguments that the call was made with, where the person changed them.
+    """
+
+    decided_by: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Who decided; `expiry` when nobody did in time.
+    """
+
+    decided_at: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    When it was decided, RFC 3339.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "ToolApproval", ToolApproval)
 
 
 @dataclass(eq=False, repr=False)
@@ -850,6 +910,11 @@ class ToolCall(betterproto2.Message):
     error: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
     Why it failed; empty while it has not.
+    """
+
+    approval: "ToolApproval | None" = betterproto2.field(1000, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Where a person must allow the call: what was asked and decided.
     """
 
 
