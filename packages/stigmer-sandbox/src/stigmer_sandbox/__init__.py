@@ -31,9 +31,11 @@ from stigmer_sandbox.outbound import (
     Reach,
     Resolver,
     Target,
+    checked_addresses,
     classify,
     fetch,
     guarded_client,
+    read_host,
     read_target,
     resolve,
 )
@@ -65,9 +67,11 @@ __all__ = [
     "Target",
     "TargetError",
     "TooManyRedirectsError",
+    "checked_addresses",
     "classify",
     "fetch",
     "guarded_client",
+    "read_host",
     "read_target",
     "resolve",
 ]

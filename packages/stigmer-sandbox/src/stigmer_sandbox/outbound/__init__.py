@@ -2,9 +2,10 @@
 
 from stigmer_sandbox.outbound.address import Reach, classify
 from stigmer_sandbox.outbound.client import Fetched, fetch, guarded_client
+from stigmer_sandbox.outbound.pinning import Resolver, checked_addresses, resolve
 from stigmer_sandbox.outbound.policy import OutboundPolicy
-from stigmer_sandbox.outbound.target import Target, read_target
-from stigmer_sandbox.outbound.transport import GuardedTransport, Resolver, resolve
+from stigmer_sandbox.outbound.target import Target, read_host, read_target
+from stigmer_sandbox.outbound.transport import GuardedTransport
 
 __all__ = [
     "Fetched",
@@ -13,9 +14,11 @@ __all__ = [
     "Reach",
     "Resolver",
     "Target",
+    "checked_addresses",
     "classify",
     "fetch",
     "guarded_client",
+    "read_host",
     "read_target",
     "resolve",
 ]

@@ -14,9 +14,10 @@ from stigmer_sandbox.errors import (
     ResponseTooLargeError,
     TooManyRedirectsError,
 )
+from stigmer_sandbox.outbound.pinning import Resolver, resolve
 from stigmer_sandbox.outbound.policy import OutboundPolicy
 from stigmer_sandbox.outbound.target import read_target
-from stigmer_sandbox.outbound.transport import GuardedTransport, Resolver, resolve
+from stigmer_sandbox.outbound.transport import GuardedTransport
 
 # What a request may carry to another origin than the one it was written for.
 _HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})

@@ -48,7 +48,7 @@ def read_target(url: str) -> Target:
     if "@" in authority:
         raise TargetError("the URL holds user information before the host; use authentication instead")
     host, port = _split(authority)
-    return Target(scheme=scheme, host=_read_host(host), port=_DEFAULT_PORTS[scheme] if port is None else port)
+    return Target(scheme=scheme, host=read_host(host), port=_DEFAULT_PORTS[scheme] if port is None else port)
 
 
 def _split(authority: str) -> tuple[str, int | None]:
@@ -67,7 +67,12 @@ def _read_port(text: str) -> int:
     return int(text)
 
 
-def _read_host(host: str) -> str:
+def read_host(host: str) -> str:
+    """Return the host that `host`, a name or an address (IPv6 in brackets), means: lower case, without brackets.
+
+    Raises:
+        TargetError: It is written in an ambiguous way.
+    """
     if host.startswith("["):
         return _read_v6(host[1:-1])
     if not host:

@@ -5,41 +5,19 @@ made to a checked address; there is no second look-up that could answer differen
 TLS server name stay the name's. Proxies from the environment are not used: they would connect for us.
 """
 
-import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from ipaddress import ip_address
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httpcore
 import httpx
 
-from stigmer_sandbox.errors import ResolutionError
+from stigmer_sandbox.outbound.pinning import Resolver, checked_addresses, resolve
 from stigmer_sandbox.outbound.policy import OutboundPolicy
 from stigmer_sandbox.outbound.target import read_target
 
 _KEEPALIVE_SECONDS = 5.0
-
-
-class Resolver(Protocol):
-    """Finds the addresses of a name."""
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Return the addresses in the order to try them.
-
-        Raises:
-            OSError: The name has none.
-        """
-        ...
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Ask the operating system for the addresses of `host`."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
@@ -61,7 +39,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first reachable address of `host`, once all of them are found acceptable."""
         failure: Exception = httpcore.ConnectError(f"no address of {host} answers")
-        for address in await self._addresses(host, port, timeout):
+        found = await checked_addresses(self._policy, host, port, resolver=self._resolver, seconds=timeout)
+        for address in found:
             try:
                 return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -75,22 +54,6 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between connection attempts."""
         await self._inner.sleep(seconds)
-
-    async def _addresses(self, host: str, port: int, limit: float | None) -> list[str]:
-        found = [host] if _is_literal(host) else await self._resolve(host, port, limit)
-        return [str(self._policy.check(address, host=host)) for address in found]
-
-    async def _resolve(self, host: str, port: int, limit: float | None) -> list[str]:
-        try:
-            async with asyncio.timeout(limit):
-                found = await self._resolver(host, port)
-        except TimeoutError:
-            raise ResolutionError(f"{host} was not resolved in time") from None
-        except (OSError, UnicodeError) as error:
-            raise ResolutionError(f"{host} cannot be resolved: {error}") from None
-        if not found:
-            raise ResolutionError(f"{host} has no address")
-        return found
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -183,11 +146,3 @@ def _translated(error: Exception, request: httpx.Request) -> Exception:
         return error
     twin = getattr(httpx, type(error).__name__, httpx.TransportError)
     return cast("Exception", twin(str(error) or type(error).__name__, request=request))
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
