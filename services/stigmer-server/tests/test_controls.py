@@ -184,13 +184,18 @@ async def test_a_tool_call_is_decided_on_once(local: Api, make: Make) -> None:
     (delivery,) = await due(local, made)
     assert delivery.name == ANSWER
     given = {key: value for key, value in delivery.payload.items() if key not in ("id", "at")}
-    assert given == {"tool_call_id": "call-1", "action": "APPROVE", "comment": "fine", "by": "system"}
+    assert given == {"tool_call_id": "call-1", "action": "APPROVE", "by": "system"}
+    await report(local, AGENT, made, phase="EXECUTION_WAITING_FOR_APPROVAL", approvals={"call-1": {"reason": "late"}})
+    kept = (await local(AGENT, "get", {"value": made.metadata.id})).status.approvals["call-1"]
+    assert (kept.decision, kept.comment, kept.decided_by, bool(kept.decided_at)) == (1, "fine", "system", True)
     with pytest.raises(FailedPreconditionError):
         await local(AGENT, "submitApproval", approval(made, "APPROVAL_ACTION_REJECT"))
     await report(local, AGENT, made, phase="EXECUTION_COMPLETED")
     await local(AGENT, "submitApproval", requests[0])
     with pytest.raises(InvalidArgumentError):
         await local(AGENT, "submitApproval", approval(made, "APPROVAL_ACTION_UNSPECIFIED"))
+    with pytest.raises(InvalidArgumentError):
+        await local(AGENT, "submitApproval", approval(made, "APPROVAL_ACTION_REJECT", arguments={"n": 1}))
 
 
 def answer(execution: Any, outcome: str = "yes", **more: Any) -> dict[str, Any]:

@@ -222,7 +222,11 @@ def test_a_tool_call_that_waits_is_decided_on(client: Any, make: Any) -> None:
     calls = [{"id": "call", "status": "TOOL_CALL_WAITING_APPROVAL"}]
     status = {"phase": "EXECUTION_WAITING_FOR_APPROVAL", "toolCalls": calls}
     waiting = client("agent_execution/updateStatus", {"executionId": id, "status": status})
-    assert client(APPROVAL, request) == client(APPROVAL, request) == waiting
+    decided = client(APPROVAL, request)
+    assert client(APPROVAL, request) == decided
+    assert waiting.status.phase == decided.status.phase
+    assert (decided.status.approvals["call"].decision, decided.status.approvals["call"].comment) == (3, "no")
+    client.refused(APPROVAL, {**request, "arguments": {"n": 1}}, "INVALID_ARGUMENT")
     client.refused(APPROVAL, {**request, "action": "APPROVAL_ACTION_APPROVE"}, "FAILED_PRECONDITION")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stigmer_server import executions, outbox
-from stigmer_server.errors import RefusedError
+from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.executions import Once
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, to_plain
@@ -16,17 +16,23 @@ _CALL_WAITS = 5
 """ToolCallStatus: waiting for approval."""
 _TASK_WAITS = 1000
 """WorkflowTaskStatus: waiting for approval."""
-_ACTIONS = {1: "APPROVE", 2: "SKIP", 3: "REJECT"}
+_APPROVE = 1
+_ACTIONS = {_APPROVE: "APPROVE", 2: "SKIP", 3: "REJECT"}
 
 
 async def submit_approval(resources: Resources, kind: Kind, request: Message) -> bytes:
     """Decide on a tool call that waits, once, and return the execution. The same decision again changes nothing.
 
     Raises:
+        InvalidError: It changes the arguments of a call that is not to be made.
         MissingError: There is no such execution.
         RefusedError: No such call waits, or something else was decided on it.
     """
-    decision = {"action": _ACTIONS[request.action], "comment": request.comment}
+    decision: dict[str, Any] = {"action": _ACTIONS[request.action], "comment": request.comment}
+    if request.HasField("arguments"):
+        if request.action != _APPROVE:
+            raise InvalidError.of("arguments", "approval.arguments", "are changed only where the call is approved")
+        decision["arguments"] = to_plain(request.arguments)
 
     def work(unit: Unit) -> Saved:
         stored = unit.require(kind.name, request.id)
@@ -39,8 +45,11 @@ async def submit_approval(resources: Resources, kind: Kind, request: Message) ->
             if kind.is_finished(stored) or not waiting:
                 msg = f"no tool call {request.tool_call_id} of {request.id} waits for approval"
                 raise RefusedError(msg)
-            content = {"tool_call_id": request.tool_call_id, **decision, **_signed(unit)}
+            # What was decided stands in the execution, where its run reads it, and not in Temporal's history.
+            content = {"tool_call_id": request.tool_call_id, "action": decision["action"], **_signed(unit)}
             executions.send(unit, kind, stored, executions.ANSWER, content, once)
+            _keep(stored.status.approvals[request.tool_call_id], request, content)
+            return unit.replace_status(kind, stored)
         return Saved(kind=kind, id=request.id, wire=stored.SerializeToString())
 
     return resources.answer(await resources.transact_runs(work))
@@ -83,6 +92,14 @@ async def submit_task_approval(resources: Resources, kind: Kind, request: Messag
         return Saved(kind=kind, id=request.execution_id, wire=stored.SerializeToString())
 
     return resources.answer(await resources.transact_runs(work))
+
+
+def _keep(approval: Message, request: Message, signed: dict[str, Any]) -> None:
+    approval.decision = request.action
+    approval.comment = request.comment
+    if request.HasField("arguments"):
+        approval.arguments.CopyFrom(request.arguments)
+    approval.decided_by, approval.decided_at = signed["by"], signed["at"]
 
 
 def _is_known(unit: Unit, once: Once, what: str) -> bool:

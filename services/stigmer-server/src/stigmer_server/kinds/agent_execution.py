@@ -87,6 +87,10 @@ def _merge_status(status: Message, report: Message) -> None:
         status.ClearField("todos")
         for key in report.todos:
             status.todos[key].CopyFrom(report.todos[key])
+    for key in report.approvals:
+        # What a person decided may be newer than what the runner has read.
+        if not status.approvals[key].decision:
+            status.approvals[key].CopyFrom(report.approvals[key])
 
 
 def _close(status: Message) -> None:

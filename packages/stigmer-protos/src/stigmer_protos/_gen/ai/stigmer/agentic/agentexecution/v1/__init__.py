@@ -497,6 +497,13 @@ class AgentExecutionStatus(betterproto2.Message):
     How often it has been recovered.
     """
 
+    approvals: "dict[str, ToolApproval]" = betterproto2.field(
+        1003, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
+    )
+    """
+    What people were asked about tool calls, and what they decided, by the call's id.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "AgentExecutionStatus", AgentExecutionStatus
@@ -910,11 +917,6 @@ class ToolCall(betterproto2.Message):
     error: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
     Why it failed; empty while it has not.
-    """
-
-    approval: "ToolApproval | None" = betterproto2.field(1000, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    Where a person must allow the call: what was asked and decided.
     """
 
 
