@@ -140,6 +140,35 @@ def test_errors_have_their_exit_code_and_go_to_standard_error(
     assert "Traceback" not in result.err
 
 
+STORED = """\
+kind: Workflow
+metadata: {name: stored}
+spec:
+  document: {dsl: 1.0.0, namespace: docs, name: stored, version: 1.0.0}
+  tasks: [{name: pause, kind: wait, task_config: {seconds: 1}}]
+"""
+
+
+def test_graph_draws_plain_and_stored_workflows(stigmer: Any, write: Write) -> None:
+    plain = write("plain.yaml", PLAIN)
+    drawn = stigmer("graph", plain)
+    assert (drawn.code, drawn.out.splitlines()[0]) == (0, "flowchart TD")
+    assert stigmer("graph", plain, "--format", "dot").out.startswith('digraph "greet"')
+    told = json.loads(stigmer("graph", plain, "--format", "json").out)
+    assert told["nodes"][2] == {
+        "id": "/do/0/hello", "kind": "set", "name": "hello", "pointer": "/do/0/hello", "line": 3, "column": 5,
+    }  # fmt: skip
+    stored = json.loads(stigmer("graph", write("stored.yaml", STORED), "--format", "json").out)
+    assert stored["nodes"][2]["name"] == "pause"
+
+
+def test_graph_of_what_is_no_workflow_says_why(stigmer: Any, write: Write) -> None:
+    broken = stigmer("graph", write("broken.yaml", PLAIN.replace("set:", "sett:")))
+    assert (broken.code, broken.out) == (2, "")
+    assert "says no kind of task" in broken.err
+    assert "holds no workflow" in stigmer("graph", write("agent.yaml", AGENT)).err
+
+
 def test_validate_tells_every_problem_and_needs_no_home(stigmer: Any, write: Write) -> None:
     good, bad = write("good.yaml", PLAIN), write("bad.yaml", AGENT.replace("instructions", "instruction"))
     assert stigmer("validate", good).out == f"{good}:1: Workflow greet is valid\n"

@@ -117,5 +117,9 @@ REQUIREMENTS: dict[str, tuple[str, str]] = {
     "trusted": ("own#model", "what to_dict gives loads back to the same workflow"),
     "model.frozen": ("own#model", "a workflow cannot be changed"),
     "schema.export": ("own#schema", "the JSON Schema accepts what parse accepts"),
+    "graph.edges": ("own#graph", "every way that the flow can go is an edge, with what decides it"),
+    "graph.groups": ("own#graph", "what stands in a task stands in its node"),
+    "graph.positions": ("own#graph", "nodes and edges have their place in the text"),
+    "graph.formats": ("own#graph", "JSON has a schema; Mermaid and Graphviz read what is written for them"),
     "command": ("own#command", "validate says what is wrong and exits with 2"),
 }

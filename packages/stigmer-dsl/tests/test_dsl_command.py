@@ -39,7 +39,27 @@ def test_every_problem_of_every_file_goes_to_standard_error(tmp_path: Path, caps
     assert wrong.startswith(f"{tmp_path / 'wrong'}:5:33: /do/2/c/switch/0/d/then: no task named 'nowhere'")
     assert wrong.endswith("[dsl.then-target]")
     assert broken.startswith(f"{tmp_path / 'broken'}:1:5: /a: the text is no YAML")
-    assert gone.startswith(f"{tmp_path / 'gone'}: ")
+    assert gone.startswith(f"{tmp_path / 'gone'}: /: the file cannot be read: ")
+    assert gone.endswith("[file.read]")
+
+
+@pytest.mark.requirement("command")
+def test_programs_are_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, wrong, gone = tmp_path / "good", tmp_path / "wrong", tmp_path / "gone"
+    good.write_text(GOOD)
+    wrong.write_text(GOOD.replace("then: end", "then: nowhere"))
+    assert main(["validate", "-o", "json", str(good), str(wrong), str(gone)]) == INVALID
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["valid"], err) == (False, "")
+    assert told["workflows"] == [
+        {"file": str(good), "line": 1, "namespace": "test", "name": "example", "version": "0.1.0"}
+    ]
+    first, second = told["problems"]
+    assert {key: first[key] for key in ("file", "line", "column", "pointer", "code")} == {
+        "file": str(wrong), "line": 5, "column": 33, "pointer": "/do/2/c/switch/0/d/then", "code": "dsl.then-target",
+    }  # fmt: skip
+    assert (second["file"], second["line"], second["code"]) == (str(gone), None, "file.read")
 
 
 def test_secrets_may_be_declared_on_the_command_line(tmp_path: Path) -> None:

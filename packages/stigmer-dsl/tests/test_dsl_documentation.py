@@ -8,7 +8,7 @@ from stigmer_dsl import expressions, model
 
 MEMBER = Path(__file__).parent.parent
 SOURCES = MEMBER / "src" / "stigmer_dsl"
-CODE = re.compile(r'"((?:yaml|dsl|expression|stored)\.[a-z-]+)"')
+CODE = re.compile(r'"((?:file|yaml|dsl|expression|stored)\.[a-z-]+)"')
 
 
 def _raised() -> set[str]:
@@ -28,11 +28,12 @@ def test_every_code_is_produced_by_a_test() -> None:
     assert _raised() - set(CODE.findall(tests)) == set()
 
 
-def test_the_examples_of_the_readme_work() -> None:
-    examples = re.findall(r"```python\n(.*?)```", (MEMBER / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/graph.md"])
+def test_the_examples_of_a_page_work(page: str) -> None:
+    examples = re.findall(r"```python\n(.*?)```", (MEMBER / page).read_text(), re.DOTALL)
     assert examples
     for example in examples:
-        exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - our own text
+        exec(compile(example, page, "exec"), {})  # noqa: S102 - our own text
 
 
 @pytest.mark.parametrize("module", [stigmer_dsl, expressions, model])

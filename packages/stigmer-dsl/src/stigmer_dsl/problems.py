@@ -38,6 +38,18 @@ class Problem:
         parts = [part for part in (place, self.pointer or "/") if part]
         return ": ".join([*parts, self.message]) + (f" ({self.hint})" if self.hint else "")
 
+    def to_dict(self) -> dict[str, str | int | None]:
+        """The problem as JSON: file, line, column, pointer, code, message, hint."""
+        return {
+            "file": self.source,
+            "line": self.position.line if self.position else None,
+            "column": self.position.column if self.position else None,
+            "pointer": self.pointer,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
 
 def pointer_to(parts: Iterable[str | int]) -> str:
     """The JSON pointer of a path of keys and indexes."""

@@ -31,18 +31,7 @@ def validate(
     read = read_files(files)
     manifests, problems = load(read, org=org)
     if made.output in {OutputFormat.JSON, OutputFormat.YAML}:
-        listed = [
-            {
-                "file": problem.source,
-                "line": problem.position.line if problem.position else None,
-                "column": problem.position.column if problem.position else None,
-                "pointer": problem.pointer,
-                "code": problem.code,
-                "message": problem.message,
-                "hint": problem.hint,
-            }
-            for problem in problems
-        ]
+        listed = [problem.to_dict() for problem in problems]
         found = [{"kind": manifest.kind.name, "name": manifest.name, "file": manifest.source} for manifest in manifests]
         console.result(console.structured({"valid": not problems, "resources": found, "problems": listed}, made.output))
     if problems:
