@@ -76,6 +76,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("expression.unknown-secret", "do:\n  - a: { set: { x: ▸'Bearer ${.secrets.NOPE}' } }\n", "/do/0/a/set/x"),
     ("expression.unknown-secret", 'do:\n  - a: { call: http, with: { method: get, endpoint: { uri: https://x.y, authentication: { bearer: { use: ▸nope } } } } }\n', "/do/0/a/with/endpoint/authentication/bearer/use"),
     ("expression.secret-use", "use: { secrets: [ S ] }\ndo:\n  - a: { set: { x: ▸'${ $secrets.S | @base64 }' } }\n", "/do/0/a/set/x"),
+    ("dsl.secret-use", "use: { secrets: [ S ] }\ndo:\n  - a: { call: activity, with: { name: A, arguments: [ { k: ▸'${ $secrets.S }' } ] } }\n", "/do/0/a/with/arguments/0/k"),
     ("dsl.function-cycle", 'use: { functions: { f: ▸{ call: f } } }\ndo: [ { a: { call: f } } ]\n', "/use/functions/f"),
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ REDACTED = "***REDACTED***"
 PLACEHOLDER = re.compile(r"\$\{\.(?:secrets|env_vars)\.([A-Z_][A-Z0-9_]*)\}")
 """`${.secrets.NAME}` or `${.env_vars.NAME}`, anywhere in a text of a definition."""
 
+_IN_EXPRESSION = re.compile(r"\$\{.*\$secrets\b", re.DOTALL)
 _ANY_MARKER = re.compile("⟦secret:[^⟦⟧]*⟧")
 _SHORTEST = 4
 
@@ -36,6 +37,11 @@ class Secrets:
     def marker(self, name: str, part: str = "") -> str:
         """The marker of a secret, or of one property of a secret that is a JSON object."""
         return secret_marker(name, part, nonce=self.nonce)
+
+
+def names_secret(text: str) -> bool:
+    """Whether a text of a definition takes a secret: by a placeholder, or in an expression."""
+    return bool(PLACEHOLDER.search(text) or _IN_EXPRESSION.search(text))
 
 
 def secret_marker(name: str, part: str = "", *, nonce: str) -> str:

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any, cast
 
 from stigmer_dsl.errors import WorkflowError
+from stigmer_dsl.secrets import find_secrets
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
@@ -17,6 +18,7 @@ from workflow_runner.activities.calls import NOT_SENT
 from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
+from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Signal
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
@@ -184,6 +186,39 @@ class TemporalEngine:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             raise
+
+    async def run_activity(self, activity: ForeignActivity, *, seconds: float, summary: str) -> Any:
+        """See `Engine`."""
+        found = find_secrets(activity.arguments, nonce=self._nonce)
+        if found:
+            detail = (
+                f"the arguments hold {', '.join(sorted(found))}: secrets are not given to activities of other workers"
+            )
+            raise WorkflowError.standard("authorization", detail)
+        if (size := size_of(activity.arguments)) > MOST_BYTES:
+            detail = f"the arguments take {size} bytes, more than the {MOST_BYTES} that can be kept"
+            raise WorkflowError.standard("configuration", detail)
+        self.reporter.flush(deliver_durably)
+        options = activity.options
+        try:
+            result: RawValue = await workflow.execute_activity(
+                activity.name,
+                args=activity.arguments,
+                result_type=RawValue,
+                task_queue=activity.task_queue,
+                start_to_close_timeout=options.start_to_close(seconds),
+                schedule_to_close_timeout=options.schedule_to_close_timeout,
+                schedule_to_start_timeout=options.schedule_to_start_timeout,
+                heartbeat_timeout=options.heartbeat_timeout,
+                retry_policy=options.retry_policy.policy(),
+                summary=options.summary or summary,
+                priority=options.precedence(),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from None
+            raise failure(activity, error) from None
+        return decoded(result.payload)
 
     def _may_stay_local(self) -> bool:
         # A longer history means that the last workflow task ended, and with it everything so far was kept.

@@ -29,6 +29,8 @@ class Limits(TypedDict):
     """A call that takes longer becomes an ordinary activity."""
     call_seconds: float
     """How long a call may take when the task sets no timeout."""
+    activity_task_queue: NotRequired[str]
+    """Where activities of other workers run when the task names no queue; nowhere unless said."""
 
 
 class Loaded(TypedDict):

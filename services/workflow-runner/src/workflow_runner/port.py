@@ -10,6 +10,7 @@ from workflow_runner.checkpoint import Mark
 from workflow_runner.clock import Clock
 from workflow_runner.data import Evaluator, Scope
 from workflow_runner.flow import ListFrame, TaskFrame
+from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 
@@ -50,6 +51,19 @@ class Engine(Protocol):
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
     ) -> CallAnswer:
         """Make a call and return its answer; `key` names the task, for what is known of its calls."""
+        ...
+
+    async def run_activity(self, activity: ForeignActivity, *, seconds: float, summary: str) -> Any:
+        """Run an activity of another worker and return its result.
+
+        Args:
+            activity: What to run.
+            seconds: How long an attempt may take where its options do not say.
+            summary: What people see of it where its options do not say.
+
+        Raises:
+            WorkflowError: It failed, or its arguments cannot be given away.
+        """
         ...
 
 

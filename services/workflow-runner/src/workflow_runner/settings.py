@@ -47,6 +47,11 @@ class Settings(RunnerSettings):
     call_seconds: float = setting(
         300.0, "STIGMER_CALL_SECONDS", description="how long a call may take when its task has no timeout", gt=0
     )
+    activity_task_queue: str = setting(
+        "",
+        "STIGMER_ACTIVITY_TASK_QUEUE",
+        description="Temporal task queue of `call: activity` tasks that name none; without it they must name one",
+    )
     max_response_bytes: int = setting(
         1_500_000, "STIGMER_MAX_RESPONSE_BYTES", description="largest answer to a call, decompressed", ge=1
     )
@@ -74,4 +79,5 @@ class Settings(RunnerSettings):
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
             "call_seconds": self.call_seconds,
+            "activity_task_queue": self.activity_task_queue,
         }

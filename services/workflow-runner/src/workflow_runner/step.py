@@ -16,6 +16,7 @@ from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList
 from workflow_runner.checkpoint import Mark
 from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
 from workflow_runner.flow import Done, Outcome, Suspended, TaskFrame
+from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.messages import Limits, TaskRecord
 from workflow_runner.port import Run
@@ -264,13 +265,20 @@ class TaskStep:
     async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
         """See `Step`."""
         self._show_progress()
-        seconds = self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())
         answer = await self._run.engine.call(
-            activity, arguments, repeatable=repeatable, seconds=seconds, key=self.pointer
+            activity, arguments, repeatable=repeatable, seconds=self._seconds_left(), key=self.pointer
         )
         if "error" in answer:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return answer.get("output")
+
+    async def run_activity(self, activity: ForeignActivity) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        return await self._run.engine.run_activity(activity, seconds=self._seconds_left(), summary=self.pointer)
+
+    def _seconds_left(self) -> float:
+        return self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())
 
     def _view(self, own: Mapping[str, Any]) -> View:
         return View(scope=self._scope, task=self._current, context=self._run.context, own=own)

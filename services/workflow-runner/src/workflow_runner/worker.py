@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+from stigmer_dsl import Problem
+from stigmer_dsl.model import Workflow
 from stigmer_runner import Environments, StigmerServer, run_worker, server_channel, traces
 from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, OutboundPolicy, Sandbox
 from temporalio.client import Client
@@ -11,6 +13,7 @@ from temporalio.worker import Worker
 
 from workflow_runner.activities import Calls, HttpCalls, Loading, Processes, Reporting
 from workflow_runner.settings import Settings
+from workflow_runner.tasks.call_activity import without_queue
 from workflow_runner.workflow import InvokeWorkflow
 
 
@@ -28,7 +31,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         calls = Calls(Environments(server), reporting)
         http = HttpCalls(calls, policy)
         processes = _processes(settings, calls, policy)
-        loading = Loading(server, reporting, settings.limits(), lacking=processes.lacking)
+
+        async def lacking(workflow: Workflow) -> list[Problem]:
+            queueless = [] if settings.activity_task_queue else without_queue(workflow)
+            return [*queueless, *await processes.lacking(workflow)]
+
+        loading = Loading(server, reporting, settings.limits(), lacking=lacking)
 
         def make(client: Client) -> Worker:
             return Worker(

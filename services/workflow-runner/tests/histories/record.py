@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from stigmer_runner.testing import temporal_server
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
 from workflow_runner import names
 from workflow_runner.settings import Settings
 from workflow_runner.testing import Execution, Response, Runs, Site, peer_server, site_server
@@ -27,6 +30,9 @@ from workflow_runner.worker import serve
 FOLDER = Path(__file__).parent
 _MACHINE = re.compile(r"\b\d+@[\w.-]+")
 """Process and host, as identities and sticky queues have them."""
+_FOREIGN = "foreign"
+"""Queue of a worker that is not the runner's."""
+_ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
@@ -86,14 +92,22 @@ do:
     "listen": "do:\n- l: {listen: {to: {all: [{with: {type: signal, id: a}}, {with: {type: signal, id: b}}]}}}",
     "paused": "do:\n- t: {timeout: {after: PT30S}, do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
     "paused-continued": "do:\n- o: {do: [{a: {wait: PT0.6S}}, {b: {wait: PT0.01S}}]}",
+    "call-activity": """
+do:
+- charge: {call: activity, with: {name: Charge, taskQueue: FOREIGN, arguments: ['${ .n }', EUR]}}
+- decline:
+    try: [{it: {call: activity, with: {name: Decline, taskQueue: FOREIGN}, metadata: {activityOptions: ONCE}}}]
+    catch: {do: [{tell: {set: {title: '${ $error.title }'}}}]}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
 
 async def record(address: str, wanted: set[str]) -> None:
     """Run every document that is wanted and write its histories; without any, all of them."""
-    async with peer_server() as peer, site_server() as site:
-        client = await Client.connect(address, identity="recorder")
+    client = await Client.connect(address, identity="recorder")
+    foreign = Worker(client, task_queue=_FOREIGN, activities=[_charge, _decline])
+    async with peer_server() as peer, site_server() as site, foreign:
         site.page("/pet", {"name": "Rex"})
         site.page("/slow", _slow)
         answers = iter([Response({}), Response({}, 500), Response({})])
@@ -119,13 +133,23 @@ async def record(address: str, wanted: set[str]) -> None:
         await worker
 
 
+@activity.defn(name="Charge")
+async def _charge(amount: int, currency: str) -> dict[str, Any]:
+    return {"charged": amount, "currency": currency}
+
+
+@activity.defn(name="Decline")
+async def _decline() -> None:
+    raise ApplicationError("no money", {"balance": -1}, type="CardDeclined")
+
+
 async def _slow(_: Any) -> Response:
     await asyncio.sleep(0.5)
     return Response({"slow": True})
 
 
 async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
-    text = document.replace("SITE", site.url)
+    text = document.replace("SITE", site.url).replace("FOREIGN", _FOREIGN).replace("ONCE", _ONCE)
     if name == "recovered":
         execution = await runs.run(text)
         await (await runs.recover(execution)).result()

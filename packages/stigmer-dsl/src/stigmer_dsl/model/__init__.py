@@ -133,6 +133,7 @@ from stigmer_dsl.model.workflow import (
     Schedule,
     Use,
     Workflow,
+    every_task,
     load_trusted,
 )
 
@@ -251,6 +252,7 @@ __all__ = [
     "WaitTask",
     "Workflow",
     "describe",
+    "every_task",
     "inner_lists",
     "load_trusted",
 ]

@@ -11,6 +11,7 @@ from stigmer_dsl import durations
 from stigmer_dsl.errors import DurationError
 from stigmer_dsl.expressions import ARGUMENTS, is_expression
 from stigmer_dsl.model import (
+    ActivityArguments,
     AsyncApiConsumption,
     AsyncApiSubscription,
     AuthenticationPolicy,
@@ -50,7 +51,7 @@ from stigmer_dsl.model.events import EventProperties
 from stigmer_dsl.model.tasks import CALLS
 from stigmer_dsl.problems import did_you_mean, pointer_to
 from stigmer_dsl.schemas import invalid_schema, unsupported_format
-from stigmer_dsl.secrets import PLACEHOLDER
+from stigmer_dsl.secrets import PLACEHOLDER, names_secret
 from stigmer_dsl.validation.expressions import ExpressionChecks
 from stigmer_dsl.validation.findings import Finding, Report
 from stigmer_dsl.validation.forms import wrong_cron, wrong_uri, wrong_variable
@@ -345,11 +346,25 @@ class MeaningCheck:
                 self._schema(element, pointer)
             case Duration():
                 self._parts(element, pointer)
+            case ActivityArguments():
+                self._refuse_secrets(element.to_dict(), pointer)
             case HttpArguments():
                 if not is_expression(element.method) and not element.method.isalpha():
                     self._find("dsl.value", pointer + "/method", f"{element.method!r} is no HTTP method")
             case _:
                 pass
+
+    def _refuse_secrets(self, value: Any, pointer: str) -> None:
+        """Arguments of a foreign activity stand in history, and its worker reads them: no secret may be there."""
+        if isinstance(value, str) and names_secret(value):
+            message = "a secret cannot be given to an activity of another worker: it would stand in history"
+            self._find("dsl.secret-use", pointer, message, "let that worker have the secret itself")
+        elif isinstance(value, dict):
+            for key, item in cast("dict[str, Any]", value).items():
+                self._refuse_secrets(item, pointer + pointer_to([key]))
+        elif isinstance(value, list):
+            for index, item in enumerate(cast("list[Any]", value)):
+                self._refuse_secrets(item, f"{pointer}/{index}")
 
     def _variable(self, name: str, pointer: str, *, other: str = "") -> None:
         wrong = wrong_variable(name)

@@ -13,6 +13,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, TaskBase, TaskList, Workflow
 
 from workflow_runner.flow import Outcome
+from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.messages import Limits
 
@@ -148,6 +149,14 @@ class Step(Protocol):
 
         Raises:
             WorkflowError: The call failed.
+        """
+        ...
+
+    async def run_activity(self, activity: ForeignActivity) -> Any:
+        """Run an activity of another worker and return its result.
+
+        Raises:
+            WorkflowError: It failed, or its arguments hold a secret.
         """
         ...
 
