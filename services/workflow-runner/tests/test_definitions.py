@@ -46,14 +46,17 @@ do:
     call: http
     with:
       method: get
-      endpoint: {uri: 'http://x/', authentication: {digest: {username: a, password: b}}}
+      endpoint: {uri: 'http://x/', authentication: {oauth2: {authority: 'http://x', grant: authorization_code}}}
 """
     )
     assert found == [
         ("/do/0/outer/try/0/inner/do/0/say", "task 'say': emit is not run yet"),
         ("/do/0/outer/catch/do/0/ask", "task 'ask': call agent is not run yet"),
-        ("/do/1/call/with/endpoint/authentication/digest", "task 'call': digest authentication is not run yet"),
         ("/schedule", "schedules are not run; start the workflow yourself"),
+        (
+            "/do/1/call/with/endpoint/authentication/oauth2/grant",
+            "the grant authorization_code needs a person at a browser; use client_credentials or another",
+        ),
     ]
 
 

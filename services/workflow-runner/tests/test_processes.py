@@ -53,7 +53,7 @@ async def test_a_script_may_stand_somewhere_else(runs: Runs, site: Site) -> None
     script = f"script: {{language: python, source: {{endpoint: '{site.url}/script.py'}}}}"
     assert await runs.output(run(script)) == "42"
     error = await runs.error(run(f"script: {{language: python, source: {{endpoint: '{site.url}/none'}}}}"))
-    assert "its server says 404" in error["detail"]
+    assert "answered 404 Not Found" in error["detail"]
 
 
 @pytest.mark.parametrize(

@@ -108,15 +108,26 @@ def same_type(a: str, b: str) -> bool:
 class WorkflowError(DslError):
     """An error of a run, as problem details (RFC 7807).
 
-    `instance` is the JSON pointer of the task that raised it; empty until someone knows it.
+    `instance` is the JSON pointer of the task that raised it; empty until someone knows it. `retry_after` is how many
+    seconds a peer asks to wait before another try, `retryAfter` in problem details.
     """
 
-    def __init__(self, *, type: str, status: int, title: str = "", detail: str = "", instance: str = "") -> None:  # noqa: A002 - the name of the field
+    def __init__(
+        self,
+        *,
+        type: str,  # noqa: A002 - the name of the field
+        status: int,
+        title: str = "",
+        detail: str = "",
+        instance: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         self.type = type
         self.status = status
         self.title = title
         self.detail = detail
         self.instance = instance
+        self.retry_after = retry_after
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -139,18 +150,21 @@ class WorkflowError(DslError):
         """The error of problem details; what they leave out is a runtime error's."""
         fallback = STANDARD["runtime"]
         status = details.get("status")
+        retry_after = details.get("retryAfter")
         return WorkflowError(
             type=str(details.get("type") or fallback.type),
             status=int(status) if isinstance(status, (int, float)) else fallback.status,
             title=str(details.get("title") or ""),
             detail=str(details.get("detail") or ""),
             instance=str(details.get("instance") or ""),
+            retry_after=retry_after if isinstance(retry_after, (int, float)) and retry_after >= 0 else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The problem details; empty texts are left out."""
         parts = {"title": self.title, "detail": self.detail, "instance": self.instance}
-        return {"type": self.type, "status": self.status, **{key: text for key, text in parts.items() if text}}
+        made = {"type": self.type, "status": self.status, **{key: text for key, text in parts.items() if text}}
+        return made if self.retry_after is None else {**made, "retryAfter": self.retry_after}
 
     def at(self, instance: str) -> "WorkflowError":
         """This error with `instance`, unless it has one already."""

@@ -152,19 +152,24 @@ class Call(TypedDict):
     """Seconds that the call must take for the report to be delivered with it; 0 always does."""
 
 
-class HttpArguments(TypedDict):
-    """The arguments of an HTTP call."""
+class EndpointArguments(TypedDict):
+    """Where something is: an endpoint, or an external resource."""
 
-    method: str
     uri: str
     template: dict[str, Any] | None
     """Values for the URI template that `uri` is; None when it is no template."""
+    authentication: dict[str, Any] | None
+    """`basic`, `bearer`, `digest`, `oauth2` or `oidc`, with its properties or with the `secret` that holds them."""
+
+
+class HttpArguments(EndpointArguments):
+    """The arguments of an HTTP call."""
+
+    method: str
     headers: dict[str, Any]
     query: list[tuple[str, Any]]
     """In the order written: an object does not keep its order on the way through history."""
     body: NotRequired[Any]
-    authentication: dict[str, Any] | None
-    """`basic` or `bearer` with its properties."""
     output: Literal["raw", "content", "response"]
     redirect: bool
 
@@ -180,9 +185,10 @@ ProcessArguments = TypedDict(
         "environment": dict[str, str],
         "network": bool,
         "return": Literal["stdout", "stderr", "code", "all", "none"],
+        "resource": NotRequired[EndpointArguments],
     },
 )
-"""The arguments of a process: its code, or the URL where that is."""
+"""The arguments of a process: its code, or the `resource` that holds it. Older runs have its URL as `source`."""
 
 
 class CallAnswer(TypedDict):

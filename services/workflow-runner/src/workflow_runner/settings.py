@@ -1,5 +1,6 @@
 """What the workflow runner can be told."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from stigmer_runner import RunnerSettings, setting
@@ -54,6 +55,21 @@ class Settings(RunnerSettings):
     )
     max_response_bytes: int = setting(
         1_500_000, "STIGMER_MAX_RESPONSE_BYTES", description="largest answer to a call, decompressed", ge=1
+    )
+
+    max_resource_bytes: int = setting(
+        16 * 2**20,
+        "STIGMER_MAX_RESOURCE_BYTES",
+        description="largest external resource: an OpenAPI document, a proto file, a script",
+        ge=1,
+    )
+    resources_folder: Path | None = setting(
+        None, "STIGMER_RESOURCES_FOLDER", description="folder below which workflows may name files; none unless given"
+    )
+    outbound_ca: Path | None = setting(
+        None,
+        "STIGMER_OUTBOUND_CA",
+        description="PEM file of further certificate authorities that calls trust",
     )
 
     sandbox: Literal["local", "host", "off"] = setting(

@@ -11,7 +11,17 @@ from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, Outbou
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from workflow_runner.activities import Calls, HttpCalls, Loading, Processes, Reporting
+from workflow_runner.activities import (
+    Authentication,
+    Calls,
+    HttpCalls,
+    Loading,
+    Processes,
+    Reporting,
+    Requests,
+    Resources,
+    Tokens,
+)
 from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
 from workflow_runner.workflow import InvokeWorkflow
@@ -29,12 +39,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         server = StigmerServer(channel)
         reporting = Reporting(server)
         calls = Calls(Environments(server), reporting)
-        http = HttpCalls(calls, policy)
-        processes = _processes(settings, calls, policy)
+        requests = Requests(policy, authorities=settings.outbound_ca)
+        authentication = Authentication(Tokens(requests))
+        resources = Resources(
+            requests, authentication, most=settings.max_resource_bytes, folder=settings.resources_folder
+        )
+        http = HttpCalls(calls, requests, authentication)
+        processes = _processes(settings, calls, resources)
 
         async def lacking(workflow: Workflow) -> list[Problem]:
             queueless = [] if settings.activity_task_queue else without_queue(workflow)
-            return [*queueless, *await processes.lacking(workflow)]
+            return [*queueless, *resources.lacking(workflow), *await processes.lacking(workflow)]
 
         loading = Loading(server, reporting, settings.limits(), lacking=lacking)
 
@@ -54,10 +69,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         try:
             await run_worker(settings, make, stop=stop, tracing=tracing)
         finally:
-            await http.close()
+            await requests.close()
 
 
-def _processes(settings: Settings, calls: Calls, policy: OutboundPolicy) -> Processes:
+def _processes(settings: Settings, calls: Calls, resources: Resources) -> Processes:
     sandboxes: dict[str, Callable[[], Sandbox]] = {
         "local": LocalSandbox,
         "host": HostSandbox,
@@ -68,4 +83,4 @@ def _processes(settings: Settings, calls: Calls, policy: OutboundPolicy) -> Proc
         processes=settings.sandbox_processes,
         output_bytes=settings.max_response_bytes,
     )
-    return Processes(calls, sandboxes[settings.sandbox](), policy, limits, allow_network=settings.sandbox_network)
+    return Processes(calls, sandboxes[settings.sandbox](), resources, limits, allow_network=settings.sandbox_network)

@@ -69,11 +69,13 @@ async def fetch(
     follow_redirects: bool = False,
     seconds: float | None = None,
     max_bytes: int | None = None,
+    auth: httpx.Auth | None = None,
 ) -> Fetched:
     """Make one exchange and return the whole response, whatever its status.
 
-    `seconds` and `max_bytes` replace the policy's caps. A redirect to another origin keeps no
-    header but those that describe the content: others may hold credentials.
+    `seconds` and `max_bytes` replace the policy's caps; `auth` authenticates, and may send the request again for it.
+    A redirect to another origin keeps no header but those that describe the content: others may hold
+    credentials. It is not authenticated either.
 
     Raises:
         OutboundError: The request was refused, or broke a cap.
@@ -86,16 +88,23 @@ async def fetch(
         async with asyncio.timeout(limit):
             request = client.build_request(method, url, headers=headers, content=content)
             cap = policy.max_response_bytes if max_bytes is None else max_bytes
-            return await _exchange(client, policy, request, follow=follow_redirects, cap=cap)
+            return await _exchange(client, policy, request, auth, follow=follow_redirects, cap=cap)
     except TimeoutError:
         raise OutboundTimeoutError(f"no complete answer within {limit:g} s") from None
 
 
 async def _exchange(
-    client: httpx.AsyncClient, policy: OutboundPolicy, request: httpx.Request, *, follow: bool, cap: int
+    client: httpx.AsyncClient,
+    policy: OutboundPolicy,
+    request: httpx.Request,
+    auth: httpx.Auth | None,
+    *,
+    follow: bool,
+    cap: int,
 ) -> Fetched:
+    home = _origin(request.url)
     for _ in range(policy.max_redirects + 1):
-        response = await client.send(request, stream=True)
+        response = await _send(client, request, auth if _origin(request.url) == home else None)
         try:
             following = response.next_request if follow else None
             if following is None:
@@ -107,8 +116,29 @@ async def _exchange(
     raise TooManyRedirectsError(f"more than {policy.max_redirects} redirects")
 
 
+async def _send(client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+    """Send a request, again where its authentication asks for it. httpx's own way reads every refusal without bound."""
+    if auth is None:
+        return await client.send(request, stream=True)
+    flow = auth.async_auth_flow(request)
+    try:
+        outgoing = await anext(flow)
+        while True:
+            response = await client.send(outgoing, stream=True)
+            try:
+                outgoing = await flow.asend(response)
+            except StopAsyncIteration:
+                return response
+            except BaseException:
+                await response.aclose()
+                raise
+            await response.aclose()
+    finally:
+        await flow.aclose()
+
+
 async def _whole(response: httpx.Response, cap: int) -> Fetched:
-    declared = response.headers.get("content-length", "")
+    declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > cap:
         raise ResponseTooLargeError(f"the response holds {declared} bytes, more than the cap of {cap}")
     body = bytearray()

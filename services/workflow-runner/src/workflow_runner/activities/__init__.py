@@ -1,9 +1,23 @@
 """Everything that reaches outside: loading a run, reporting it, and calls."""
 
+from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
 from workflow_runner.activities.processes import Processes
 from workflow_runner.activities.report import Reporting
+from workflow_runner.activities.requests import Requests
+from workflow_runner.activities.resources import Resources
+from workflow_runner.activities.tokens import Tokens
 
-__all__ = ["Calls", "HttpCalls", "Loading", "Processes", "Reporting"]
+__all__ = [
+    "Authentication",
+    "Calls",
+    "HttpCalls",
+    "Loading",
+    "Processes",
+    "Reporting",
+    "Requests",
+    "Resources",
+    "Tokens",
+]

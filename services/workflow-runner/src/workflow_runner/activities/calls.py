@@ -1,6 +1,7 @@
 """What all calls out of a workflow have in common, whatever they speak.
 
-Secrets are filled in here, right before they are used, and taken out of everything that comes back. A call
+Secrets are filled in here, right before they are used, and taken out of everything that comes back, and
+so is what was concealed on the way (`workflow_runner.activities.concealment`). A call
 that fails gives an error as its answer: an activity that raises is one that could not do its work.
 """
 
@@ -16,6 +17,7 @@ from stigmer_grpc.errors import RpcError
 from stigmer_runner import Environments, Redactor
 from temporalio.exceptions import ApplicationError
 
+from workflow_runner.activities.concealment import concealment
 from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer
@@ -30,11 +32,30 @@ Exchange = Callable[[Mapping[str, Any], float], Awaitable[Any]]
 class CallFailedError(Exception):
     """A call failed, in the words of the specification's standard errors."""
 
-    def __init__(self, name: str, detail: str, *, status: int | None = None, title: str = "") -> None:
+    def __init__(
+        self, name: str, detail: str, *, status: int | None = None, title: str = "", retry_after: float | None = None
+    ) -> None:
+        """Say what failed: `name` is that of a standard error, `retry_after` the seconds that a peer asks to wait."""
         super().__init__(detail)
         standard = STANDARD[name]
+        self.name = name
         self.error = WorkflowError(
-            type=standard.type, status=status or standard.status, title=title or standard.title, detail=detail
+            type=standard.type,
+            status=status or standard.status,
+            title=title or standard.title,
+            detail=detail,
+            retry_after=retry_after,
+        )
+
+    def about(self, what: str) -> "CallFailedError":
+        """Return the same failure, told as the cause of what did not come about: `the document cannot be fetched`."""
+        error = self.error
+        return CallFailedError(
+            self.name,
+            f"{what}: {error.detail}",
+            status=error.status,
+            title=error.title,
+            retry_after=error.retry_after,
         )
 
 
@@ -66,19 +87,20 @@ class Calls:
         seconds = call["seconds"] if local is None else min(local, call["seconds"])
         arguments: Any = call["arguments"]
         redactor = Redactor(())
-        try:
-            if call["has_secrets"]:
-                arguments, redactor = await self._filled(call)
-            output = redactor.value(await exchange(arguments, seconds))
-            size = len(json.dumps(output))
-            if size > MOST_BYTES:
-                detail = f"the answer takes {size} bytes, more than the {MOST_BYTES} that can be kept"
-                raise CallFailedError("communication", detail)
-        except CallFailedError as failure:
-            error = failure.error.to_dict()
-            if seconds < call["seconds"] and error["type"] == STANDARD["timeout"].type:
-                return {"slow": True}
-            return {"error": mask_secrets(redactor.value(error))}
+        with concealment() as concealed:
+            try:
+                if call["has_secrets"]:
+                    arguments, redactor = await self._filled(call)
+                output = Redactor(concealed).value(redactor.value(await exchange(arguments, seconds)))
+                size = len(json.dumps(output))
+                if size > MOST_BYTES:
+                    detail = f"the answer takes {size} bytes, more than the {MOST_BYTES} that can be kept"
+                    raise CallFailedError("communication", detail)
+            except CallFailedError as failure:
+                error = failure.error.to_dict()
+                if seconds < call["seconds"] and error["type"] == STANDARD["timeout"].type:
+                    return {"slow": True}
+                return {"error": mask_secrets(Redactor(concealed).value(redactor.value(error)))}
         return {"output": output, "bytes": size}
 
     async def _filled(self, call: Call) -> tuple[Any, Redactor]:

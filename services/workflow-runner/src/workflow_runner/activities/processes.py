@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 from stigmer_dsl import Problem
 from stigmer_dsl.model import RunTask, TaskList, Workflow, inner_lists
 from stigmer_dsl.problems import pointer_to
@@ -17,18 +16,15 @@ from stigmer_sandbox import (
     Ending,
     Finished,
     Limits,
-    OutboundError,
-    OutboundPolicy,
     Sandbox,
     SandboxUnavailableError,
-    fetch,
-    guarded_client,
 )
 from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
-from workflow_runner.messages import ProcessArguments
+from workflow_runner.activities.resources import Resources
+from workflow_runner.messages import EndpointArguments, ProcessArguments
 from workflow_runner.tasks.run import LANGUAGES
 
 _EXCERPT = 500
@@ -40,20 +36,20 @@ class Processes:
     """Runs what `run` tasks say."""
 
     def __init__(
-        self, calls: Calls, sandbox: Sandbox, policy: OutboundPolicy, limits: Limits, *, allow_network: bool
+        self, calls: Calls, sandbox: Sandbox, resources: Resources, limits: Limits, *, allow_network: bool
     ) -> None:
         """Run everything in one sandbox.
 
         Args:
             calls: What all calls have in common.
             sandbox: Where they run.
-            policy: Where scripts may be fetched from.
+            resources: Fetches scripts that stand somewhere else.
             limits: What each may use; its time is the call's.
             allow_network: Whether a task that asks for the network gets it.
         """
         self._calls = calls
         self._sandbox = sandbox
-        self._policy = policy
+        self._resources = resources
         self._limits = limits
         self._allow_network = allow_network
         self._works = False
@@ -99,7 +95,7 @@ class Processes:
         return _output(process, finished, seconds)
 
     async def _command(self, process: ProcessArguments, seconds: float) -> Command:
-        code = process["code"] if process["source"] is None else await self._fetched(process["source"], seconds)
+        code = await self._fetched(process, seconds) or process["code"]
         language = process["language"]
         limits = self._limits.lasting(seconds)
         more: dict[str, Any] = {
@@ -139,17 +135,14 @@ class Processes:
         base = Path(sys.base_prefix)
         return () if shutil.which("python3", path=_PATH) or base.is_relative_to("/usr") else (base,)
 
-    async def _fetched(self, url: str, seconds: float) -> str:
-        async with guarded_client(self._policy) as client:
-            try:
-                answer = await fetch(
-                    client, self._policy, method="GET", url=url, follow_redirects=True, seconds=seconds
-                )
-            except (OutboundError, httpx.HTTPError, ValueError) as error:
-                raise CallFailedError("communication", f"the script cannot be fetched: {error}") from None
-        if answer.status != 200:
-            raise CallFailedError("communication", f"the script cannot be fetched: its server says {answer.status}")
-        return answer.body.decode("utf-8", "replace")
+    async def _fetched(self, process: ProcessArguments, seconds: float) -> str | None:
+        """Return the code that stands somewhere else; None where it does not."""
+        resource: EndpointArguments | None = process.get("resource")
+        if resource is None and process["source"] is not None:
+            resource = EndpointArguments(uri=process["source"], template=None, authentication=None)
+        if resource is None:
+            return None
+        return (await self._resources.fetch(resource, seconds=seconds, what="the script")).text
 
 
 def _processes(tasks: TaskList, pointer: str) -> Iterator[tuple[str, RunTask]]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from stigmer_dsl.model import TaskBase, TaskList, Workflow, inner_lists
+from stigmer_dsl.model import AuthenticationPolicy, TaskBase, TaskList, Workflow, inner_lists
 from stigmer_dsl.problems import Problem, pointer_to
 
+from workflow_runner import grants
+from workflow_runner.document import find
 from workflow_runner.tasks.port import TaskKind
 
 _PORT = "port"
@@ -40,7 +42,17 @@ def unsupported(workflow: Workflow) -> list[Problem]:
         problems.append(_problem("/use/extensions", "extensions are not run"))
     if workflow.schedule is not None:
         problems.append(_problem("/schedule", "schedules are not run; start the workflow yourself"))
+    problems += _unsupported_grants(workflow)
     return problems
+
+
+def _unsupported_grants(workflow: Workflow) -> Iterator[Problem]:
+    for pointer, policy in find(workflow, AuthenticationPolicy):
+        for scheme in ("oauth2", "oidc"):
+            properties = getattr(policy, scheme)
+            if properties is not None and properties.use is None:
+                for path, sentence in grants.problems(properties.to_dict()):
+                    yield _problem(f"{pointer}/{scheme}{path}", sentence)
 
 
 def _unsupported_in(tasks: TaskList, pointer: str) -> Iterator[Problem]:

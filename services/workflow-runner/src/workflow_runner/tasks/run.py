@@ -7,6 +7,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import RunTask, Script, Shell
 
 from workflow_runner import names
+from workflow_runner.arguments import evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
 
@@ -47,10 +48,8 @@ class _Run:
 
 def _script(script: Script, step: Step) -> dict[str, Any]:
     # The code is the author's text, and no expression is looked for in it.
-    source = None if script.source is None else step.evaluate(script.source.endpoint.to_dict())
-    if isinstance(source, dict):
-        source = cast("dict[str, Any]", source).get("uri")
-    return {"language": LANGUAGES[script.language], "code": script.code, "source": source}
+    made = {"language": LANGUAGES[script.language], "code": script.code, "source": None}
+    return made if script.source is None else {**made, "resource": evaluate_resource(script.source, step)}
 
 
 def _shell(shell: Shell, step: Step) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""Sending HTTP requests through the outbound guard, for whatever call needs one."""
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from stigmer_sandbox import (
+    Fetched,
+    OutboundError,
+    OutboundPolicy,
+    OutboundTimeoutError,
+    RefusedAddressError,
+    TargetError,
+    fetch,
+    guarded_client,
+)
+from uritemplate import URITemplate
+
+from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.messages import EndpointArguments
+
+
+class Requests:
+    """Sends requests where the policy allows, over one pool of connections."""
+
+    def __init__(self, policy: OutboundPolicy, *, authorities: Path | None = None) -> None:
+        """Trust the usual certificate authorities, and those of the PEM file `authorities`."""
+        self._policy = policy
+        self._client = guarded_client(policy, ssl_context=_trusting(authorities))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        auth: httpx.Auth | None = None,
+        redirect: bool = False,
+        most: int | None = None,
+    ) -> Fetched:
+        """Send one request and return the answer, whatever its status.
+
+        Args:
+            method: In upper case.
+            url: An absolute address.
+            seconds: How long everything may take, authentication and redirects included.
+            headers: What to send beside what httpx adds.
+            content: The body.
+            auth: Authenticates, as `Authentication.auth` gives it.
+            redirect: Whether redirects are followed.
+            most: How many bytes the answer may have, decompressed; the policy's cap unless given.
+
+        Raises:
+            CallFailedError: There is no answer, or more than allowed.
+        """
+        line = described(method, url)
+        try:
+            return await fetch(
+                self._client,
+                self._policy,
+                method=method,
+                url=url,
+                headers=headers,
+                content=content,
+                follow_redirects=redirect,
+                seconds=seconds,
+                max_bytes=most,
+                auth=auth,
+            )
+        except OutboundTimeoutError as error:
+            raise CallFailedError("timeout", f"{line}: {error}") from None
+        except TargetError as error:
+            raise CallFailedError("configuration", f"{line}: {error}") from None
+        except RefusedAddressError as error:
+            raise CallFailedError("authorization", f"{line}: {error}") from None
+        except OutboundError as error:
+            raise CallFailedError("communication", f"{line}: {error}") from None
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise CallFailedError("communication", f"{line}: {reason}", status=503) from None
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise CallFailedError("configuration", f"{line}: {error}") from None
+
+
+def expand(endpoint: EndpointArguments) -> str:
+    """Return the address of an endpoint."""
+    return (
+        endpoint["uri"] if endpoint["template"] is None else URITemplate(endpoint["uri"]).expand(endpoint["template"])
+    )
+
+
+def described(method: str, url: str) -> str:
+    """Return a request for a message: the query may hold what is nobody's business."""
+    parts = urlsplit(url)
+    return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _trusting(authorities: Path | None) -> ssl.SSLContext | None:
+    if authorities is None:
+        return None
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_verify_locations(cafile=authorities)
+    return context

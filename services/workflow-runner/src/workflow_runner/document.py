@@ -1,0 +1,41 @@
+"""Looking for parts of a definition, wherever they stand. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+from stigmer_dsl.model import Element, Workflow
+from stigmer_dsl.model.element import wire_name
+from stigmer_dsl.problems import pointer_to
+
+E = TypeVar("E", bound=Element)
+
+
+def find(workflow: Workflow, kind: type[E]) -> Iterator[tuple[str, E]]:
+    """Yield every element of a kind with its JSON pointer, in the order of the model."""
+    yield from _in(workflow, kind, "")
+
+
+def _in(value: Any, kind: type[E], pointer: str) -> Iterator[tuple[str, E]]:
+    if isinstance(value, kind):
+        yield pointer, value
+    if isinstance(value, Element):
+        for name in type(value).model_fields:
+            yield from _in(getattr(value, name), kind, f"{pointer}/{wire_name(name)}")
+    elif isinstance(value, Mapping):
+        for name, item in cast("Mapping[str, Any]", value).items():
+            yield from _in(item, kind, pointer + pointer_to([name]))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(cast("tuple[Any, ...]", value)):
+            entry = _entry(item)
+            if entry is None:
+                yield from _in(item, kind, f"{pointer}/{index}")
+            else:
+                name, content = entry
+                yield from _in(content, kind, pointer + pointer_to([index, name]))
+
+
+def _entry(item: Any) -> tuple[str, Any] | None:
+    """Return name and content of an entry of an ordered list, such as a task; None of anything else."""
+    fields = [name for name in type(item).model_fields if name != "name"] if isinstance(item, Element) else []
+    name = getattr(item, "name", None)
+    return (name, getattr(item, fields[0])) if isinstance(name, str) and len(fields) == 1 else None
