@@ -154,5 +154,6 @@ def test_the_tool_call_that_waits_is_decided_on(stigmer: Any, runs: Runs, option
     assert stigmer(*options, run, "-m", "as I said").code == 0
     assert stigmer(*options, run, "call-1", "-m", "as I said").code == 0
     assert stigmer("approve", run, "call-1", "-m", "otherwise").code == 4
-    assert stigmer("approve", run, "--data", '{"a": 1}').code == 2
+    assert stigmer("reject", run, "--data", '{"a": 1}').code == 2
+    assert stigmer("approve", run, "--data", '{"a": 1}').code == 4
     assert stigmer("approve", run, "call-2").code == 4

@@ -16,6 +16,7 @@ from agent_runner.turn.agent import build_agent
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.effects import Effect
 from agent_runner.turn.events import Event, Noticed, ToolFinished
+from agent_runner.turn.gate import Gate
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
 from langchain_core.messages import HumanMessage
@@ -83,7 +84,13 @@ async def attempt(folder: Path, till: Till, number: int, **effects: Effect) -> A
             models=models,
             choice=models.choose("", environment={}),
             context=TurnContext(
-                execution="e", thread="t", ledger=lease, observe=events.append, settle=settle, effects=effects
+                execution="e",
+                thread="t",
+                ledger=lease,
+                observe=events.append,
+                settle=settle,
+                gate=Gate(policies=(), observe=events.append),
+                effects=effects,
             ),
             checkpointer=saver,
             tools=(till.tool(),),

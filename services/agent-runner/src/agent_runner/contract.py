@@ -17,6 +17,7 @@ FAILED = "EXECUTION_FAILED"
 CANCELLED = "EXECUTION_CANCELLED"
 TERMINATED = "EXECUTION_TERMINATED"
 PAUSED = "EXECUTION_PAUSED"
+WAITING = "EXECUTION_WAITING_FOR_APPROVAL"
 FINAL_PHASES = (COMPLETED, FAILED, CANCELLED, TERMINATED)
 
 PAUSE = "stigmer.pause"
@@ -70,14 +71,17 @@ class TurnResult:
     """How a turn ended, as already reported to the server.
 
     Attributes:
-        phase: The final phase; PAUSED: it stopped between two steps, and goes on later.
+        phase: The final phase; PAUSED: it stopped between two steps, and goes on later; WAITING: it goes on once a
+            person has decided.
         code: The error's stable name, when it failed.
         error: The error in a sentence, without what a provider or a tool said.
+        until: When a turn that waits goes on in any case, in seconds since the epoch; 0: never.
     """
 
     phase: str
     code: str = ""
     error: str = ""
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

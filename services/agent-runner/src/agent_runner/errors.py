@@ -7,6 +7,7 @@
     ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
     ├── ModelCallError            the model provider answered with an error
     ├── TurnLimitError            the agent took more steps than a turn may have
+    ├── ApprovalExpiredError      nobody decided on a tool call in time, and the agent wants to fail for it
     ├── SupersededError           another attempt has taken this turn over; stop without a word
     └── ExecutionEndedError       the server says that the execution is over or gone; stop without a word
 
@@ -77,6 +78,12 @@ class TurnLimitError(AgentRunnerError):
     """The agent took more steps than one turn may have."""
 
     code = "TurnLimitReached"
+
+
+class ApprovalExpiredError(AgentRunnerError):
+    """Nobody decided on a tool call in time."""
+
+    code = "ApprovalExpired"
 
 
 class SupersededError(AgentRunnerError):

@@ -10,6 +10,7 @@ from stigmer_runner.server import MINIMAL, StigmerServer
 
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
+from agent_runner.turn.approvals import Action, ApprovalPolicy, Rule
 from agent_runner.turn.definition import AgentDefinition, SubAgentDefinition
 
 Message = Any
@@ -17,6 +18,12 @@ Message = Any
 
 _AGENTIC = "ai.stigmer.agentic"
 _EXECUTION = f"{_AGENTIC}.agentexecution.v1"
+
+APPROVE, ASK = "stigmer.ai/approve-tools", "stigmer.ai/ask-person"
+"""Annotations of an agent: globs of tools whose calls people must allow, and `true` if it may ask people."""
+_RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
+_ON_EXPIRY: tuple[Action, ...] = (Action.REJECT, Action.REJECT, Action.APPROVE, Action.FAIL)
+"""By the numbers of the contract's enums."""
 
 
 class Resources:
@@ -118,6 +125,8 @@ def definition_of(agent: Message) -> AgentDefinition:
         instructions=spec.instructions,
         mcp_servers=tuple(server.name for server in spec.mcp_servers),
         skills=tuple(reference.slug for reference in spec.skill_refs),
+        approvals=_approvals(agent),
+        can_ask=spec.can_ask or agent.metadata.annotations.get(ASK, "") == "true",
         sub_agents=tuple(
             SubAgentDefinition(
                 name=each.name,
@@ -128,6 +137,26 @@ def definition_of(agent: Message) -> AgentDefinition:
             )
             for each in spec.sub_agents
         ),
+    )
+
+
+def _approvals(agent: Message) -> tuple[ApprovalPolicy, ...]:
+    """What the agent's spec says, then what its annotation names, which clients of any server can set."""
+    named = agent.metadata.annotations.get(APPROVE, "").split(",")
+    return (
+        *(
+            ApprovalPolicy(
+                tool=each.tool,
+                server=each.server,
+                arguments=dict(each.arguments),
+                rule=_RULES[int(each.rule)],
+                expires_after=each.expires_after_seconds,
+                on_expiry=_ON_EXPIRY[int(each.on_expiry)],
+                reason=each.reason,
+            )
+            for each in agent.spec.approval_policies
+        ),
+        *(ApprovalPolicy(tool=name.strip()) for name in named if name.strip()),
     )
 
 

@@ -259,13 +259,24 @@ class Stigmer:
         """Call the server."""
         return await self._channel.service(f"{AGENTIC}.{service}").unary(method, request)
 
-    async def agent(self, instructions: str = "You are a test agent.", **spec: Any) -> str:
+    async def agent(
+        self,
+        instructions: str = "You are a test agent.",
+        *,
+        annotations: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> str:
         """Declare an agent; gives its id."""
         name = f"agent-{uuid.uuid4().hex[:12]}"
         agent = {
             "api_version": "agentic.stigmer.ai/v1",
             "kind": "Agent",
-            "metadata": {"name": name, "org": "local", "owner_scope": "organization"},
+            "metadata": {
+                "name": name,
+                "org": "local",
+                "owner_scope": "organization",
+                "annotations": dict(annotations or {}),
+            },
             "spec": {"instructions": instructions, **spec},
         }
         created = await self.call("agent.v1.AgentCommandController", "apply", agent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
@@ -32,7 +33,7 @@ class AgentExecutionWorkflow:
         """Begin; what is told to the run before it begins counts."""
         self._held = False
         self._known: dict[str, None] = {}
-        self._answers: list[dict[str, Any]] = []
+        self._news = False
         self._turning: asyncio.Task[TurnResult] | None = None
 
     @workflow.signal(name=contract.PAUSE)
@@ -49,12 +50,13 @@ class AgentExecutionWorkflow:
         """Let the turn go on."""
         if self._is_new(message):
             self._held = False
+            self._news = True
 
     @workflow.signal(name=contract.ANSWER)
     def answer(self, message: Any) -> None:
-        """Keep a person's decision on a tool call."""
+        """Go on with what a person decided on a tool call; the execution tells what that is."""
         if self._is_new(message):
-            self._answers.append(message)
+            self._news = True
 
     def _is_new(self, message: Any) -> bool:
         if not isinstance(message, dict):
@@ -101,9 +103,10 @@ class AgentExecutionWorkflow:
         )
 
     async def _turn(self, run: ResolvedRun) -> TurnResult:
-        """Take the turn to its end, in as many parts as it is paused."""
+        """Take the turn to its end, in as many parts as it is paused, or waits for people."""
         while True:
             await workflow.wait_condition(lambda: not self._held)
+            self._news = False
             self._turning = workflow.start_activity(
                 contract.TURN,
                 run,
@@ -118,8 +121,16 @@ class AgentExecutionWorkflow:
                 result = await self._turning
             finally:
                 self._turning = None
-            if result.phase != contract.PAUSED:
+            if result.phase == contract.WAITING:
+                await self._decided(result.until)
+            elif result.phase != contract.PAUSED:
                 return result
+
+    async def _decided(self, until: float) -> None:
+        """Wait for a person's decision, or until there is no more time for one; it costs nothing meanwhile."""
+        length = None if not until else timedelta(seconds=max(0.0, until - workflow.time()))
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._news, timeout=length)
 
     async def _finish(self, end: RunEnd) -> None:
         await workflow.execute_activity(

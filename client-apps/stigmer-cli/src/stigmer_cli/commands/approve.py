@@ -23,7 +23,10 @@ def approve(
     debug: Debug = False,
     server: Server = "",
 ) -> None:
-    """Let a run go on that waits for a person."""
+    """Let a run go on that waits for a person.
+
+    Of a tool call, --data changes its arguments, and --comment answers what the agent asked.
+    """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli.runs.answering import Answer
     from stigmer_cli.runs.controlling import Control, control

@@ -24,7 +24,7 @@ class Answer:
     """For a tool call: APPROVE, SKIP or REJECT."""
     comment: str = ""
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """For a task: what the person filled in."""
+    """For a task: what the person filled in. For a tool call that is approved: arguments in place of the model's."""
 
     async def give(self, controls: Controls, reference: Reference, execution: Message) -> Message:
         """Give the answer, and return the run as it is then.
@@ -42,13 +42,15 @@ class Answer:
                 "comment": self.comment,
             }
             return await controls.call(reference, "submitWorkflowTaskApproval", request)
-        if self.data:
-            msg = f"--data does not go with {reference.id}: a tool call is approved as it is"
+        if self.data and self.action != "APPROVE":
+            msg = f"--data does not go with {reference.id}: a tool call that is not made has no arguments"
             raise InvalidInputError(msg, hint="tell the model with --comment")
-        request = {
+        request: dict[str, Any] = {
             "id": reference.id,
             "tool_call_id": waiting_task(execution, self.where),
             "action": f"APPROVAL_ACTION_{self.action}",
             "comment": self.comment,
         }
+        if self.data:
+            request["arguments"] = dict(self.data)
         return await controls.call(reference, "submitApproval", request)

@@ -7,6 +7,7 @@ taken out first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,17 @@ from stigmer_runner.redaction import Redactor
 from stigmer_runner.values import fill_struct
 
 from agent_runner.status.components import component_group, component_type
-from agent_runner.turn.events import Answered, Event, Noticed, Planned, Said, ToolFinished, ToolRequest, ToolStarted
+from agent_runner.turn.events import (
+    Answered,
+    ApprovalAsked,
+    Event,
+    Noticed,
+    Planned,
+    Said,
+    ToolFinished,
+    ToolRequest,
+    ToolStarted,
+)
 
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""
@@ -25,7 +36,8 @@ _LONGEST = 32_768
 _KEY = "message_id"
 
 _HUMAN, _AI, _SYSTEM = "MESSAGE_HUMAN", "MESSAGE_AI", "MESSAGE_SYSTEM"
-_UNFINISHED = ("TOOL_CALL_STATUS_UNSPECIFIED", "TOOL_CALL_PENDING", "TOOL_CALL_RUNNING", "TOOL_CALL_WAITING_APPROVAL")
+_WAITING = "TOOL_CALL_WAITING_APPROVAL"
+_UNFINISHED = ("TOOL_CALL_STATUS_UNSPECIFIED", "TOOL_CALL_PENDING", "TOOL_CALL_RUNNING", _WAITING)
 _TODO = {
     "pending": "TODO_PENDING",
     "in_progress": "TODO_IN_PROGRESS",
@@ -36,7 +48,12 @@ _TODO = {
 
 def now() -> str:
     """The time as RFC 3339 in UTC, to the millisecond, with Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 in UTC, to the millisecond, with Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class StatusBuilder:
@@ -67,7 +84,20 @@ class StatusBuilder:
     def start(self) -> None:
         """The execution is in progress; its first start is kept."""
         self.status.phase = "EXECUTION_IN_PROGRESS"
+        self.status.status_reason = ""
         self.status.started_at = self.status.started_at or self._clock()
+
+    def wait(self) -> None:
+        """The execution waits for people to decide on tool calls."""
+        waiting = sorted({call.name for call in self.status.tool_calls if call.status in _numbers(call, (_WAITING,))})
+        self.status.phase = "EXECUTION_WAITING_FOR_APPROVAL"
+        self.status.status_reason = f"a person must decide on calls of {', '.join(waiting)}"
+
+    def expire(self, call_id: str, action: str) -> None:
+        """Nobody decided on a call in time."""
+        approval = self.status.approvals[call_id]
+        approval.decision = f"APPROVAL_ACTION_{action}"
+        approval.decided_by, approval.decided_at = "expiry", self._clock()
 
     def finish(self, phase: str, *, error: str = "") -> None:
         """The execution is over, and with it everything in it."""
@@ -111,6 +141,8 @@ class StatusBuilder:
                 self._said(event)
             case Answered():
                 self._answered(event)
+            case ApprovalAsked():
+                self._approval_asked(event)
             case ToolStarted():
                 self._tool_started(event)
             case ToolFinished():
@@ -144,6 +176,18 @@ class StatusBuilder:
             if all(call.id != request.id for call in self.status.tool_calls):
                 self._add_call(self.status.tool_calls, request, event.task)
 
+    def _approval_asked(self, event: ApprovalAsked) -> None:
+        approval = self.status.approvals[event.request.id]
+        if approval.decision:  # the step that asked runs again, to go on with what was decided
+            return
+        if not approval.requested_at:
+            approval.requested_at, approval.reason = self._clock(), self._clean(event.reason)
+            if event.expires_at is not None:
+                approval.expires_at = rfc3339(event.expires_at)
+        for call in self._calls_of(event.request, event.task):
+            if not call.completed_at:
+                call.status = _WAITING
+
     def _tool_started(self, event: ToolStarted) -> None:
         at = self._clock()
         for call in self._calls_of(event.request, event.task):
@@ -158,8 +202,8 @@ class StatusBuilder:
         for call in self._calls_of(event.request, event.task):
             if call.completed_at and call.status not in _numbers(call, _UNFINISHED):
                 continue
-            call.status = "TOOL_CALL_FAILED" if event.failed else "TOOL_CALL_COMPLETED"
-            call.result, call.error = ("", text) if event.failed else (text, "")
+            call.status = _outcome(event)
+            call.result, call.error = ("", text) if event.failed or event.skipped else (text, "")
             call.started_at = call.started_at or at
             call.completed_at = at
         if event.request.name == "task" and not event.task:
@@ -266,6 +310,12 @@ class StatusBuilder:
                 return self._redactor.value(value)
             case _:
                 return self._clean(str(value))
+
+
+def _outcome(event: ToolFinished) -> str:
+    if event.skipped:
+        return "TOOL_CALL_SKIPPED"
+    return "TOOL_CALL_FAILED" if event.failed else "TOOL_CALL_COMPLETED"
 
 
 def _key(message: Message) -> str:

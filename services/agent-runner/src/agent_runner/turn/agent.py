@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.middleware import RunnerMiddleware, TurnContext
+from agent_runner.turn.questions import ask_person
 
 Graph = Any
 """A compiled LangGraph; its type has four parameters that say nothing here."""
@@ -37,6 +38,8 @@ def build_agent(
     """
 
     model = models.make(choice)
+    if definition.can_ask:
+        tools = (*tools, ask_person)
 
     def sub_agent(name: str, description: str, instructions: str) -> SubAgent:
         # Middleware given to the main agent does not reach sub-agents: each gets its own.

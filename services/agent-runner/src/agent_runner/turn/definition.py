@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent_runner.turn.approvals import ApprovalPolicy
+
 DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
 
 
@@ -36,6 +38,8 @@ class AgentDefinition:
         sub_agents: Its sub-agents, in order, with unique names.
         mcp_servers: Names of MCP servers that it declares.
         skills: Slugs of skills that it declares.
+        approvals: Which tool calls people must allow; the first that fits counts.
+        can_ask: Whether it may ask people questions.
     """
 
     name: str
@@ -43,6 +47,8 @@ class AgentDefinition:
     sub_agents: tuple[SubAgentDefinition, ...] = ()
     mcp_servers: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
+    approvals: tuple[ApprovalPolicy, ...] = ()
+    can_ask: bool = False
 
     def unavailable(self) -> tuple[str, ...]:
         """What this agent declares and this runner does not offer yet, a sentence each for the person."""

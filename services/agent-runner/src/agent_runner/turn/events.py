@@ -54,6 +54,18 @@ class ToolFinished:
     request: ToolRequest
     text: str
     failed: bool = False
+    skipped: bool = False
+    """Whether the call was not made: a person or a policy did not want it."""
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked:
+    """A call waits for a person; `expires_at` is in seconds since the epoch."""
+
+    request: ToolRequest
+    reason: str
+    expires_at: float | None = None
     task: str = ""
 
 
@@ -80,6 +92,6 @@ class Noticed:
     text: str
 
 
-Event = Said | Answered | ToolStarted | ToolFinished | Planned | Noticed
+Event = Said | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
 Observer = Callable[[Event], None]
 """Takes events in the order in which they happened; must return at once and never raise."""

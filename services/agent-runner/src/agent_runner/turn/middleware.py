@@ -22,6 +22,7 @@ from loguru import logger
 from agent_runner.errors import AgentRunnerError
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
 from agent_runner.turn.events import Answered, Noticed, Observer, Planned, Todo, ToolFinished, ToolRequest, ToolStarted
+from agent_runner.turn.gate import Answer, Gate
 
 ToolResult = ToolMessage | Command[Any]
 
@@ -39,6 +40,7 @@ class TurnContext:
         ledger: The record of effects.
         observe: Where events go.
         settle: Makes sure that what was observed has been reported, if the server can be reached.
+        gate: Decides which tool calls are made.
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
@@ -49,6 +51,7 @@ class TurnContext:
     ledger: EffectLedger
     observe: Observer
     settle: Callable[[], Awaitable[None]]
+    gate: Gate
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
@@ -100,6 +103,11 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         task = self._context.task_of(scope)
         if wanted.name == _TASK:
             self._context.tasks[scope] = wanted.id
+        admitted = self._context.gate.admit(wanted, task=task)
+        if isinstance(admitted, Answer):
+            return self._answer(wanted, admitted, task)
+        if admitted is not wanted:
+            request, wanted = request.override(tool_call={**request.tool_call, "args": dict(admitted.args)}), admitted
         self._context.observe(ToolStarted(request=wanted, task=task))
         result = await self._run(request, handler, wanted, scope)
         text, failed = _outcome(result)
@@ -107,6 +115,12 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         if not task and (todos := _todos(result)) is not None:
             self._context.observe(Planned(todos=todos))
         return result
+
+    def _answer(self, wanted: ToolRequest, answer: Answer, task: str) -> ToolMessage:
+        """Give the model an answer in place of a call."""
+        self._context.observe(ToolFinished(request=wanted, text=answer.text, skipped=answer.failed, task=task))
+        status: Any = "error" if answer.failed else "success"
+        return ToolMessage(content=answer.text, name=wanted.name, tool_call_id=wanted.id, status=status)
 
     async def _run(
         self,

@@ -19,7 +19,7 @@ from stigmer_grpc.errors import DeadlineExceededError, RpcError, UnavailableErro
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 
-from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, ResolvedRun, TurnResult
+from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, WAITING, ResolvedRun, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
 from agent_runner.resources import Resources, phase_name, status_of
@@ -27,9 +27,11 @@ from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
 from agent_runner.turn.agent import Graph, build_agent
 from agent_runner.turn.conversation import Conversation, read_conversation
+from agent_runner.turn.decisions import Decisions, Waiting, next_expiry, waiting_calls
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.events import Said
 from agent_runner.turn.failures import classify
+from agent_runner.turn.gate import Gate
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
 
@@ -135,8 +137,9 @@ class TurnTaker:
             async with self._journal.hold(
                 Turn(thread=run.thread, execution=run.execution_id, attempt=attempt)
             ) as lease:
-                await self._hold(taken, lease, definition, choice)
-            result = TurnResult(phase=COMPLETED)
+                result = await self._hold(taken, lease, definition, choice)
+            if result.phase == WAITING:
+                return result
         except ExecutionEndedError as error:
             logger.info("{}: {}", run.execution_id, error)
             return TurnResult(phase=await self._phase(run.execution_id))
@@ -151,23 +154,23 @@ class TurnTaker:
         self._environments.forget(run.execution_id)
         return result
 
-    async def _hold(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> None:
+    async def _hold(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> TurnResult:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
         taken.tell_beginning(definition, choice)
         work = asyncio.create_task(self._run(taken, lease, definition, choice))
         watchers = [asyncio.create_task(taken.reporter.run()), asyncio.create_task(_renew(lease))]
         try:
             await asyncio.wait((work, *watchers), return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, *watchers):
-                if task.done():
-                    await task
-                    break
+            for watcher in watchers:
+                if watcher.done() and not work.done():
+                    await watcher
+            return await work
         finally:
             for task in (work, *watchers):
                 task.cancel()
             await asyncio.gather(work, *watchers, return_exceptions=True)
 
-    async def _run(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> None:
+    async def _run(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> TurnResult:
         run = taken.run
         context = TurnContext(
             execution=run.execution_id,
@@ -175,7 +178,9 @@ class TurnTaker:
             ledger=lease,
             observe=taken.reporter.observe,
             settle=taken.reporter.settle,
+            gate=Gate(policies=definition.approvals, observe=taken.reporter.observe),
         )
+        decisions = Decisions(self._resources, run.execution_id, taken.builder)
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
         async with self._journal.checkpoints(lease) as saver:
             # In a thread: the first use of a provider imports its package, which takes seconds.
@@ -187,11 +192,22 @@ class TurnTaker:
             waiting = bool(state.tasks)
             conversation = read_conversation(state.values, waiting=waiting, message_id=run.execution_id)
             taken.tell_so_far(conversation, context)
-            if not conversation.finished:
-                said = {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
-                await _follow(graph, None if conversation.begun else said, config, taken)
+            given: Any = None
+            if not conversation.begun:
+                given = {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
+            while not conversation.finished:
+                if calls := waiting_calls(state):
+                    given = await decisions.resume(calls)
+                    if given is None:
+                        return await _wait(taken, calls)
+                    taken.builder.start()
+                await _follow(graph, given, config, taken)
+                state, given = await graph.aget_state(config), None
+                if not state.tasks:
+                    break
         taken.builder.finish(COMPLETED)
         await taken.deliver()
+        return TurnResult(phase=COMPLETED)
 
     async def _failed(self, taken: _Taken, error: Exception, redactor: Redactor, attempt: int) -> TurnResult:
         known = classify(error, model=taken.model)
@@ -270,6 +286,13 @@ class _Taken:
             self.builder.observe(event)
         context.call_ids |= self.builder.call_ids | conversation.earlier_calls
         self.reporter.soon()
+
+
+async def _wait(taken: _Taken, calls: tuple[Waiting, ...]) -> TurnResult:
+    """Report that people must decide; the turn goes on when they have, or when they may no longer."""
+    taken.builder.wait()
+    await taken.deliver()
+    return TurnResult(phase=WAITING, until=next_expiry(calls, taken.builder.status.approvals))
 
 
 async def _follow(graph: Graph, given: Any, config: Any, taken: _Taken) -> None:
