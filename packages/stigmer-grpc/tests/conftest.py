@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 from loguru import logger
-from stigmer_grpc import CallContext, Channel, Server, Service, Stub, bind, default_interceptors
+from stigmer_grpc import CallContext, Channel, Server, Service, Stub, bind, default_interceptors, with_request_id
 from stigmer_grpc.testing import Transport, channel_to
 
 PROTOS = Path(__file__).parent / "protos"
@@ -122,6 +122,12 @@ async def bounded() -> AsyncIterator[None]:
 def logs() -> Iterator[list[Any]]:
     """The log records of the test, as loguru's record dicts."""
     records: list[Any] = []
+    logger.configure(patcher=with_request_id)
     sink = logger.add(lambda message: records.append(message.record), level="DEBUG", format="{message}")
     yield records
     logger.remove(sink)
+    logger.configure(patcher=_leave)
+
+
+def _leave(record: Any) -> None:
+    del record

@@ -13,6 +13,7 @@ from stigmer_grpc import (
     CallMetrics,
     MethodMetrics,
     NotFoundError,
+    Outcome,
     RpcError,
     StatusCode,
     default_interceptors,
@@ -57,13 +58,13 @@ async def test_calls_are_counted_by_method_and_code(lab: Any, note: Any) -> None
 
 async def test_a_call_counts_in_the_range_of_its_duration(lab: Any, note: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([10.0, 10.0 + BOUNDS[3], 20.0, 20.0 + BOUNDS[-1] + 1])
-    monkeypatch.setattr("stigmer_grpc.interceptors.call_metrics.perf_counter", lambda: next(times))
+    monkeypatch.setattr("stigmer_grpc.interceptors.outcome.perf_counter", lambda: next(times))
 
     async def echo(request: Any, context: CallContext) -> Any:
         return request
 
     metrics = CallMetrics()
-    async with lab.serve(echo=echo, interceptors=[metrics]) as stub:
+    async with lab.serve(echo=echo, interceptors=[Outcome(metrics=metrics)]) as stub:
         await stub.unary("echo", note(text="x"))
         await stub.unary("echo", note(text="x"))
     (code,) = of(metrics, "echo").codes.values()
@@ -82,7 +83,7 @@ async def test_a_stream_is_in_flight_until_its_reader_leaves(lab: Any, note: Any
             ended.set()
 
     metrics = CallMetrics()
-    async with lab.serve(count=count, interceptors=[metrics]) as stub:
+    async with lab.serve(count=count, interceptors=[Outcome(metrics=metrics)]) as stub:
         stream = stub.stream("count", note(text="x"))
         for _ in range(3):
             await anext(stream)

@@ -14,13 +14,12 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from stigmer_grpc import (
     CallContext,
-    ErrorMapping,
     ErrorTable,
     FieldViolation,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
-    RequestId,
+    Outcome,
     ResourceExhaustedError,
     RpcError,
     StatusCode,
@@ -199,7 +198,7 @@ async def test_the_errors_of_a_program_are_mapped_by_one_table(lab: Any, note: A
         return NotFoundError(f"no {error}")
 
     table: ErrorTable = {OSError: InternalError, FileNotFoundError: not_found}
-    async with lab.serve(echo=fail, count=fail_late, interceptors=[RequestId(), ErrorMapping(table)]) as stub:
+    async with lab.serve(echo=fail, count=fail_late, interceptors=[Outcome(table)]) as stub:
         with pytest.raises(NotFoundError, match=r"no note\.txt"):
             await stub.unary("echo", note(text="x"))
         with pytest.raises(NotFoundError, match=r"no note\.txt"):

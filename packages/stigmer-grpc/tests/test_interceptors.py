@@ -14,6 +14,7 @@ from stigmer_grpc import (
     InternalError,
     Logging,
     NotFoundError,
+    Outcome,
     PermissionDeniedError,
     Server,
     default_interceptors,
@@ -197,12 +198,12 @@ async def test_method_code_and_milliseconds_are_fields_of_the_line(lab: Any, not
 
 async def test_a_slow_call_is_a_warning(lab: Any, note: Any, logs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 1.4, 2.0, 2.6])
-    monkeypatch.setattr("stigmer_grpc.interceptors.call_log.perf_counter", lambda: next(times))
+    monkeypatch.setattr("stigmer_grpc.interceptors.outcome.perf_counter", lambda: next(times))
 
     async def echo(request: Any, context: CallContext) -> Any:
         return request
 
-    async with lab.serve(echo=echo, interceptors=[Logging(slow=0.5)]) as stub:
+    async with lab.serve(echo=echo, interceptors=[Outcome(log=Logging(slow=0.5))]) as stub:
         await stub.unary("echo", note(text="x"))
         await stub.unary("echo", note(text="x"))
     lines = [(record["level"].name, record["message"]) for record in logs if "code" in record["extra"]]
@@ -224,6 +225,6 @@ async def test_a_fault_is_logged_with_the_id_of_its_request(lab: Any, note: Any,
     assert faults[0]["exception"].type is RuntimeError
 
 
-def test_the_default_chain_is_request_id_logging_mapping_validation() -> None:
+def test_the_default_chain_is_outcome_and_validation() -> None:
     names = [type(interceptor).__name__ for interceptor in default_interceptors()]
-    assert names == ["RequestId", "Logging", "ErrorMapping", "Validation"]
+    assert names == ["Outcome", "Validation"]

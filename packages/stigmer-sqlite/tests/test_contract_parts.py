@@ -68,6 +68,12 @@ async def test_a_head_has_the_lengths_and_none_of_the_parts(store: ResourceStore
     assert await store.transact(lambda tx: tx.head("agent", "a1")) == head
     with pytest.raises(NotFoundError):
         await store.head("agent", "ghost")
+    with pytest.raises(NotFoundError):
+        await store.encoding("agent", "ghost")
+    encoding = await store.encoding("agent", "a1")
+    assert (encoding.org_id, encoding.wire, encoding.whole) == (head.org_id, head.wire, False)
+    await store.save(Record(kind="agent", id="plain", org_id="acme", data="{}", wire=b"all of it"))
+    assert await store.encoding("agent", "plain") == ("acme", b"all of it", True)
 
 
 async def test_a_save_touches_only_the_parts_that_it_brings(store: ResourceStore, split: Make) -> None:

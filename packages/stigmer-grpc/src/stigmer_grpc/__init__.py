@@ -50,11 +50,10 @@ from stigmer_grpc.interceptors import (
     CallNext,
     CallNextStream,
     CodeMetrics,
-    ErrorMapping,
     ErrorTable,
     Logging,
     MethodMetrics,
-    RequestId,
+    Outcome,
     StreamInterceptor,
     UnaryInterceptor,
     Validation,
@@ -63,6 +62,7 @@ from stigmer_grpc.interceptors import (
     validator,
 )
 from stigmer_grpc.loop import install_uvloop, run
+from stigmer_grpc.request_ids import with_request_id
 from stigmer_grpc.server import MAX_MESSAGE_BYTES, Server
 from stigmer_grpc.traces import TraceExporter, open_tracing
 
@@ -89,7 +89,6 @@ __all__ = [
     "CredentialsError",
     "DataLossError",
     "DeadlineExceededError",
-    "ErrorMapping",
     "ErrorTable",
     "FailedPreconditionError",
     "FieldViolation",
@@ -104,9 +103,9 @@ __all__ = [
     "MethodMetrics",
     "NotFoundError",
     "OutOfRangeError",
+    "Outcome",
     "PermissionDeniedError",
     "Request",
-    "RequestId",
     "Requests",
     "ResourceExhaustedError",
     "ResponseStream",
@@ -136,4 +135,5 @@ __all__ = [
     "run",
     "server_credentials",
     "validator",
+    "with_request_id",
 ]

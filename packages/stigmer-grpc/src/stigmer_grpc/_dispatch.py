@@ -26,6 +26,7 @@ from stigmer_grpc.errors import (
     UnavailableError,
 )
 from stigmer_grpc.interceptors.port import StreamInterceptor, UnaryInterceptor
+from stigmer_grpc.request_ids import current
 from stigmer_grpc.status import too_large
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -186,6 +187,7 @@ class Dispatcher:
         if self._calls.stopping.is_set():
             raise UnavailableError(STOPPING)
         context.task = asyncio.current_task()
+        current.set(context)
         self._calls.open.add(context)
 
     def _leave(self, context: CallContext) -> None:

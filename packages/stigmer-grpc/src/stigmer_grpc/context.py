@@ -47,11 +47,11 @@ class CallContext:
         "_call",
         "_cancelled",
         "_metadata",
-        "_method",
         "_request_id",
         "_sent",
         "_values",
         "aborted",
+        "bound",
         "iterator",
         "stopping",
         "task",
@@ -60,7 +60,8 @@ class CallContext:
     )
 
     def __init__(self, method: Method, call: Call, stopping: asyncio.Event) -> None:
-        self._method = method
+        self.bound = method
+        """The method, as it was bound."""
         self._call = call
         self.stopping = stopping
         """Set when the server begins to stop. An endless stream that watches it ends in time by itself."""
@@ -82,22 +83,22 @@ class CallContext:
     @property
     def method(self) -> str:
         """The full name on the wire, "/package.Service/method"."""
-        return self._method.path
+        return self.bound.path
 
     @property
     def service(self) -> str:
         """Full name of the service."""
-        return self._method.service
+        return self.bound.service
 
     @property
     def method_descriptor(self) -> Any:
         """The method's descriptor, from the pool it was bound with; options are read from it."""
-        return self._method.descriptor
+        return self.bound.descriptor
 
     @property
     def implemented(self) -> bool:
         """False: no handler was bound, and the call will end with UNIMPLEMENTED."""
-        return self._method.implemented
+        return self.bound.implemented
 
     @property
     def request_id(self) -> str:
@@ -118,7 +119,10 @@ class CallContext:
 
     def sent_any(self, prefix: str) -> bool:
         """Tell whether the caller sent metadata under a key that begins with `prefix`; costs less than `metadata`."""
-        return any(key.startswith(prefix) for key, _ in self._pairs())
+        for key, _ in self._pairs():  # noqa: SIM110 - a generator would cost more than all else here
+            if key.startswith(prefix):
+                return True
+        return False
 
     def _pairs(self) -> tuple[tuple[str, str | bytes], ...]:
         # gRPC makes them anew whenever it is asked.

@@ -40,11 +40,19 @@ class Allowance:
     @contextmanager
     def granted(self, seconds: float) -> Generator[None]:
         """Limit what runs within."""
-        self._until = perf_counter() + seconds
+        self.grant(seconds)
         try:
             yield
         finally:
-            self._until = math.inf
+            self.revoke()
+
+    def grant(self, seconds: float) -> None:
+        """Limit what runs from here on, until it is revoked."""
+        self._until = perf_counter() + seconds
+
+    def revoke(self) -> None:
+        """Limit nothing any more."""
+        self._until = math.inf
 
     def renew(self) -> None:
         """Forget that earlier work took too long."""

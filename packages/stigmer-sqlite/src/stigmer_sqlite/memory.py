@@ -24,6 +24,7 @@ from stigmer_sqlite.port import (
     Archive,
     Change,
     Changes,
+    Encoding,
     HistoryEntry,
     KindSchema,
     Operation,
@@ -300,6 +301,11 @@ class MemoryStore:
     async def head(self, kind: str, id: str) -> Record:
         """As `ResourceStore.head`."""
         return self._verbs().head(kind, id)
+
+    async def encoding(self, kind: str, id: str) -> Encoding:
+        """As `ResourceStore.encoding`."""
+        record = self._verbs().get(kind, id)
+        return Encoding(record.org_id, record.wire, not record.lengths)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""

@@ -16,7 +16,7 @@ from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.failures import translated, unavailable
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.listing import count_sql, page_sql, plan
-from stigmer_sqlite.port import Change, HistoryEntry, Operation, Page, Part, Query, Record
+from stigmer_sqlite.port import Change, Encoding, HistoryEntry, Operation, Page, Part, Query, Record
 from stigmer_sqlite.records import archive_filters, flaw
 
 # A row of SQLite: its columns are typed by the schema, not by Python.
@@ -27,6 +27,7 @@ COLUMNS = (
     "r.position"
 )
 GET = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
+ENCODING = "SELECT org_id, wire, lengths = '{}' FROM resources WHERE id = ? AND kind = ?"
 FIND = (
     f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_named "  # noqa: S608 # constants
     "WHERE r.kind = ? AND r.org_id = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.name_key DESC LIMIT 1"
@@ -85,6 +86,14 @@ class SqliteReader:
             _ = self._kinds[kind]
             raise NotFoundError(kind, id)
         return record_of(row)
+
+    def encoding(self, kind: str, id: str) -> Encoding:
+        """As `ResourceStore.encoding`."""
+        row = self._one(ENCODING, (id, kind))
+        if row is None:
+            _ = self._kinds[kind]
+            raise NotFoundError(kind, id)
+        return Encoding(row[0], row[1], bool(row[2]))
 
     def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
         """As `Reader.parts`."""

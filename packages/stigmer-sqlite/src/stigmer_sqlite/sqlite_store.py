@@ -23,7 +23,18 @@ from stigmer_sqlite.failures import translated
 from stigmer_sqlite.feed import Feed
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.ownership import Ownership
-from stigmer_sqlite.port import Archive, Change, Changes, HistoryEntry, KindSchema, Page, Query, Record, Transaction
+from stigmer_sqlite.port import (
+    Archive,
+    Change,
+    Changes,
+    Encoding,
+    HistoryEntry,
+    KindSchema,
+    Page,
+    Query,
+    Record,
+    Transaction,
+)
 from stigmer_sqlite.readers import Readers
 from stigmer_sqlite.reading import SqliteReader
 from stigmer_sqlite.records import check_compaction
@@ -138,6 +149,11 @@ class SqliteStore:
         """As `ResourceStore.head`."""
         self._check_open()
         return self._near.head(kind, id)
+
+    async def encoding(self, kind: str, id: str) -> Encoding:
+        """As `ResourceStore.encoding`."""
+        self._check_open()
+        return self._near.encoding(kind, id)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""

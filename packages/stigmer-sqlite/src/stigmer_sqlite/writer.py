@@ -2,10 +2,11 @@
 
     write → waiting → [ job job job ] → COMMIT (thread) → deliver: changes to the feed, results to the waiting
 
-The jobs of a group run on the event loop's thread, each in a savepoint of its own: its failure is its own. The commit,
-which waits for the disk, runs on the one thread that is for that; so does a job that turns out to take long, by itself.
-Only one of the two threads uses the connection at a time. A failed commit fails the whole group, and nothing of the
-group is kept.
+The jobs of a group run on the event loop's thread, and the failure of one is its own. Nearly all that fail have written
+nothing yet. Where one has, the group is undone and run again, each job in a savepoint of its own: a savepoint for every
+job would cost more than that. The commit, which waits for the disk, runs on the one thread that is for that; so does a
+job that turns out to take long, by itself. Only one of the two threads uses the connection at a time. A failed commit
+fails the whole group, and nothing of the group is kept.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class Tally:
     """When that was, by the monotonic clock."""
 
 
+class _Unguarded(Exception):  # noqa: N818 # no fault, but the end of one way to run a group
+    """A job without a savepoint has to be undone, and with it the group."""
+
+
 class _GroupFailedError(Exception):
     """The storage failed: the database transaction cannot be committed."""
 
@@ -98,6 +103,8 @@ class Writer:
         self._waiting: deque[_Job] = deque()
         self._closing = False
         self._expected = 0
+        self._guarded = 0
+        """How many of the next jobs get a savepoint."""
         self._gathering: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -181,16 +188,32 @@ class Writer:
                 if job.future.cancelled():
                     continue
                 jobs.append(job)
-                with self._allowance.granted(_JOB_SECONDS if self._helper else math.inf):
-                    self._run_job(job)
+                self._allowance.grant(_JOB_SECONDS if self._helper else math.inf)
+                try:
+                    self._run_job(job, guarded=self._guarded > 0)
+                finally:
+                    self._allowance.revoke()
+                self._guarded = max(self._guarded - 1, 0)
                 if job.long:
                     self._waiting.appendleft(jobs.pop())
             if self._journal.write(self._connection):
                 return jobs, True
             self._connection.execute("ROLLBACK")
+        except _Unguarded:
+            return self._undo_group(jobs), False
         except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it
             self._roll_back(jobs, error)
         return jobs, False
+
+    def _undo_group(self, jobs: list[_Job]) -> list[_Job]:
+        """Have the jobs run again, each so that it can be undone by itself; none of them is done then."""
+        self._journal.abandon()
+        self._connection.execute("ROLLBACK")
+        for job in jobs:
+            job.result = job.error = None
+        self._waiting.extendleft(reversed(jobs))
+        self._guarded = len(jobs)
+        return []
 
     def _refuse_group(self, error: sqlite3.Error) -> list[_Job]:
         """Return the jobs that fail because no database transaction could begin."""
@@ -202,10 +225,11 @@ class Writer:
         self._roll_back(jobs, error)
         return jobs
 
-    def _run_job(self, job: _Job) -> None:
+    def _run_job(self, job: _Job, *, guarded: bool) -> None:
         connection, journal = self._connection, self._journal
-        mark = journal.mark()
-        connection.execute("SAVEPOINT job")
+        mark, written = journal.mark(), connection.total_changes
+        if guarded:
+            connection.execute("SAVEPOINT job")
         transaction = SqliteTransaction(connection, self._kinds, journal, self._allowance)
         job.long = False
         self._allowance.renew()
@@ -219,10 +243,15 @@ class Writer:
         job.long = job.long or self._allowance.spent
         if journal.failed or not connection.in_transaction:
             raise _GroupFailedError from job.error
-        if job.long or job.error is not None:
-            connection.execute("ROLLBACK TO job")
+        failed = job.long or job.error is not None
+        if failed and not guarded and connection.total_changes != written:
+            raise _Unguarded
+        if failed:
             journal.rewind(mark)
-        connection.execute("RELEASE job")
+        if guarded:
+            if failed:
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
 
     def _roll_back(self, jobs: list[_Job], error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, _GroupFailedError) else error
@@ -285,7 +314,7 @@ class Writer:
         try:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
             connection.execute("BEGIN IMMEDIATE")
-            self._run_job(job)
+            self._run_job(job, guarded=True)
             self._journal.write(connection)
             self._commit_now(1)
         except Exception as error:  # noqa: BLE001 # whatever it is, those who wait must hear of it

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from stigmer_sqlite.allowance import Allowance
@@ -16,6 +15,7 @@ from stigmer_sqlite.errors import (
     InvalidRecordError,
     NotFoundError,
     SlugTakenError,
+    StoreUnavailableError,
 )
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
@@ -148,6 +148,7 @@ class SqliteTransaction:
         self._journal = journal
         self._allowance = allowance
         self._reader = SqliteReader(connection, kinds, allowance)
+        self._storing = _Storing(journal)
         self._over = False
 
     def end(self) -> None:
@@ -190,13 +191,9 @@ class SqliteTransaction:
         named = self._kinds[record.kind].named
         self._allowance.check(size=_size(record), limit=_LONG)
         check_record(record, archive)
-        with self._storing():
-            row: Row | None = self._connection.execute(_PRESENT, (record.id,)).fetchone()
-        if row is not None and row[0] != record.kind:
-            raise IdTakenError(record.kind, record.id, holder=row[0])
+        # What is to be new is written without a look, and whether it is, told by the primary key.
+        row = None if expected == 0 else self._present(record, expected)
         actual = 0 if row is None else row[1]
-        if expected is not None and expected != actual:
-            raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
         lengths: dict[str, int] = {} if row is None or row[7] == NO_LENGTHS else json.loads(row[7])
         if record.lengths or record.parts:
             check_parts(record, lengths)
@@ -214,7 +211,7 @@ class SqliteTransaction:
         """As `Transaction.delete`."""
         self._check()
         _ = self._kinds[kind]
-        with self._storing():
+        with self._storing:
             row: Row | None = None if flaw(id) else self._connection.execute(_WHOLE, (id, kind)).fetchone()
         if row is None:
             raise NotFoundError(kind, id)
@@ -223,7 +220,7 @@ class SqliteTransaction:
             record = self._reader.get(kind, id)
         if expected is not None and expected != record.version:
             raise ConflictError(kind, id, expected=expected, actual=record.version)
-        with self._storing():
+        with self._storing:
             self._connection.execute("DELETE FROM resources WHERE id = ?", (id,))
             self._replace_labels(record, dict(record.labels), {}, position=row[11])
         self._journal.add(Operation.DELETED, record)
@@ -234,7 +231,7 @@ class SqliteTransaction:
         self._check()
         _ = self._kinds[kind]
         self._allowance.check(size=1)
-        with self._storing():
+        with self._storing:
             rows = self._connection.execute(
                 "SELECT id, org_id, slug, version, labels FROM resources WHERE kind = ? ORDER BY position", (kind,)
             ).fetchall()
@@ -252,13 +249,24 @@ class SqliteTransaction:
         if limit is None or limit > _MANY:
             self._allowance.check(size=1)
         last = self._journal.next_sequence - 1 - keep
-        with self._storing():
+        with self._storing:
             if limit is not None:
                 oldest = self._connection.execute("SELECT min(sequence) FROM changes").fetchone()[0]
                 last = min(last, (oldest or 0) + limit - 1)
             dropped = self._connection.execute("DELETE FROM changes WHERE sequence <= ?", (last,)).rowcount
         self._journal.dirty = self._journal.dirty or dropped > 0
         return dropped
+
+    def _present(self, record: Record, expected: int | None) -> Row | None:
+        """Return what is stored under the record's id. Raises: IdTakenError, ConflictError."""
+        with self._storing:
+            row: Row | None = self._connection.execute(_PRESENT, (record.id,)).fetchone()
+        if row is not None and row[0] != record.kind:
+            raise IdTakenError(record.kind, record.id, holder=row[0])
+        actual = 0 if row is None else row[1]
+        if expected is not None and expected != actual:
+            raise ConflictError(record.kind, record.id, expected=expected, actual=actual)
+        return row
 
     def _write(self, record: Record, row: Row | None, *, named: bool) -> Mapping[str, str] | None:
         """Write the record; return its labels before that, where they were others."""
@@ -283,20 +291,27 @@ class SqliteTransaction:
             "data": record.data,
             "wire": record.wire,
         }
-        with self._storing(record):
+        try:
             self._connection.execute(sql, values)
-            if labels == former:
-                return None
-            had: dict[str, str] = json.loads(former)
+        except (sqlite3.Error, OverflowError) as error:
+            self._blame_record(record, error, is_new=row is None)
+            raise self._failed(error) from error
+        if labels == former:
+            return None
+        had: dict[str, str] = json.loads(former)
+        with self._storing:
             self._replace_labels(record, had, dict(record.labels), position=record.position)
         return None if row is None else had
 
     def _write_parts(self, record: Record, former: dict[str, int]) -> None:
         cut = [(record.id, path, record.lengths.get(path, 0)) for path in former]
         put = [(record.id, part.path, part.position, part.key, part.data, part.wire) for part in record.parts]
-        with self._storing(record):
+        try:
             self._connection.executemany(_CUT_PARTS, cut)
             self._connection.executemany(_PUT_PART, put)
+        except (sqlite3.Error, OverflowError) as error:
+            self._blame_record(record, error)
+            raise self._failed(error) from error
 
     def _replace_labels(self, record: Record, old: dict[str, str], new: dict[str, str], *, position: int) -> None:
         gone = [(record.kind, *label, position) for label in old.items() - new.items()]
@@ -309,7 +324,7 @@ class SqliteTransaction:
     def _archive(self, record: Record, archive: Archive, *, first: bool) -> None:
         said = (archive.event, archive.tag, archive.hash, archive.actor, archive.message)
         data, wire = (record.data, record.wire) if archive.data is None else (archive.data, archive.wire)
-        with self._storing():
+        with self._storing:
             number = 1 if first else self._connection.execute(_LAST_NUMBER, (record.id,)).fetchone()[0] + 1
             named = (record.kind, record.id, record.version, number, data, wire)
             self._connection.execute(_ARCHIVE, (*named, *said, stamp(record.updated_at)))
@@ -319,27 +334,41 @@ class SqliteTransaction:
             raise ClosedError("the transaction is over")
         self._allowance.check()
 
-    @contextmanager
-    def _storing(self, record: Record | None = None) -> Generator[None]:
-        """Tell a record that cannot be stored from a storage that cannot store."""
-        try:
-            yield
-        except (sqlite3.Error, OverflowError) as error:
-            if record is not None:
-                self._blame_record(record, error)
-            self._journal.failed = True
-            raise unavailable(error, "write") from error
+    def _failed(self, error: Exception) -> StoreUnavailableError:
+        """Return what to raise for a storage that cannot store."""
+        self._journal.failed = True
+        return unavailable(error, "write")
 
-    def _blame_record(self, record: Record, error: Exception) -> None:
+    def _blame_record(self, record: Record, error: Exception, *, is_new: bool = False) -> None:
+        """Raise what is wrong with a record that cannot be stored, if it is not the storage that cannot store."""
         name = f"{record.kind} {record.id[:200]!r}"
         if isinstance(error, OverflowError) or is_code(error, sqlite3.SQLITE_TOOBIG):
             raise InvalidRecordError(f"{name} is too large for the store") from error
+        if is_new and is_code(error, sqlite3.SQLITE_CONSTRAINT):
+            self._present(record, 0)
         if is_code(error, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
             row = self._connection.execute(_HOLDER, (record.kind, record.org_id, record.slug)).fetchone()
             raise SlugTakenError(record.kind, record.org_id, record.slug, id=row[0])
         # Only what is computed from the document can fail like this: json_valid, json_extract, search_text.
         if is_code(error, sqlite3.SQLITE_CONSTRAINT_CHECK) or is_code(error, sqlite3.SQLITE_ERROR):
             raise InvalidRecordError(f"data of {name} is not JSON text: {error}") from error
+
+
+class _Storing:
+    """Tells a storage that cannot store, around statements that are right by themselves."""
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error | OverflowError):
+            self._journal.failed = True
+            raise unavailable(error, "write") from error
 
 
 def _text(mapping: Mapping[str, str | int]) -> str:

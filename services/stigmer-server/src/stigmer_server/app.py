@@ -326,7 +326,11 @@ class App:
                 FAULTS,
                 guards=guards,
                 metrics=calls,
-                log=Logging(slow=settings.slow_call_seconds, describe=described),
+                log=Logging(
+                    success="DEBUG" if settings.log_level in ("trace", "debug") else "",
+                    slow=settings.slow_call_seconds,
+                    describe=described,
+                ),
                 tracing=self._tracing,
             ),
             reflection_interceptors=guards[:1],

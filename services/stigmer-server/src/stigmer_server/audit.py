@@ -7,11 +7,12 @@ from stigmer_server.messages import Message
 
 def record_creation(message: Message, actor: str, now: Message) -> None:
     """Begin the audit of a new resource; both halves say created."""
-    for info in (message.status.audit.spec_audit, message.status.audit.status_audit):
-        info.Clear()
-        info.created_by.id = actor
-        info.created_at.CopyFrom(now)
-        _touch(info, actor, now, "created")
+    info = message.status.audit.spec_audit
+    info.Clear()
+    info.created_by.id = actor
+    info.created_at.CopyFrom(now)
+    _touch(info, actor, now, "created")
+    message.status.audit.status_audit.CopyFrom(info)
 
 
 def record_change(message: Message, actor: str, now: Message) -> None:

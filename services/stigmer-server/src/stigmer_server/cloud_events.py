@@ -17,10 +17,10 @@ import orjson
 from google.protobuf.json_format import Error as JsonError
 from stigmer_protos import descriptors
 from stigmer_sqlite.port import KindSchema, Record
-from ulid import ULID
 
 from stigmer_server.errors import InvalidError, Violation
 from stigmer_server.messages import Message, copied, value_to_plain
+from stigmer_server.naming import new_id, new_ulid
 from stigmer_server.unit import timestamp
 
 EVENT = "cloud_event"
@@ -97,7 +97,7 @@ def completed(event: Message, path: str) -> Message:
         shown = "; ".join(f"{violation.field}: {violation.message}" for violation in violations[:3])
         raise InvalidError(shown, violations)
     message = copied(event)
-    message.id = message.id or str(ULID()).lower()
+    message.id = message.id or new_ulid()
     message.spec_version = "1.0"
     if not message.HasField("time"):
         message.time.CopyFrom(timestamp())
@@ -113,7 +113,7 @@ def record_of(org: str, event: Message) -> Record:
     """Return a completed event as the store keeps it; its slug is its key, so that it is kept once."""
     return Record(
         kind=EVENT,
-        id=f"evt-{str(ULID()).lower()}",
+        id=new_id("evt"),
         org_id=org,
         slug=key_of(event),
         data=orjson.dumps(to_json(event)).decode(),

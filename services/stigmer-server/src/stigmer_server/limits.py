@@ -35,9 +35,18 @@ _NUL = re.compile("\0")
 
 def check_metadata(kind: Kind, message: Message) -> None:
     """Hold the metadata that a caller sent against the limits. Raises: InvalidError, naming all that are broken."""
+    if _is_plain(message.metadata):
+        return
     violations = list(_violations(kind, message.metadata))
     if violations:
         raise InvalidError("; ".join(f"{found.field}: {found.message}" for found in violations[:5]), violations)
+
+
+def _is_plain(metadata: Message) -> bool:
+    """Tell, at a glance, that no limit can be broken: the texts are short and printable, and nothing else is there."""
+    texts = f"{metadata.name}{metadata.slug}{metadata.org}{metadata.version.message}"
+    few = not (metadata.tags or metadata.labels or metadata.annotations)
+    return few and len(texts) <= NAME - len(DEFAULT_SUFFIX) and texts.isprintable()
 
 
 def check_size(kind: Kind, message: Message) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import orjson
 from loguru import logger
-from stigmer_grpc import CallContext
+from stigmer_grpc import CallContext, with_request_id
 
 from stigmer_server.calls import CALLER, Caller
 from stigmer_server.settings import Settings
@@ -29,7 +29,7 @@ _LEVELS = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO,
 
 def configure_logs(settings: Settings) -> None:
     """Log to standard error as the settings say, in place of whatever was set before."""
-    logger.remove()
+    logger.configure(handlers=[], patcher=with_request_id)
     level = settings.log_level.upper()
     if settings.env == "local":
         logger.add(sys.stderr, level=level, format=_for_people, backtrace=False, diagnose=False)

@@ -182,18 +182,23 @@ def _converter(descriptor: Descriptor) -> Callable[[Message], Any]:
 
 def _regular(descriptor: Descriptor) -> Callable[[Message], Any]:
     """Return the converter of an ordinary message; its fields' converters are made once, at first use."""
-    plan: dict[int, tuple[str, Callable[[Any], Any]]] = {}
+    plan: dict[FieldDescriptor, tuple[str, Callable[[Any], Any] | None]] = {}
 
     def convert(message: Message) -> dict[str, Any]:
         if not plan:
-            plan.update({field.number: (field.json_name, _field(field)) for field in descriptor.fields})
+            plan.update({field: (field.json_name, _unless_same(_field(field))) for field in descriptor.fields})
         result: dict[str, Any] = {}
         for field, value in message.ListFields():
-            name, item = plan[field.number]
-            result[name] = item(value)
+            name, item = plan[field]
+            result[name] = value if item is None else item(value)
         return result
 
     return convert
+
+
+def _unless_same(item: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
+    """Return None for what is written as it is, which most is: texts, small numbers, truth."""
+    return None if item is _same else item
 
 
 def _field(field: FieldDescriptor) -> Callable[[Any], Any]:

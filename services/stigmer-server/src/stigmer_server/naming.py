@@ -6,19 +6,29 @@ hyphens, neither first nor last.
 
 from __future__ import annotations
 
+import os
 import re
-
-from ulid import ULID
+import time
 
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9-]")
 _HYPHENS = re.compile(r"-{2,}")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
+"""Ten bits in Crockford's base 32: an id is thirteen of them, made one by one."""
+_RANDOM_BYTES = 10
 _ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 
 def new_id(prefix: str) -> str:
     """Return a fresh id; ids made later sort later, to the millisecond."""
-    return f"{prefix}-{str(ULID()).lower()}"
+    return f"{prefix}-{new_ulid()}"
+
+
+def new_ulid() -> str:
+    """Return a fresh ULID: 48 bits of milliseconds and 80 of chance, in lower case."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(_RANDOM_BYTES))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_id(text: str, prefix: str) -> bool:

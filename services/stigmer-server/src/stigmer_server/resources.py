@@ -118,6 +118,22 @@ class Resources:
             raise MissingError.of(kind.title, id)
         return record
 
+    async def fetch(self, kind: Kind, id: str) -> bytes:
+        """Return a resource as the caller may see it. Raises: MissingError.
+
+        Most resources are passed on as they are stored, so nothing but their encoding is read of them.
+        """
+        try:
+            org, wire, whole = await self.store.encoding(kind.name, id)
+        except NotFoundError as error:
+            raise MissingError.of(kind.title, id) from error
+        if wire is None or not whole:
+            return self.shown(kind, await self.record(kind, id))
+        caller = self.call.caller
+        if caller.org is not None and not caller.sees(org, shared=kind.shared):
+            raise MissingError.of(kind.title, id)
+        return self.redacted(kind, wire)
+
     def shown(self, kind: Kind, record: Record) -> bytes:
         """Return a record as callers may see it."""
         return self.redacted(kind, wire_of(record), head=parts.head(record))

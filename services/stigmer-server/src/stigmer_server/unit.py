@@ -275,8 +275,16 @@ def record_of(kind: Kind, divided: Divided) -> Record:
         wire=message.SerializeToString(),
         lengths=divided.lengths,
         parts=divided.parts,
-        labels={**metadata.labels, **{TAG_LABEL + tag: "1" for tag in metadata.tags}},
+        labels=_labels(metadata),
     )
+
+
+def _labels(metadata: Message) -> dict[str, str]:
+    """Return what the store finds the resource by: its labels and its tags."""
+    labels = dict(metadata.labels)
+    for tag in metadata.tags:
+        labels[TAG_LABEL + tag] = "1"
+    return labels
 
 
 @contextmanager
@@ -298,11 +306,10 @@ def assign_id(kind: Kind, message: Message) -> None:
     message.metadata.id = naming.new_id(kind.described.id_prefix)
 
 
-_timestamp: Callable[[], Message] = descriptors.message_type("google.protobuf.Timestamp")
+_timestamp: Callable[..., Message] = descriptors.message_type("google.protobuf.Timestamp")
 
 
 def timestamp() -> Message:
     """Return the present moment."""
-    moment = _timestamp()
-    moment.FromNanoseconds(time.time_ns() // 1000 * 1000)
-    return moment
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    return _timestamp(seconds=seconds, nanos=nanos // 1000 * 1000)

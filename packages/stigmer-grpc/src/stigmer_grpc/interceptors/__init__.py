@@ -3,9 +3,8 @@
 from stigmer_grpc.interceptors.authentication import AUTHORIZATION, FORWARDED_PEER, Authentication, Authenticator
 from stigmer_grpc.interceptors.call_log import Logging
 from stigmer_grpc.interceptors.call_metrics import BOUNDS, CallMetrics, CodeMetrics, MethodMetrics
-from stigmer_grpc.interceptors.error_mapping import ErrorMapping, ErrorTable
+from stigmer_grpc.interceptors.outcome import ErrorTable, Outcome
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream, StreamInterceptor, UnaryInterceptor
-from stigmer_grpc.interceptors.request_id import RequestId
 from stigmer_grpc.interceptors.validation import Validation, check, validator
 
 __all__ = [
@@ -18,11 +17,10 @@ __all__ = [
     "CallNext",
     "CallNextStream",
     "CodeMetrics",
-    "ErrorMapping",
     "ErrorTable",
     "Logging",
     "MethodMetrics",
-    "RequestId",
+    "Outcome",
     "StreamInterceptor",
     "UnaryInterceptor",
     "Validation",
@@ -40,10 +38,9 @@ def default_interceptors(
     log: Logging | None = None,
     tracing: UnaryInterceptor | None = None,
 ) -> tuple[UnaryInterceptor | StreamInterceptor, ...]:
-    """Traces and metrics if any, request id, logging, error mapping by `table`, guards, validation: in order.
+    """Traces if any, what counts, maps and logs, guards, validation: in order.
 
     Guards ask who calls and what they may do; `Authentication` is one.
     """
     traced = () if tracing is None else (tracing,)
-    counted = () if metrics is None else (metrics,)
-    return (*traced, *counted, RequestId(), log or Logging(), ErrorMapping(table or {}), *guards, Validation())
+    return (*traced, Outcome(table, metrics=metrics, log=log), *guards, Validation())

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from loguru import logger
 
-from stigmer_grpc.binding import Message
 from stigmer_grpc.context import CallContext
 from stigmer_grpc.errors import RpcError, StatusCode
-from stigmer_grpc.interceptors.port import CallNext, CallNextStream
 
 Describe = Callable[[CallContext], Mapping[str, str]]
 """Returns what else is to be logged of a call that has ended, such as who made it."""
@@ -29,11 +24,11 @@ class Logging:
     """Logs how each call ended: method, code and milliseconds, in the text and as fields of the record.
 
     A line that is emitted costs loguru tens of microseconds, a good part of what the call itself does; one below
-    every sink's level costs half of one. So calls that end well, and those the caller gave up, are logged at DEBUG
+    every sink's level costs one or two. So calls that end well, and those the caller gave up, are logged at DEBUG
     and only failures at WARNING.
 
     Args:
-        success: Level of calls that end with OK or CANCELLED.
+        success: Level of calls that end with OK or CANCELLED; empty where no sink would take it, which costs nothing.
         failure: Level of all others, and of slow ones.
         slow: Seconds from which a call with one response counts as slow; 0: none does.
         describe: Further fields.
@@ -52,45 +47,21 @@ class Logging:
         self._slow = slow or math.inf
         self._describe = describe
 
-    async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
-        """See UnaryInterceptor."""
-        started = perf_counter()
-        try:
-            response = await call_next(request, context)
-        except BaseException as error:
-            self._ended(context, started, error)
-            raise
-        took = perf_counter() - started
-        if took < self._slow:
-            self._log(self._success, context, "OK", took, "")
-        else:
+    def ended(self, context: CallContext, took: float, sent: int | None = None) -> None:
+        """Log a call that ended well: after so many seconds, and messages if it has many responses."""
+        if sent is None and took >= self._slow:
             self._log(self._failure, context, "OK", took, ", which is slow")
-        return response
+        elif self._success:
+            self._log(self._success, context, "OK", took, _after(sent))
 
-    async def intercept_stream(
-        self, call_next: CallNextStream, request: Any, context: CallContext
-    ) -> AsyncIterator[Message | bytes]:
-        """See StreamInterceptor."""
-        started = perf_counter()
-        sent = 0
-        try:
-            responses: Any = call_next(request, context)
-            async with aclosing(responses):
-                async for response in responses:
-                    sent += 1
-                    yield response
-        except BaseException as error:
-            self._ended(context, started, error, sent)
-            raise
-        self._log(self._success, context, "OK", perf_counter() - started, f" after {sent} messages")
-
-    def _ended(self, context: CallContext, started: float, error: BaseException, sent: int | None = None) -> None:
+    def failed(self, context: CallContext, took: float, error: BaseException, sent: int | None = None) -> None:
+        """Log a call that the error ended."""
         code = code_of(error, context)
         level = self._success if code is StatusCode.CANCELLED else self._failure
-        after = "" if sent is None else f" after {sent} messages"
         # An error that is no RpcError is logged with its traceback where it becomes INTERNAL; its text is not for here.
         why = error.message if isinstance(error, RpcError) else type(error).__name__
-        self._log(level, context, code.name, perf_counter() - started, f"{after}: {why!r}")
+        if level:
+            self._log(level, context, code.name, took, f"{_after(sent)}: {why!r}")
 
     def _log(self, level: str, context: CallContext, code: str, took: float, rest: str) -> None:
         # What is handed over by name becomes a field of the record, too.
@@ -101,8 +72,13 @@ class Logging:
             method=context.method,
             code=code,
             ms=took * 1e3,
+            request_id=context.request_id,
             **self._describe(context),
         )
+
+
+def _after(sent: int | None) -> str:
+    return "" if sent is None else f" after {sent} messages"
 
 
 def code_of(error: BaseException, context: CallContext) -> StatusCode:

@@ -58,9 +58,10 @@ class Validation:
 
 
 def _checked(request: Any, context: CallContext) -> Any:
-    if not context.implemented:
+    method = context.bound
+    if not method.implemented:
         return request
-    if context.method_descriptor.client_streaming:
+    if method.client_streaming:
         return _CheckedRequests(request)
     check(request)
     return request

@@ -155,8 +155,8 @@ def _send_signal(verbs: _Verbs) -> Handler:
 
 
 def _get(verbs: _Verbs) -> Handler:
-    async def handle(request: Message, context: CallContext) -> bytes:
-        return await get(verbs.of(context), verbs.kind, request.value)
+    def handle(request: Message, context: CallContext) -> Awaitable[bytes]:
+        return get(verbs.of(context), verbs.kind, request.value)
 
     return handle
 

@@ -8,4 +8,4 @@ from stigmer_server.resources import Resources
 
 async def get(resources: Resources, kind: Kind, id: str) -> bytes:
     """Return the resource, its secrets redacted. Raises: MissingError."""
-    return resources.shown(kind, await resources.record(kind, id))
+    return await resources.fetch(kind, id)
