@@ -91,7 +91,9 @@ class Calls:
             try:
                 if call["has_secrets"]:
                     arguments, redactor = await self._filled(call)
-                output = Redactor(concealed).value(redactor.value(await exchange(arguments, seconds)))
+                output = redactor.value(await exchange(arguments, seconds))
+                # Only now is all known that nobody is to see.
+                output = Redactor(concealed).value(output)
                 size = len(json.dumps(output))
                 if size > MOST_BYTES:
                     detail = f"the answer takes {size} bytes, more than the {MOST_BYTES} that can be kept"

@@ -230,9 +230,7 @@ def _check_issuer(token: str, found: Mapping[str, Any], issuers: Any, discovered
         issuer = discovered.get("issuer")
     if issuer not in issuers:
         said = f"of the issuer {issuer!r}" if issuer is not None else "that names no issuer"
-        raise CallFailedError(
-            "authentication", f"the token server gives a token {said}, which `issuers` does not allow"
-        )
+        raise CallFailedError("authentication", f"the token server gave a token {said}: `issuers` does not allow it")
 
 
 def _lifetime(token: str, found: Mapping[str, Any]) -> float:

@@ -1,0 +1,355 @@
+"""Authentication of calls, against a real site and a real token server on loopback."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+import pytest
+from workflow_runner.testing import Execution, Request, Response, Runs, Site
+
+SECRET = "s3cret-and-long-enough-for-hs256-keys"
+CLIENT = f"grant: client_credentials, client: {{id: me, secret: '{SECRET}'}}"
+
+
+def document(url: str, policy: str, more: str = "") -> str:
+    return f"""
+use: {{secrets: [LOGIN, PASSWORD]}}
+do:
+- call: {{call: http, with: {{method: get, endpoint: {{uri: '{url}/me', authentication: {policy}}}{more}}}}}
+"""
+
+
+class TokenServer:
+    """The token endpoint of an authorization server: counts, checks and remembers what it is asked for."""
+
+    def __init__(self, site: Site, path: str = "/oauth2/token", **answer: Any) -> None:
+        self.asked: list[dict[str, list[str]]] = []
+        self.headers: list[dict[str, str]] = []
+        self.answer: dict[str, Any] = {"token_type": "Bearer", "expires_in": 3600, **answer}
+        site.page(path, self._grant)
+
+    def _grant(self, request: Request) -> Response:
+        self.headers.append(request.headers)
+        self.asked.append(parse_qs(request.body.decode()))
+        return Response({"access_token": f"token-{len(self.asked)}", **self.answer})
+
+
+def protected(site: Site, *good: str) -> None:
+    """Let `/me` be had with certain tokens only, or with any if none are named; it echoes what it was sent."""
+
+    def answer(request: Request) -> Response:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        is_good = token in good if good else bool(token)
+        return Response({"sent": token} if is_good else {"no": token}, 200 if is_good else 401)
+
+    site.page("/me", answer)
+
+
+def shown(execution: Execution) -> str:
+    """All that anybody sees of an execution."""
+    return " ".join([str(execution.output), str(execution.error), *map(str, execution.updates)])
+
+
+@pytest.mark.parametrize("secret", ["tok-12345", '{"token": "tok-12345"}'])
+async def test_a_bearer_token_may_stand_in_a_secret_alone_or_in_an_object(runs: Runs, site: Site, secret: str) -> None:
+    site.page("/me", lambda request: Response(request.headers["authorization"]))
+    execution = await runs.run(document(site.url, "{bearer: {use: LOGIN}}"), secrets={"LOGIN": secret})
+    assert site.seen("/me")[0].headers["authorization"] == "Bearer tok-12345"
+    assert execution.output == "Bearer ***REDACTED***"
+    assert "tok-12345" not in shown(execution)
+
+
+async def test_basic_credentials_may_stand_in_a_secret_and_are_never_shown(runs: Runs, site: Site) -> None:
+    site.page("/me", lambda request: Response(request.headers["authorization"] + " pass-123"))
+    secret = json.dumps({"username": "me", "password": "pass-123"})
+    execution = await runs.run(document(site.url, "{basic: {use: LOGIN}}"), secrets={"LOGIN": secret})
+    code = base64.b64encode(b"me:pass-123").decode()
+    assert site.seen("/me")[0].headers["authorization"] == f"Basic {code}"
+    assert "pass-123" not in shown(execution)
+    assert code not in shown(execution)
+
+
+async def test_a_secret_without_what_its_policy_needs_is_a_clear_error(runs: Runs, site: Site) -> None:
+    error = await runs.error(document(site.url, "{basic: {use: LOGIN}}"), secrets={"LOGIN": "just-text"})
+    assert error["type"].endswith("/errors/authentication")
+    assert error["detail"] == "the secret of the basic authentication is no JSON object with username and password"
+    assert site.requests == []
+
+
+class DigestSite:
+    """A page that wants digest authentication: RFC 7616, computed from its text."""
+
+    def __init__(self, site: Site, *challenges: str, nonce: str = "n0nce") -> None:
+        self.counts: list[str] = []
+        self.nonce = nonce
+        self._challenges = challenges
+        site.page("/me", self._answer)
+
+    def _answer(self, request: Request) -> Response:
+        given = dict(re.findall(r'(\w+)="?([^",]*)"?', request.headers.get("authorization", "")))
+        if given.get("response") and given["response"] == self._expected(request, given):
+            self.counts.append(given["nc"])
+            return Response({"in": True})
+        head, *others = (text.replace("NONCE", self.nonce) for text in self._challenges)
+        return Response(b"x" * 100, 401, {"www-authenticate": "\r\nwww-authenticate: ".join([head, *others])})
+
+    def _expected(self, request: Request, given: dict[str, str]) -> str:
+        name = given.get("algorithm", "MD5")
+        hash_of: Callable[[str], str] = lambda text: hashlib.new(  # noqa: E731 - one line of the RFC
+            name.replace("-", "").removesuffix("sess").lower(), text.encode()
+        ).hexdigest()
+        first = hash_of(f"me:the realm:{'pass-123'}")
+        second = hash_of(f"{request.method}:{given['uri']}")
+        middle = [self.nonce, given["nc"], given["cnonce"], given["qop"]]
+        return hash_of(":".join([first, *middle, second]))
+
+
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        ['Digest realm="the realm", nonce="NONCE", qop="auth"'],
+        ['Digest realm="the realm", nonce="NONCE", qop="auth, auth-int", algorithm=SHA-256, opaque="o"'],
+        [
+            'Digest realm="the realm", nonce="NONCE", qop="auth", algorithm=SHA-512-256',
+            'Digest realm="the realm", nonce="NONCE", qop="auth", algorithm=MD5',
+        ],
+    ],
+    ids=["MD5", "SHA-256", "the first that is known"],
+)
+async def test_digest_authentication_answers_a_challenge_and_counts_its_nonce(
+    runs: Runs, site: Site, challenges: list[str]
+) -> None:
+    page = DigestSite(site, *challenges)
+    definition = f"""
+use: {{secrets: [PASSWORD]}}
+do:
+- all:
+    for: {{in: '[1, 2, 3]'}}
+    do:
+    - call:
+        call: http
+        with:
+          method: get
+          endpoint:
+            uri: {site.url}/me
+            authentication: {{digest: {{username: me, password: '${{ $secrets.PASSWORD }}'}}}}
+"""
+    assert await runs.output(definition, secrets={"PASSWORD": "pass-123"}) == {"in": True}
+    assert page.counts == ["00000001", "00000002", "00000003"]
+    assert len(site.seen("/me")) == 4
+    page.nonce = "another"
+    assert await runs.output(definition, secrets={"PASSWORD": "pass-123"}) == {"in": True}
+    assert page.counts[3:] == ["00000001", "00000002", "00000003"]
+
+
+async def test_a_wrong_digest_and_a_challenge_that_nobody_knows_are_errors(runs: Runs, site: Site) -> None:
+    policy = "{digest: {username: me, password: wrong}}"
+    DigestSite(site, 'Digest realm="the realm", nonce="NONCE", qop="auth"')
+    assert (await runs.error(document(site.url, policy)))["status"] == 401
+    DigestSite(site, 'Digest realm="r", nonce="NONCE", qop="auth", algorithm=WHIRLPOOL')
+    error = await runs.error(document(site.url, policy))
+    assert error["type"].endswith("/errors/authentication")
+    assert "asks for WHIRLPOOL" in error["detail"]
+
+
+async def test_many_calls_at_once_and_later_ones_ask_for_one_token(runs: Runs, site: Site) -> None:
+    server = TokenServer(site)
+    protected(site, "token-1")
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}, scopes: [a, b], audiences: [x, y]}}}}"
+    outputs = await asyncio.gather(*(runs.output(document(site.url, policy)) for _ in range(5)))
+    assert outputs == [{"sent": "***REDACTED***"}] * 5
+    assert server.asked == [
+        {
+            "grant_type": ["client_credentials"],
+            "scope": ["a b"],
+            "audience": ["x", "y"],
+            "client_id": ["me"],
+            "client_secret": [SECRET],
+        }
+    ]
+
+
+async def test_tokens_and_credentials_are_neither_in_history_nor_in_what_people_see(runs: Runs, site: Site) -> None:
+    TokenServer(site)
+    protected(site)
+    private = "password: '${ $secrets.PASSWORD }', client: {id: me, secret: '${ $secrets.LOGIN }'}"
+    policy = f"{{oauth2: {{authority: '{site.url}', grant: password, username: me, {private}}}}}"
+    execution = await runs.run(document(site.url, policy), secrets={"LOGIN": SECRET, "PASSWORD": "pass-123"})
+    assert execution.output == {"sent": "***REDACTED***"}
+    handle = runs.client.get_workflow_handle(f"stigmer/workflow-execution/invoke/{execution.id}")
+    seen = shown(execution) + _plain(json.loads((await handle.fetch_history()).to_json()))
+    for private in (SECRET, "pass-123", "token-1"):
+        assert private not in seen
+
+
+def _plain(value: Any) -> str:
+    """A history as text, its payloads decoded."""
+    match value:
+        case {"data": str(data), **_rest}:
+            return base64.b64decode(data).decode()
+        case dict():
+            return " ".join(map(_plain, value.values()))  # pyright: ignore[reportUnknownArgumentType] - JSON
+        case list():
+            return " ".join(map(_plain, value))  # pyright: ignore[reportUnknownArgumentType] - JSON
+        case _:
+            return str(value)
+
+
+async def test_a_token_that_is_refused_is_had_anew_once(runs: Runs, site: Site) -> None:
+    server = TokenServer(site)
+    protected(site, "token-2")
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}}}}}"
+    assert "sent" in await runs.output(document(site.url, policy))
+    protected(site, "none")
+    error = await runs.error(document(site.url, policy))
+    assert error["status"] == 401
+    assert len(server.asked) == 3
+    assert "token-" not in json.dumps(error)
+
+
+async def test_a_token_that_has_ended_is_had_anew(runs: Runs, site: Site) -> None:
+    server = TokenServer(site, expires_in=0)
+    protected(site)
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}}}}}"
+    for _ in range(2):
+        await runs.output(document(site.url, policy))
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("grant", "asked"),
+    [
+        ("grant: password, username: me, password: pass-123", {"username": "me", "password": "pass-123"}),
+        (
+            "grant: refresh_token, subject: {token: old-one, type: 'urn:ietf:params:oauth:token-type:refresh_token'}",
+            {"refresh_token": "old-one"},
+        ),
+        (
+            "grant: 'urn:ietf:params:oauth:grant-type:token-exchange', subject: {token: sub-1, type: a}, "
+            "actor: {token: act-1, type: b}",
+            {"subject_token": "sub-1", "subject_token_type": "a", "actor_token": "act-1", "actor_token_type": "b"},
+        ),
+    ],
+    ids=["password", "refresh_token", "token exchange"],
+)
+async def test_every_grant_asks_as_its_specification_says(
+    runs: Runs, site: Site, grant: str, asked: dict[str, str]
+) -> None:
+    server = TokenServer(site, "/custom/token")
+    protected(site, "token-1")
+    policy = f"{{oauth2: {{authority: '{site.url}', endpoints: {{token: /custom/token}}, {grant}}}}}"
+    assert "sent" in await runs.output(document(site.url, policy))
+    (found,) = server.asked
+    assert found.pop("grant_type")[0] in grant
+    assert found == {name: [value] for name, value in asked.items()}
+
+
+async def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(runs: Runs, site: Site) -> None:
+    server = TokenServer(site, expires_in=0, refresh_token="newer-one")
+    protected(site)
+    policy = f"{{oauth2: {{authority: '{site.url}', grant: refresh_token, subject: {{token: old-one, type: r}}}}}}"
+    for _ in range(2):
+        await runs.output(document(site.url, policy))
+    assert [each["refresh_token"] for each in server.asked] == [["old-one"], ["newer-one"]]
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_jwt", "private_key_jwt", "none"])
+async def test_a_client_proves_itself_in_every_way(runs: Runs, site: Site, method: str) -> None:
+    server = TokenServer(site)
+    protected(site)
+    client = f"client: {{id: 'm e', secret: '{SECRET}', assertion: a.b.c, authentication: {method}}}"
+    policy = f"{{oauth2: {{authority: '{site.url}/', grant: client_credentials, {client}}}}}"
+    await runs.output(document(site.url, policy))
+    (asked,) = server.asked
+    assert "client_secret" not in asked
+    match method:
+        case "client_secret_basic":
+            code = base64.b64encode(f"m+e:{SECRET}".encode()).decode()
+            assert server.headers[0]["authorization"] == f"Basic {code}"
+        case "client_secret_jwt":
+            endpoint = f"{site.url}/oauth2/token"
+            claims = jwt.decode(asked["client_assertion"][0], SECRET, algorithms=["HS256"], audience=endpoint)
+            assert (claims["iss"], claims["sub"]) == ("m e", "m e")
+        case "private_key_jwt":
+            assert asked["client_assertion"] == ["a.b.c"]
+        case _:
+            assert asked["client_id"] == ["m e"]
+
+
+async def test_a_token_request_may_be_json(runs: Runs, site: Site) -> None:
+    site.page("/oauth2/token", lambda request: Response({"access_token": json.dumps(request.json)}))
+    site.page("/me", {})
+    more = "audiences: [x], request: {encoding: application/json}"
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}, {more}}}}}"
+    await runs.output(document(site.url, policy))
+    assert site.seen("/oauth2/token")[0].json == {
+        "grant_type": "client_credentials",
+        "client_id": "me",
+        "client_secret": SECRET,
+        "audience": "x",
+    }
+
+
+async def test_the_endpoint_of_an_openid_provider_is_found(runs: Runs, site: Site) -> None:
+    server = TokenServer(site, "/elsewhere")
+    discovery = {"issuer": site.url, "token_endpoint": f"{site.url}/elsewhere"}
+    site.page("/.well-known/openid-configuration", discovery)
+    protected(site, "token-1")
+    secret = {"authority": site.url, "grant": "client_credentials", "client": {"id": "me", "secret": SECRET}}
+    output = await runs.output(document(site.url, "{oidc: {use: LOGIN}}"), secrets={"LOGIN": json.dumps(secret)})
+    assert output == {"sent": "***REDACTED***"}
+    assert server.asked[0]["client_secret"] == [SECRET]
+
+
+async def test_tokens_of_issuers_that_are_not_named_are_refused(runs: Runs, site: Site) -> None:
+    token = jwt.encode({"iss": "https://good.example"}, SECRET)
+    TokenServer(site, access_token=token)
+    protected(site)
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}, issuers: ['ISSUER']}}}}"
+    assert "sent" in await runs.output(document(site.url, policy.replace("ISSUER", "https://good.example")))
+    error = await runs.error(document(site.url, policy.replace("ISSUER", "https://other.example")))
+    assert error["type"].endswith("/errors/authentication")
+    assert "of the issuer 'https://good.example': `issuers` does not allow it" in error["detail"]
+    other = {"issuer": "https://evil.example", "token_endpoint": f"{site.url}/oauth2/token"}
+    site.page("/.well-known/openid-configuration", other)
+    oidc = f"{{oidc: {{authority: '{site.url}', {CLIENT}}}}}"
+    assert "is about the issuer 'https://evil.example'" in (await runs.error(document(site.url, oidc)))["detail"]
+
+
+async def test_a_token_server_that_refuses_or_is_away_is_a_clear_error(runs: Runs, site: Site) -> None:
+    said = {"error": "invalid_client", "error_description": f"never heard of {SECRET}"}
+    site.page("/oauth2/token", Response(said, 401))
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}}}}}"
+    error = await runs.error(document(site.url, policy))
+    assert error["type"].endswith("/errors/authentication")
+    assert error["status"] == 401
+    assert "gives no token: invalid_client: never heard of ***REDACTED***" in error["detail"]
+    away = await runs.error(document(site.url, policy.replace(site.url, "http://127.0.0.1:1")))
+    assert away["type"].endswith("/errors/communication")
+    forbidden = await runs.error(document(site.url, policy.replace(site.url, "http://169.254.169.254")))
+    assert forbidden["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("grant: authorization_code", "needs a person at a browser"),
+        ("grant: password, username: me", "the grant password needs `password`"),
+        ("grant: client_credentials, client: {id: me, authentication: private_key_jwt}", "needs `assertion`"),
+    ],
+)
+async def test_what_can_never_give_a_token_is_refused_before_the_run(runs: Runs, policy: str, said: str) -> None:
+    definition = f"""
+use: {{authentications: {{named: {{oauth2: {{authority: 'http://x', {policy}}}}}}}}}
+do:
+- never: {{set: {{n: 1}}}}
+"""
+    error = await runs.error(definition)
+    assert said in error["detail"]
+    assert "/use/authentications/named/oauth2" in error["detail"]
