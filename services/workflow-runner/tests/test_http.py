@@ -5,6 +5,7 @@ import base64
 import gzip
 
 import pytest
+from workflow_runner import names
 from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
 
 
@@ -193,3 +194,45 @@ async def test_an_answer_that_history_cannot_hold_is_a_clear_error(start_runner:
 async def test_a_large_result_reaches_the_server(runs: Runs) -> None:
     definition = "do:\n- big: {set: {text: '${ .big + .big + .big }'}}"
     assert len((await runs.output(definition, {"big": "x" * 1_000_000}))["text"]) == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ({"retry-after": "120"}, 120),
+        (
+            {"date": "Wed, 21 Oct 2026 07:28:00 GMT", "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"},
+            30,
+        ),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_error_carries_how_long_the_peer_asks_to_wait(
+    runs: Runs, site: Site, status: int, headers: dict[str, str], asked: int | None
+) -> None:
+    site.page("/busy", Response({}, status, headers))
+    assert (await runs.error(call(f"{site.url}/busy"))).get("retryAfter") == asked
+
+
+async def test_a_retry_waits_as_long_as_the_peer_asks(runs: Runs, site: Site) -> None:
+    answers = iter([Response({}, 429, {"retry-after": "1"}), Response({"ok": 1})])
+    site.page("/busy", lambda _: next(answers))
+    definition = f"""
+do:
+- t:
+    try: [{{get: {{call: http, with: {{method: get, endpoint: {site.url}/busy}}}}}}]
+    catch: {{retry: {{delay: {{milliseconds: 1}}, LIMIT}}}}
+"""
+    execution = await runs.run(definition.replace("LIMIT", "limit: {attempt: {count: 1}}"))
+    assert execution.output == {"ok": 1}
+    history = await runs.client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}").fetch_history()
+    timers = [event.timer_started_event_attributes.start_to_fire_timeout.ToSeconds() for event in history.events]
+    assert max(timers) == 1
+    site.page("/busy", Response({}, 429, {"retry-after": "100000000"}))
+    error = await runs.error(definition.replace("LIMIT", "limit: {duration: {hours: 30}}, when: $error.retryAfter < 9"))
+    assert error["retryAfter"] == 100_000_000
+    error = await runs.error(definition.replace("LIMIT", "limit: {duration: {hours: 2}}"))
+    assert error["status"] == 429
+    assert len(site.seen("/busy")) == 4

@@ -33,6 +33,7 @@ _MACHINE = re.compile(r"\b\d+@[\w.-]+")
 _FOREIGN = "foreign"
 """Queue of a worker that is not the runner's."""
 _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
+_SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
@@ -65,6 +66,28 @@ do:
 - all: {for: {in: '[range(8)]'}, do: [{get: {call: http, with: {method: get, endpoint: 'SITE/pet'}}}]}
 - bad: {try: [{get: {call: http, with: {method: get, endpoint: 'SITE/none'}}}], catch: {}}
 - slow: {call: http, with: {method: get, endpoint: 'SITE/slow'}}
+""",
+    "http-auth": """
+use:
+  secrets: [TOKEN, LOGIN]
+  authentications: {named: {basic: {use: LOGIN}}}
+do:
+- bearer: {call: http, with: {method: get, endpoint: {uri: SITE/pet, authentication: {bearer: {use: TOKEN}}}}}
+- basic: {call: http, with: {method: get, endpoint: {uri: SITE/pet, authentication: {use: named}}}}
+- oauth2:
+    call: http
+    with:
+      method: post
+      endpoint:
+        uri: SITE/pet
+        authentication:
+          oauth2:
+            authority: SITE
+            grant: client_credentials
+            client: {id: me, secret: '${ $secrets.TOKEN }'}
+- busy:
+    try: [{get: {call: http, with: {method: get, endpoint: SITE/busy}}}]
+    catch: {retry: {limit: {attempt: {count: 1}}}}
 """,
     "continued": f"""
 do:
@@ -110,6 +133,9 @@ async def record(address: str, wanted: set[str]) -> None:
     async with peer_server() as peer, site_server() as site, foreign:
         site.page("/pet", {"name": "Rex"})
         site.page("/slow", _slow)
+        site.page("/oauth2/token", {"access_token": "tok-5678", "expires_in": 3600})
+        busy = iter([Response({}, 429, {"retry-after": "1"}), Response({})])
+        site.page("/busy", lambda _: next(busy))
         answers = iter([Response({}), Response({}, 500), Response({})])
         site.page("/flaky", lambda _: next(answers))
         runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")
@@ -157,7 +183,7 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
-        return await runs.run(text, {"n": 1}, secrets={"TOKEN": "tok-1234"})
+        return await runs.run(text, {"n": 1}, secrets=_SECRETS)
     execution = runs.add(text)
     handle = await runs.start(execution)
     await runs.peer.until(execution, lambda seen: bool(seen.reported))

@@ -1,6 +1,6 @@
 """`try`: run tasks; catch their errors, try again, or do something else instead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind, configuration_fault
 
 _LONGEST_DELAY = timedelta(days=365)
+_LONGEST_ASKED_SECONDS = 86_400
 
 
 class _Try:
@@ -90,7 +91,7 @@ async def _try_again(task: TryTask, step: Step, variables: dict[str, Any]) -> bo
     count = policy.limit.attempt.count if policy.limit and policy.limit.attempt else None
     if retry > (step.limits["max_backward_jumps"] if count is None else count):
         return False
-    delay = _delay(policy, retry, step, variables)
+    delay = max(_delay(policy, retry, step, variables), _asked_for(variables[task.catch.as_]))
     if policy.limit and policy.limit.duration is not None:
         limit = step.duration(policy.limit.duration).total_seconds()
         if step.time() + delay.total_seconds() - step.state["began"] > limit:
@@ -98,6 +99,11 @@ async def _try_again(task: TryTask, step: Step, variables: dict[str, Any]) -> bo
     if delay > timedelta():
         await step.sleep(delay)
     return True
+
+
+def _asked_for(error: Mapping[str, Any]) -> timedelta:
+    """Return how long the peer that gave an error asks to wait; none may hold a run for longer than a day."""
+    return timedelta(seconds=min(error.get("retryAfter", 0), _LONGEST_ASKED_SECONDS))
 
 
 def _delay(policy: RetryPolicy, retry: int, step: Step, variables: dict[str, Any]) -> timedelta:
