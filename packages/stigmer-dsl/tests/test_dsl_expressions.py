@@ -126,6 +126,8 @@ def test_paths_fail_where_jq_fails(expression: str, form: str) -> None:
         ("@base64 \"a\\(.name)\"", "aQWRh"),
         (". # a comment\n | .n", 3),
         ("[paths] | length", 16),
+        ("[1]", [1]),
+        ("[\"name\"]", ["name"]),
         ("1704067200 | todate", "2024-01-01T00:00:00Z"),
         ("\"2024-01-01T00:00:00Z\" | fromdate", 1704067200),
         ("$__loc__.line", 1),

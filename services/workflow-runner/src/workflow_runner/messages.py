@@ -174,6 +174,23 @@ class HttpArguments(EndpointArguments):
     redirect: bool
 
 
+class GrpcArguments(TypedDict):
+    """The arguments of a gRPC call."""
+
+    proto: EndpointArguments | None
+    """What describes the service; None: the server itself."""
+    service: str
+    method: str
+    host: str
+    port: int | None
+    tls: bool | None
+    """Whether the server speaks TLS; None: port 443 does."""
+    authentication: dict[str, Any] | None
+    """A policy, as an endpoint has."""
+    arguments: Any
+    """The message to send, or what gives the messages of a stream; None for none."""
+
+
 ProcessArguments = TypedDict(
     "ProcessArguments",
     {

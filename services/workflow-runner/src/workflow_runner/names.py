@@ -4,6 +4,7 @@ WORKFLOW = "stigmer/workflow-execution/invoke"
 LOAD = "stigmer/workflow-execution/load"
 REPORT = "stigmer/workflow-execution/report"
 CALL_HTTP = "stigmer/workflow-execution/call-http"
+CALL_GRPC = "stigmer/workflow-execution/call-grpc"
 RUN_PROCESS = "stigmer/workflow-execution/run-process"
 
 TASK_QUEUE = "workflow_execution_runner"

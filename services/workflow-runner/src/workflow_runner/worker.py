@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from workflow_runner.activities import (
     Authentication,
     Calls,
+    GrpcCalls,
     HttpCalls,
     Loading,
     Processes,
@@ -45,6 +46,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             requests, authentication, most=settings.max_resource_bytes, folder=settings.resources_folder
         )
         http = HttpCalls(calls, requests, authentication)
+        grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
         processes = _processes(settings, calls, resources)
 
         async def lacking(workflow: Workflow) -> list[Problem]:
@@ -58,7 +60,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 client,
                 task_queue=settings.task_queue,
                 workflows=[InvokeWorkflow],
-                activities=[loading.load, reporting.report, http.call, processes.run],
+                activities=[loading.load, reporting.report, http.call, grpc.call, processes.run],
                 max_concurrent_activities=settings.max_concurrency,
                 max_concurrent_local_activities=settings.max_concurrency,
                 max_concurrent_workflow_tasks=settings.max_concurrency,
@@ -69,6 +71,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         try:
             await run_worker(settings, make, stop=stop, tracing=tracing)
         finally:
+            await grpc.close()
             await requests.close()
 
 

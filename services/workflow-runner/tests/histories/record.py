@@ -25,6 +25,7 @@ from temporalio.worker import Worker
 from workflow_runner import names
 from workflow_runner.settings import Settings
 from workflow_runner.testing import Execution, Response, Runs, Site, peer_server, site_server
+from workflow_runner.testing.shop import PROTO, SERVICE, TYPES, shop_server
 from workflow_runner.worker import serve
 
 FOLDER = Path(__file__).parent
@@ -122,6 +123,14 @@ do:
     try: [{it: {call: activity, with: {name: Decline, taskQueue: FOREIGN}, metadata: {activityOptions: ONCE}}}]
     catch: {do: [{tell: {set: {title: '${ $error.title }'}}}]}
 """,
+    "grpc": """
+do:
+- order: {call: grpc, with: {proto: PROTO, service: SHOP, method: Order, arguments: {count: '${ .n }'}}}
+- browse: {call: grpc, with: {proto: PROTO, service: SHOP, method: Browse, arguments: {count: 2}}}
+- fail:
+    try: [{it: {call: grpc, with: {proto: PROTO, service: SHOP, method: Fail, arguments: {code: 5, message: gone}}}}]
+    catch: {do: [{tell: {set: {status: '${ $error.status }'}}}]}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -130,7 +139,9 @@ async def record(address: str, wanted: set[str]) -> None:
     """Run every document that is wanted and write its histories; without any, all of them."""
     client = await Client.connect(address, identity="recorder")
     foreign = Worker(client, task_queue=_FOREIGN, activities=[_charge, _decline])
-    async with peer_server() as peer, site_server() as site, foreign:
+    async with peer_server() as peer, site_server() as site, shop_server() as shop, foreign:
+        site.page("/shop.proto", Response(PROTO.encode()))
+        site.page("/shop/v1/types.proto", Response(TYPES.encode()))
         site.page("/pet", {"name": "Rex"})
         site.page("/slow", _slow)
         site.page("/oauth2/token", {"access_token": "tok-5678", "expires_in": 3600})
@@ -153,8 +164,10 @@ async def record(address: str, wanted: set[str]) -> None:
         for old in FOLDER.glob("*.json"):
             if re.sub(r"-\d+$", "", old.stem) in chosen:
                 old.unlink()
+        service = f"{{name: {SERVICE}, host: localhost, port: {shop.port}}}"
         for name, document in chosen.items():
-            await _write(name, client, await _run(name, document, runs, site))
+            text = document.replace("PROTO", "{endpoint: SITE/shop.proto}").replace("SHOP", service)
+            await _write(name, client, await _run(name, text, runs, site))
         stop.set()
         await worker
 

@@ -328,6 +328,9 @@ def _growth(tokens: Sequence[Token], calls: Sequence[tuple[int, str]]) -> tuple[
 def _path(tokens: Sequence[Token]) -> tuple[str, tuple[str | int, ...] | None]:
     """The keys and indexes of an expression that is nothing but a path, and the variable it starts from."""
     first = tokens[0]
+    if _is(first, "["):
+        # An array that is made: nothing is before the bracket that it could be a key of.
+        return "", None
     if first.kind == "variable" and first.text not in ("$secrets", "$__loc__"):
         root, index = first.text[1:], 1
     elif _is(first, ".") and (len(tokens) == 1 or _is(tokens[1], "[")):

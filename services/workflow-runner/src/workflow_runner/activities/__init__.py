@@ -2,6 +2,7 @@
 
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
+from workflow_runner.activities.grpc import GrpcCalls
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
 from workflow_runner.activities.processes import Processes
@@ -13,6 +14,7 @@ from workflow_runner.activities.tokens import Tokens
 __all__ = [
     "Authentication",
     "Calls",
+    "GrpcCalls",
     "HttpCalls",
     "Loading",
     "Processes",
