@@ -2,11 +2,17 @@
 
 import asyncio
 import base64
+import contextlib
+import email
 import gzip
+import ssl
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from workflow_runner import names
-from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
+from workflow_runner.testing import Request, Response, Runs, Site, StartRunner, site_server
 
 
 def call(url: str, rest: str = "", *, method: str = "get") -> str:
@@ -37,6 +43,45 @@ async def test_the_endpoint_is_a_text_an_object_an_expression_or_a_template(runs
         assert await runs.output(definition, {"base": site.url, "name": "a b"}) == {"ok": 1}
 
 
+async def test_an_expression_may_give_an_endpoint_with_its_authentication(runs: Runs, site: Site) -> None:
+    site.page("/me", lambda request: Response(request.headers["authorization"]))
+    endpoint = '${ {uri: (.base + "/me"), authentication: {bearer: {token: .token}}} }'
+    data = {"base": site.url, "token": "t1"}
+    with_ = f"{{method: get, endpoint: '{endpoint}'}}"
+    assert await runs.output(f"do:\n- call: {{call: http, with: {with_}}}", data) == "Bearer t1"
+    named = '{uri: .base, authentication: {use: "mine"}}'
+    definition = f"""
+use: {{authentications: {{mine: {{bearer: {{token: hidden}}}}}}}}
+do:
+- call: {{call: http, with: {{method: get, endpoint: '${{ {named} }}'}}}}
+"""
+    assert "cannot name an authentication" in (await runs.error(definition, data))["detail"]
+
+
+async def test_a_placeholder_in_an_address_is_filled_in(runs: Runs, site: Site) -> None:
+    site.page("/key-123/pet", {"ok": 1})
+    definition = f"""
+use: {{secrets: [KEY]}}
+do:
+- call: {{call: http, with: {{method: get, endpoint: '{site.url}/${{.secrets.KEY}}/{{name}}'}}}}
+"""
+    assert await runs.output(definition, {"name": "pet"}, secrets={"KEY": "key-123"}) == {"ok": 1}
+
+
+@pytest.mark.parametrize("method", ["head", "options", "propfind"])
+async def test_further_methods_are_sent(runs: Runs, site: Site, method: str) -> None:
+    site.page("/any", Response(b"", headers={"content-length": "5000000" if method == "head" else "0"}))
+    output = await runs.output(call(f"{site.url}/any", "output: response", method=method))
+    assert output["statusCode"] == 200
+    assert output["content"] is None
+    assert site.requests[0].method == method.upper()
+
+
+async def test_a_method_that_is_none_is_an_error(runs: Runs) -> None:
+    error = await runs.error(call("http://127.0.0.1:1/", method="connect"))
+    assert "'CONNECT' is no HTTP method that can be sent" in error["detail"]
+
+
 async def test_a_template_needs_its_values(runs: Runs, site: Site) -> None:
     error = await runs.error(call(f"{site.url}/pets/{{name}}"), {})
     assert "no name for the URI template" in error["detail"]
@@ -61,6 +106,35 @@ async def test_a_form_and_a_text_are_sent_as_their_type_says(runs: Runs, site: S
     first, second = site.seen("/form")
     assert (first.method, first.body) == ("POST", b"a=1&b=x+y")
     assert (second.method, second.body) == ("PUT", b"plain")
+
+
+@pytest.mark.parametrize("body", ["[1, [2]]", "3", "true", "{a: null}"])
+async def test_bodies_of_every_json_type_are_sent(runs: Runs, site: Site, body: str) -> None:
+    site.page("/echo", lambda request: Response(request.json))
+    expected = {"[1, [2]]": [1, [2]], "3": 3, "true": True, "{a: null}": {"a": None}}[body]
+    assert await runs.output(call(f"{site.url}/echo", f"body: {body}", method="post")) == expected
+
+
+async def test_a_multipart_form_and_a_text_in_another_charset_are_sent(runs: Runs, site: Site) -> None:
+    site.page("/form", {})
+    form = "headers: {Content-Type: multipart/form-data}, body: {a: x y, b: [1, {c: 2}], none: null}"
+    await runs.output(call(f"{site.url}/form", form, method="post"))
+    latin = "headers: {Content-Type: text/plain; charset=latin-1}, body: été"
+    await runs.output(call(f"{site.url}/form", latin, method="post"))
+    first, second = site.seen("/form")
+    message = email.message_from_bytes(
+        b"content-type: " + first.headers["content-type"].encode() + b"\r\n\r\n" + first.body
+    )
+    parts: list[Any] = message.get_payload()  # pyright: ignore[reportAssignmentType] - parts of a multipart message
+    assert [
+        (part.get_param("name", header="content-disposition"), part.get_payload(), part.get("content-type"))
+        for part in parts
+    ] == [
+        ("a", "x y", None),
+        ("b", "1", "application/json"),
+        ("b", '{"c": 2}', "application/json"),
+    ]
+    assert second.body == "été".encode("latin-1")
 
 
 async def test_the_same_call_in_a_loop_is_evaluated_afresh(runs: Runs, site: Site) -> None:
@@ -123,6 +197,62 @@ async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runn
     absent = await runs.error(call("http://127.0.0.1:1/"))
     assert absent["type"].endswith("/errors/communication")
     assert absent["status"] == 503
+
+
+async def test_answers_without_end_and_bombs_are_cut_off(start_runner: StartRunner, site: Site) -> None:
+    runs = await start_runner(max_response_bytes=100_000)
+    site.page("/bomb", Response(gzip.compress(bytes(20_000_000)), headers={"content-encoding": "gzip"}))
+    site.page("/huge", Response(b"x", headers={"content-length": str(2**30)}))
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"1000\r\n" + bytes(0x1000) + b"\r\n")
+                await writer.drain()
+
+    async with await asyncio.start_server(pour, "127.0.0.1", 0) as endless:
+        port = endless.sockets[0].getsockname()[1]
+        for url in (f"http://127.0.0.1:{port}/", f"{site.url}/bomb", f"{site.url}/huge"):
+            error = await runs.error(call(url))
+            assert error["type"].endswith("/errors/communication")
+            assert "the cap of 100000" in error["detail"]
+
+
+async def test_a_redirect_to_what_is_never_allowed_is_refused(runs: Runs, site: Site) -> None:
+    site.page("/from", Response({}, 302, {"location": "http://169.254.169.254/latest"}))
+    error = await runs.error(call(f"{site.url}/from", "redirect: true"))
+    assert error["status"] == 403
+    assert "which is never allowed" in error["detail"]
+
+
+async def test_credentials_stay_with_the_origin_that_they_are_for(runs: Runs, site: Site) -> None:
+    async with site_server() as other:
+        site.page("/near", Response({}, 302, {"location": "/far"}))
+        site.page("/far", Response({}, 302, {"location": f"{other.url}/there"}))
+        other.page("/there", {"there": True})
+        endpoint = f"{{uri: '{site.url}/near', authentication: {{bearer: {{token: t1}}}}}}"
+        definition = f"do:\n- c: {{call: http, with: {{method: get, endpoint: {endpoint}, redirect: true}}}}"
+        assert await runs.output(definition) == {"there": True}
+        assert [request.headers.get("authorization") for request in site.requests] == ["Bearer t1"] * 2
+        assert "authorization" not in other.requests[0].headers
+
+
+async def test_an_operator_may_add_certificate_authorities(
+    start_runner: StartRunner, tmp_path: Path, site: Site
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] - it also takes pyOpenSSL's contexts
+    site.page("/pet", {"name": "Rex"})
+    async with await asyncio.start_server(site.accept, "127.0.0.1", 0, ssl=context) as secure:
+        url = f"https://127.0.0.1:{secure.sockets[0].getsockname()[1]}/pet"
+        trusting = await start_runner(outbound_ca=tmp_path / "ca.pem")
+        assert await trusting.output(call(url)) == {"name": "Rex"}
+        error = await (await start_runner()).error(call(url))
+        assert "CERTIFICATE_VERIFY_FAILED" in error["detail"]
 
 
 async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runner: StartRunner, site: Site) -> None:

@@ -1,7 +1,6 @@
 """Making HTTP calls."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -9,13 +8,11 @@ from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.authentication import Authentication
-from workflow_runner.activities.calls import CallFailedError, Calls
+from workflow_runner.activities.bodies import check_headers, encode, pairs, text
+from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.requests import Requests, described, expand
 from workflow_runner.activities.responses import check_status, output
 from workflow_runner.messages import HttpArguments
-
-_JSON = "application/json"
-_FORM = "application/x-www-form-urlencoded"
 
 
 class HttpCalls:
@@ -52,36 +49,19 @@ class HttpCalls:
 
 def _url(http: HttpArguments) -> str:
     url = expand(http)
-    pairs = list(_pairs(http["query"]))
-    if not pairs:
+    query = list(pairs(http["query"]))
+    if not query:
         return url
     head, mark, fragment = url.partition("#")
     joint = "" if head.endswith(("?", "&")) else "&" if "?" in head else "?"
-    return f"{head}{joint}{urlencode(pairs)}{mark}{fragment}"
-
-
-def _pairs(query: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
-    for name, value in query:
-        for item in cast("list[Any]", value) if isinstance(value, list) else [value]:
-            if item is not None:
-                yield name, _text(item)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{head}{joint}{urlencode(query)}{mark}{fragment}"
 
 
 def _content(http: HttpArguments) -> tuple[dict[str, str], bytes | None]:
-    headers = {name: _text(value) for name, value in http["headers"].items() if value is not None}
-    if any("\r" in value or "\n" in value for value in headers.values()):
-        raise CallFailedError("configuration", "a header holds a line break")
+    headers = {name: text(value) for name, value in http["headers"].items() if value is not None}
+    check_headers(headers)
     if http.get("body") is None:
         return headers, None
-    body = http.get("body")
-    kind = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
-    if kind is None:
-        kind = "text/plain; charset=utf-8" if isinstance(body, str) else _JSON
-        headers["Content-Type"] = kind
-    if kind.lower().startswith(_FORM) and isinstance(body, dict):
-        return headers, urlencode(list(_pairs(cast("dict[str, Any]", body).items()))).encode()
-    return headers, _text(body).encode()
+    name = next((name for name in headers if name.lower() == "content-type"), None)
+    kind, content = encode(http.get("body"), None if name is None else headers[name])
+    return {**headers, name or "Content-Type": kind}, content

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from stigmer_sandbox import Fetched
 
+from workflow_runner.activities.bodies import FORM, JSON
 from workflow_runner.activities.calls import CallFailedError
 
 _EXCERPT = 500
-_JSON = "application/json"
-_FORM = "application/x-www-form-urlencoded"
 _ASKS_TO_WAIT = frozenset({429, 503})
 
 Form = Literal["raw", "content", "response"]
@@ -85,7 +84,7 @@ def _parsed(line: str, answer: Fetched) -> Any:
     declared = dict(answer.headers).get("content-type", "")
     kind, _, parameters = declared.lower().partition(";")
     kind = kind.strip()
-    if kind == _JSON or kind.endswith("+json"):
+    if kind == JSON or kind.endswith("+json"):
         try:
             return _json(answer.body)
         except ValueError as error:
@@ -111,7 +110,7 @@ def _json(body: bytes) -> Any:
 
 
 def _is_text(kind: str) -> bool:
-    return kind.startswith("text/") or kind in ("application/xml", "application/yaml", _FORM) or kind.endswith("+xml")
+    return kind.startswith("text/") or kind in ("application/xml", "application/yaml", FORM) or kind.endswith("+xml")
 
 
 def _decoded(body: bytes, charset: str) -> str:

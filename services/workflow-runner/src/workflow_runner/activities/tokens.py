@@ -19,13 +19,13 @@ from urllib.parse import quote_plus, urlencode, urljoin, urlsplit
 import jwt
 from stigmer_sandbox import Fetched
 
+from workflow_runner.activities.bodies import FORM
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.concealment import conceal
 from workflow_runner.activities.requests import Requests
 from workflow_runner.activities.responses import refusal
 from workflow_runner.grants import TOKEN_EXCHANGE, client_authentication, problems
 
-_FORM = "application/x-www-form-urlencoded"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _DISCOVERY = "/.well-known/openid-configuration"
 _PATH = "/oauth2/token"
@@ -133,9 +133,9 @@ def _request(properties: Mapping[str, Any], endpoint: str, refresh: str) -> tupl
     """Return headers and body of a token request."""
     headers = {"Accept": "application/json"}
     fields = {**_grant(properties, refresh), **_client(properties, endpoint, headers)}
-    encoding = str(_part(properties, "request").get("encoding") or _FORM)
+    encoding = str(_part(properties, "request").get("encoding") or FORM)
     headers["Content-Type"] = encoding
-    if encoding == _FORM:
+    if encoding == FORM:
         return headers, urlencode(fields, doseq=True).encode()
     single = {
         name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in fields.items()
