@@ -18,6 +18,7 @@ SCALARS = {
     Field.TYPE_STRING: "string",
     Field.TYPE_BOOL: "bool",
     Field.TYPE_INT32: "int32",
+    Field.TYPE_INT64: "int64",
     Field.TYPE_FLOAT: "float",
     Field.TYPE_BYTES: "bytes",
 }

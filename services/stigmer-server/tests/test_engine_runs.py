@@ -191,6 +191,34 @@ async def test_everything_again_from_the_beginning(tmp_path: Path, temporal: Tem
         assert web.asked == {"/a": 2, "/b": 2}
 
 
+async def test_one_run_hears_what_another_emits_and_a_flood_beside_it(tmp_path: Path, temporal: TemporalServer) -> None:
+    async with stack(tmp_path, temporal.address, "events") as api:
+        listener = """
+do:
+- reply: {listen: {to: {one: {with: {type: reply, data: '${ .to == $workflow.id }'}}}}}
+- flood:
+    listen: {to: {any: [{with: {type: drop}}], until: {one: {with: {type: enough}}}}}
+    foreach: {do: [{keep: {set: '${ $item }'}}]}
+"""
+        heard = await start(api, "listener", listener)
+        await until(api, heard, lambda status: bool(status.tasks))
+        publisher = api.channel.service("ai.stigmer.events.v1.EventController")
+        drops = [{"id": str(n), "source": "/sky", "type": "drop", "jsonData": n} for n in range(300)]
+        await publisher.unary("publish", {"org": "local", "events": drops})
+        emitter = "do:\n- tell: {emit: {event: {with: {type: reply, data: {to: '${ .to }'}}}}}"
+        spec = {"definition": HEADER.replace("NAME", "emitter") + emitter}
+        workflow = await api("workflow", "create", manifest("workflow", "emitter", spec))
+        emitted = await run(api, workflow, "emitter", {"to": heard.metadata.id})
+        assert (await until(api, emitted, over)).phase == COMPLETED
+        await until(api, heard, lambda status: any(task.task_name == "flood" for task in status.tasks))
+        more = [{**drop, "id": f"more {n}", "jsonData": 300 + n} for n, drop in enumerate(drops)]
+        await publisher.unary("publish", {"org": "local", "events": more})
+        await publisher.unary("publish", {"org": "local", "events": [{"source": "/sky", "type": "enough"}]})
+        done = await until(api, heard, over)
+        assert (done.phase, done.error) == (COMPLETED, "")
+        assert value_to_plain(done.output_value) == list(range(600))
+
+
 async def test_a_hundred_executions_end_once_while_temporal_dies_ten_times(tmp_path: Path) -> None:
     """Temporal is not there at first, and is killed ten times while the executions come and go."""
     temporal = TemporalServer(tmp_path, port=free_port())

@@ -259,7 +259,7 @@ do:
 
 
 async def test_nothing_is_kept_of_what_fails_before_it_begins(runs: Runs) -> None:
-    execution = await runs.run("do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}")
+    execution = await runs.run("evaluate: {language: js}\ndo:\n- e: {set: {n: 1}}")
     assert execution.phase == "FAILED"
     assert execution.checkpoints == []
 

@@ -233,8 +233,3 @@ async def test_an_envelope_tells_more_of_a_signal(runs: Runs) -> None:
     (heard,) = await ended(handle)
     assert heard["subject"] == "go"
     assert heard["data"] == 7
-
-
-async def test_what_of_listening_is_not_run_is_named(runs: Runs) -> None:
-    error = await runs.error("do:\n- wait: {listen: {to: {one: {with: {type: com.example.done}}}}}")
-    assert "only signals are listened for yet" in error["detail"]

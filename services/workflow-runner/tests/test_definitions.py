@@ -23,6 +23,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
         "call grpc",
         "call http",
         "do",
+        "emit",
         "for",
         "listen",
         "raise",
@@ -41,7 +42,7 @@ schedule: {cron: '0 0 * * *'}
 do:
 - outer:
     try:
-    - inner: {do: [{say: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}}]}
+    - inner: {do: [{hear: {listen: {to: {one: {with: {type: signal, id: a, source: b}}}}}}]}
     catch: {do: [{ask: {call: agent, with: {agent: helper, message: hello}}}]}
 - call:
     call: http
@@ -51,7 +52,10 @@ do:
 """
     )
     assert found == [
-        ("/do/0/outer/try/0/inner/do/0/say", "task 'say': emit is not run yet"),
+        (
+            "/do/0/outer/try/0/inner/do/0/hear/listen/to/one/with",
+            "task 'hear': a signal has a name and nothing else: `with: {type: signal, id: NAME}`",
+        ),
         ("/do/0/outer/catch/do/0/ask", "task 'ask': call agent is not run yet"),
         ("/schedule", "schedules are not run; start the workflow yourself"),
         (

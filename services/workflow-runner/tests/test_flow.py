@@ -279,10 +279,10 @@ async def test_a_fault_fails_the_execution_with_problem_details_and_a_sentence(r
 
 
 async def test_a_definition_that_cannot_be_run_says_what_and_where(runs: Runs) -> None:
-    error = await runs.error("do:\n- say: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}")
+    error = await runs.error("do:\n- hear: {listen: {to: {one: {with: {type: signal, id: a, source: b}}}}}")
     assert error["type"].endswith("/errors/configuration")
-    assert "/do/0/say" in error["detail"]
-    assert "emit is not run yet" in error["detail"]
+    assert "/do/0/hear" in error["detail"]
+    assert "a signal has a name" in error["detail"]
 
 
 async def test_the_workflow_output_is_transformed(runs: Runs) -> None:

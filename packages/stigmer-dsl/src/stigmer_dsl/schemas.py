@@ -100,11 +100,16 @@ def _is_plain(pattern: str) -> bool:
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
-    if isinstance(value, str) and not _matches(pattern, value):
+    if isinstance(value, str) and not matches_pattern(pattern, value):
         yield jsonschema.ValidationError(f"{_short(value)!r} does not match {pattern!r}")
 
 
-def _matches(pattern: str, text: str) -> bool:
+def matches_pattern(pattern: str, text: str) -> bool:
+    """Whether a regular expression is found in a text; bounded, however it is written.
+
+    Raises:
+        WorkflowError: It takes too long (type validation).
+    """
     if _is_plain(pattern) and len(text) <= _PLAIN_LENGTH:
         return re.search(pattern, text) is not None
     try:

@@ -6,8 +6,12 @@ from stigmer_protos._gen.ai.stigmer.events.v1 import (
     CloudEvent as CloudEvent,
     EventDelivery as EventDelivery,
     EventList as EventList,
+    EventPattern as EventPattern,
     ListEventsRequest as ListEventsRequest,
     PublishEventsRequest as PublishEventsRequest,
     PublishEventsResponse as PublishEventsResponse,
+    ReceiveEventsRequest as ReceiveEventsRequest,
+    ReceivedEvent as ReceivedEvent,
+    ReceivedEvents as ReceivedEvents,
     SubscribeEventsRequest as SubscribeEventsRequest,
 )

@@ -29,7 +29,7 @@ from stigmer_grpc import (
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, cloud_events, idempotency, outbox
+from stigmer_server import checkpoints, cloud_events, event_dispatch, event_listeners, idempotency, outbox
 from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
@@ -38,6 +38,7 @@ from stigmer_server.collector import collect
 from stigmer_server.compaction import compact
 from stigmer_server.controllers.access import account_service
 from stigmer_server.controllers.cloud import cloud_services
+from stigmer_server.controllers.event_listeners import event_listener_service
 from stigmer_server.controllers.events import event_service
 from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
@@ -300,6 +301,8 @@ class App:
         stack.push_async_callback(_ended, sweeper)
         retention = Retention(count=settings.events_kept, age=timedelta(hours=settings.events_kept_hours))
         stack.push_async_callback(_ended, asyncio.create_task(retain(store, retention), name="event retention"))
+        dispatching = asyncio.create_task(event_dispatch.dispatch(resources), name="dispatch of events")
+        stack.push_async_callback(_ended, dispatching)
         streams = Streams(store, kinds, resources.shown)
         streams.start()
         stack.push_async_callback(streams.close)
@@ -314,6 +317,7 @@ class App:
             runtime_service(resources),
             *resource_services(resources, watches),
             event_service(resources, watches),
+            event_listener_service(resources),
             account_service(resources),
         ]
         services += cloud_services({service.name for service in services})
@@ -406,4 +410,5 @@ async def _open_store(settings: Settings) -> SqliteStore:
 def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, *cloud_events.SCHEMAS]
+    events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA)
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, *events]

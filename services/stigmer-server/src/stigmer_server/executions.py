@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stigmer_server import checkpoints, outbox
+from stigmer_server import checkpoints, event_listeners, outbox
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message, to_plain
@@ -171,6 +171,7 @@ def _ended(unit: Unit, id: str, phase: Phase, reason: str) -> None:
     if callback is not None and callback.state is State.WAITING:
         told = {**callback.payload, "phase": phase.value, "reason": reason}
         unit.outbox.post(replace(callback, state=State.DUE, payload=told))
+    event_listeners.drop(unit.transaction, id)
     if phase is not Phase.FAILED:
         checkpoints.drop(unit, id)
 

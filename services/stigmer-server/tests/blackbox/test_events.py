@@ -58,3 +58,22 @@ def test_what_is_no_event_is_refused_with_all_others(client: Any) -> None:
     assert set(client.refused(_LIST, {}, "INVALID_ARGUMENT").fields) == {"org"}
     request = {"org": client.org, "resumeToken": "of somebody else"}
     assert set(client.refused(_SUBSCRIBE, request, "INVALID_ARGUMENT").fields) == {"resume_token"}
+
+
+_RECEIVE = "EventListenerController/receive"
+
+
+@pytest.mark.rpc(_RECEIVE)
+@pytest.mark.rpc(_RECEIVE, "NOT_FOUND")
+@pytest.mark.rpc(_RECEIVE, "INVALID_ARGUMENT")
+def test_a_run_is_given_the_events_that_it_may_want(client: Any, make: Any) -> None:
+    execution = make("workflow_execution")
+    request = {"executionId": execution.metadata.id, "listener": "first", "patterns": [{"type": "com.example.*"}]}
+    assert client(_RECEIVE, request).waiting
+    events = [{"id": str(n), "source": "/shop", "type": kind} for n, kind in enumerate(["com.example.a", "org.b"])]
+    client("EventController/publish", {"org": execution.metadata.org, "events": events})
+    found = client(_RECEIVE, request)
+    assert ['"id":"0"' in event.json for event in found.events] == [True]
+    assert client(_RECEIVE, {**request, "after": str(found.events[0].position)}).waiting
+    client.refused(_RECEIVE, {**request, "executionId": "wex-none"}, "NOT_FOUND")
+    assert set(client.refused(_RECEIVE, {"executionId": "x"}, "INVALID_ARGUMENT").fields) == {"listener"}

@@ -50,3 +50,8 @@ class Control:
         """Keep an answer."""
         if self.inbox.is_new(message):
             self.inbox.put_answer(message)
+
+    def wake(self, message: Any) -> None:
+        """Keep word that there are events for a listener."""
+        if self.inbox.is_new(message):
+            self.inbox.put_wake(message)

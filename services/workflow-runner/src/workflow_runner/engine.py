@@ -20,6 +20,7 @@ from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Signal
+from workflow_runner.ledger import Ledger
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
 
@@ -90,7 +91,10 @@ class TemporalEngine:
     finished calls. Calls that must not be repeated always go as ordinary, heartbeating activities.
     """
 
-    def __init__(self, *, execution_id: str, nonce: str, has_secrets: bool, limits: Limits, control: Control) -> None:
+    def __init__(
+        self, *, execution_id: str, org: str, nonce: str, has_secrets: bool, limits: Limits, control: Control
+    ) -> None:
+        self.org = org
         self._execution_id = execution_id
         self._nonce = nonce
         self._has_secrets = has_secrets
@@ -130,17 +134,23 @@ class TemporalEngine:
         await workflow.wait_condition(lambda: not self._control.is_held or self.continuation_is_due())
         return not self._control.is_held
 
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal | None:
+    @property
+    def heard(self) -> Ledger:
         """See `Engine`."""
-        found = self._control.inbox.take_signal(matches)
-        if found is not None:
+        return self._control.inbox.heard
+
+    async def receive(self, matches: Callable[[Signal], bool], listener: str) -> Signal | bool:
+        """See `Engine`."""
+        inbox = self._control.inbox
+        found: Signal | bool = inbox.take_signal(matches) or inbox.take_wake(listener)
+        if found:
             return found
         self.reporter.flush(deliver_durably)
 
         def has_come() -> bool:
             nonlocal found
-            found = self._control.inbox.take_signal(matches)
-            return found is not None or self.continuation_is_due()
+            found = inbox.take_signal(matches) or inbox.take_wake(listener)
+            return bool(found) or self.continuation_is_due()
 
         await workflow.wait_condition(has_come)
         return found

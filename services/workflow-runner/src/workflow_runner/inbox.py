@@ -6,7 +6,9 @@ waits here. Workflow code: what it does depends on nothing but what was sent.
 """
 
 from collections.abc import Callable
-from typing import Any, TypedDict, TypeGuard, cast
+from typing import Any, NotRequired, TypedDict, TypeGuard, cast
+
+from workflow_runner.ledger import Ledger, copied
 
 _KNOWN_IDS = 256
 """How many ids are remembered. The server sends one thing at a time to a run, so it can only repeat the last ones."""
@@ -41,6 +43,8 @@ class InboxState(TypedDict):
     signals: list[Signal]
     answers: list[Answer]
     known: list[str]
+    heard: NotRequired[Ledger]
+    """Which events the run has heard; none unless said."""
 
 
 class Inbox:
@@ -50,17 +54,23 @@ class Inbox:
         self._signals: list[Signal] = list(state["signals"]) if state else []
         self._answers: list[Answer] = list(state["answers"]) if state else []
         self._known: dict[str, None] = dict.fromkeys(state["known"]) if state else {}
+        self.heard: Ledger = copied(state.get("heard", {})) if state else {}
+        """Which events the run has heard. They do not come here; see `listening`."""
+        self._woken: dict[str, None] = {}
 
     @property
     def state(self) -> InboxState:
         """What a continued run must know."""
-        return {"signals": [*self._signals], "answers": [*self._answers], "known": [*self._known]}
+        state: InboxState = {"signals": [*self._signals], "answers": [*self._answers], "known": [*self._known]}
+        # Who is woken in between has looked for events by itself when the run goes on.
+        return {**state, "heard": copied(self.heard)} if self.heard else state
 
     def restore(self, state: InboxState) -> None:
         """Take over what a run before this one had not taken; it came before everything here."""
         self._signals[:0] = state["signals"]
         self._answers[:0] = state["answers"]
         self._known = {**dict.fromkeys(state["known"]), **self._known}
+        self.heard = {**copied(state.get("heard", {})), **self.heard}
 
     def is_new(self, message: Any) -> TypeGuard[dict[str, Any]]:
         """Tell whether this is a message, and not one that came before; from now on it is one that did."""
@@ -85,6 +95,10 @@ class Inbox:
                 "at": str(message.get("at") or ""),
             }
         )
+
+    def put_wake(self, message: dict[str, Any]) -> None:
+        """Keep word that there are events for a listener."""
+        self._woken[str(message.get("listener") or "")] = None
 
     def put_answer(self, message: dict[str, Any]) -> None:
         """Keep an answer."""
@@ -115,3 +129,10 @@ class Inbox:
             if answer["task_id"] == task_id:
                 return self._answers.pop(index)
         return None
+
+    def take_wake(self, listener: str) -> bool:
+        """Take out the word that there are events for a listener; tell whether there was any."""
+        if listener not in self._woken:
+            return False
+        del self._woken[listener]
+        return True

@@ -112,6 +112,8 @@ class TaskRecord(TypedDict):
     output: NotRequired[Any]
     completed_at: NotRequired[str]
     error: NotRequired[dict[str, Any]]
+    metadata: NotRequired[dict[str, Any]]
+    """What its kind shows of it: what it waits for."""
 
 
 class Report(TypedDict):
@@ -218,3 +220,33 @@ class CallAnswer(TypedDict):
     """What the output takes in history."""
     reported: NotRequired[bool]
     """Whether the report that went with the call was delivered."""
+
+
+class EmitArguments(TypedDict):
+    """The arguments of the publication of an event."""
+
+    org: str
+    event: dict[str, Any]
+    """In the JSON form of CloudEvents."""
+
+
+class ReceiveArguments(TypedDict):
+    """The arguments of a look for events."""
+
+    listener: str
+    """Names who is woken when there are more."""
+    patterns: list[dict[str, str]]
+    """Types and sources, of which an event has one; empty: any."""
+    after: int
+    """The place in the order of all events up to which they are known."""
+
+
+class Received(TypedDict):
+    """What a look for events found."""
+
+    events: list[dict[str, Any]]
+    """In order: `event` and `position` of each."""
+    position: int
+    """The place up to which was looked."""
+    waiting: bool
+    """Whether there are no more, and the listener is woken once there are."""

@@ -12,6 +12,7 @@ from workflow_runner.data import Evaluator, Scope
 from workflow_runner.flow import ListFrame, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
+from workflow_runner.ledger import Ledger
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 
 
@@ -31,8 +32,21 @@ class Engine(Protocol):
         """Wait until the run is no longer held; False: it still is, but should go on in a new history first."""
         ...
 
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal | None:
-        """Wait for a signal and take it; None: there is none yet, but the run should go on in a new history first."""
+    @property
+    def org(self) -> str:
+        """Slug of the organization that the run belongs to."""
+        ...
+
+    @property
+    def heard(self) -> Ledger:
+        """Which events the run has heard; whoever hears one notes it there."""
+        ...
+
+    async def receive(self, matches: Callable[[Signal], bool], listener: str) -> Signal | bool:
+        """Wait for a signal and take it, or until there are events for a listener, which is True.
+
+        False: there is nothing yet, but the run should go on in a new history first.
+        """
         ...
 
     def random(self) -> float:

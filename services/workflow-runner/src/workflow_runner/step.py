@@ -11,13 +11,14 @@ from typing import Any, cast
 
 from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import DurationLike, Export, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
+from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
 from workflow_runner.checkpoint import Mark
 from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
 from workflow_runner.flow import Done, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
+from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits, TaskRecord
 from workflow_runner.port import Run
 from workflow_runner.tasks import kind_of
@@ -58,6 +59,7 @@ class TaskStep:
         self._scope = outer
         self._current = CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started)
         self._name = item.name
+        self._metadata: dict[str, Any] = {}
 
     # What the run does with it.
 
@@ -140,9 +142,9 @@ class TaskStep:
             self._export(self._task.export, output)
         return output
 
-    def _export(self, export: Export, output: Any) -> None:
+    def _export(self, export: Export, output: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> None:
         if export.as_ is not None:
-            view = self._view({"input": self.input, "output": output})
+            view = self._view({"input": self.input, "output": output, **variables})
             self._run.context = self._run.evaluator.transformed(export.as_, output, view)
         check("the context", self._run.context, export.schema_)
 
@@ -185,6 +187,8 @@ class TaskStep:
         }
         if status != "IN_PROGRESS":
             record["completed_at"] = iso8601(self._run.engine.time())
+        if self._metadata:
+            record["metadata"] = self._metadata
         self._run.record(cast("TaskRecord", {**record, **more}))
 
     # What the kind does with it.
@@ -193,6 +197,16 @@ class TaskStep:
     def workflow(self) -> Workflow:
         """See `Step`."""
         return self._run.workflow
+
+    @property
+    def org(self) -> str:
+        """See `Step`."""
+        return self._run.engine.org
+
+    @property
+    def heard(self) -> Ledger:
+        """See `Step`."""
+        return self._run.engine.heard
 
     @property
     def limits(self) -> Limits:
@@ -222,17 +236,46 @@ class TaskStep:
         """See `Step`."""
         return self._run.engine.clock.time()
 
+    def now(self) -> float:
+        """See `Step`."""
+        return self._run.engine.time()
+
     def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
         """See `Step`."""
         return self._run.engine.clock.limit(until)
 
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
+    async def receive(self, matches: Callable[[Signal], bool], *, listener: str = "") -> Signal | None:
         """See `Step`."""
         self._show_progress()
-        signal = await self._run.engine.receive(matches)
-        if signal is None:
+        found = await self._run.engine.receive(matches, listener)
+        if found is False:
             raise Suspended
-        return signal
+        return None if found is True else found
+
+    async def rest(self) -> None:
+        """See `Step`."""
+        engine = self._run.engine
+        while engine.clock.is_stopped:
+            if not await engine.until_released():
+                raise Suspended
+        if engine.continuation_is_due():
+            raise Suspended
+
+    def show(self, metadata: Mapping[str, Any]) -> None:
+        """See `Step`."""
+        self._metadata = dict(metadata)
+
+    def hand_on(self, output: Output | None, export: Export | None, raw: Any, variables: Mapping[str, Any]) -> Any:
+        """See `Step`."""
+        given = raw
+        if output is not None:
+            if output.as_ is not None:
+                view = self._view({"input": self.input, **variables})
+                given = self._run.evaluator.transformed(output.as_, raw, view)
+            check("the output", given, output.schema_)
+        if export is not None:
+            self._export(export, given, variables)
+        return given
 
     def random(self) -> float:
         """See `Step`."""

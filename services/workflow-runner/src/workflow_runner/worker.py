@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from workflow_runner.activities import (
     Authentication,
     Calls,
+    Events,
     GrpcCalls,
     HttpCalls,
     Loading,
@@ -39,7 +40,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with traces(settings) as tracing, server_channel(settings, tracing) as channel:
         server = StigmerServer(channel)
         reporting = Reporting(server)
-        calls = Calls(Environments(server), reporting)
+        environments = Environments(server)
+        calls = Calls(environments, reporting)
+        events = Events(server, calls, environments)
         requests = Requests(policy, authorities=settings.outbound_ca)
         authentication = Authentication(Tokens(requests))
         resources = Resources(
@@ -60,7 +63,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 client,
                 task_queue=settings.task_queue,
                 workflows=[InvokeWorkflow],
-                activities=[loading.load, reporting.report, http.call, grpc.call, processes.run],
+                activities=[
+                    loading.load,
+                    reporting.report,
+                    http.call,
+                    grpc.call,
+                    processes.run,
+                    events.emit,
+                    events.receive,
+                ],
                 max_concurrent_activities=settings.max_concurrency,
                 max_concurrent_local_activities=settings.max_concurrency,
                 max_concurrent_workflow_tasks=settings.max_concurrency,

@@ -77,6 +77,11 @@ class InvokeWorkflow:
         """Keep a person's answer for the task that waits for it."""
         self._execution.control.answer(message)
 
+    @workflow.signal(name=names.EVENT)
+    def event(self, message: Any) -> None:
+        """Wake the task that listens for events."""
+        self._execution.control.wake(message)
+
 
 class _Execution:
     """One run of the workflow type, which may be one of several of an execution."""
@@ -132,6 +137,7 @@ class _Execution:
         secret_names = frozenset((*run["secret_names"], *run["variable_names"], *definition.use.secrets))
         engine = TemporalEngine(
             execution_id=run["execution_id"],
+            org=run["org"],
             nonce=state["nonce"],
             has_secrets=bool(secret_names),
             limits=run["limits"],

@@ -101,7 +101,16 @@ do:
         - add: {{set: {{n: '${{ .n + $item }}'}}}}
     catch: {{}}
 """,
-    "invalid": "do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x'}}}}",
+    "invalid": "evaluate: {language: js}\ndo:\n- e: {set: {n: 1}}",
+    "emit": "do:\n- e: {emit: {event: {with: {type: a.b, source: 'http://x', data: {n: '${ .n }'}}}}}",
+    "listen-events": "do:\n- l: {listen: {to: {all: [{with: {type: a}}, {with: {type: signal, id: b}}]}}}",
+    "listen-until": "do:\n- l: {listen: {to: {any: [{with: {type: 'a.*'}}], until: {one: {with: {type: b}}}}}}",
+    "listen-foreach": """
+do:
+- l:
+    listen: {to: {any: [{with: {type: a}}], until: '. | length == 12'}}
+    foreach: {do: [{w: {wait: PT0.005S}}, {s: {set: {n: '${ $item }'}}}], output: {as: .n}, export: {as: .}}
+""",
     "cancelled": "do:\n- o: {do: [{w: {wait: PT1H}}]}",
     "continued-kept": """
 do:
@@ -193,6 +202,8 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
         execution = await runs.run(text)
         await (await runs.recover(execution)).result()
         return execution
+    if name in _PUBLISHED:
+        return await _published(text, _PUBLISHED[name], runs)
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
@@ -213,6 +224,29 @@ _TOLD: dict[str, list[tuple[str, str]]] = {
     "paused": [(names.PAUSE, ""), (names.PAUSE, ""), (names.RESUME, "")],
     "paused-continued": [(names.PAUSE, ""), *((names.SIGNAL, "unheard") for _ in range(40)), (names.RESUME, "")],
 }
+
+
+_PUBLISHED: dict[str, list[str]] = {
+    "listen-events": ["unheard", "a", "!b"],
+    "listen-until": ["a", "ab", "unheard", "b"],
+    "listen-foreach": ["a"] * 12,
+}
+"""Types of events; after a `!`, names of signals."""
+
+
+async def _published(text: str, kinds: list[str], runs: Runs) -> Execution:
+    """Run a document and publish events, with time for each to be seen."""
+    execution = runs.add(text)
+    handle = await runs.start(execution)
+    await runs.peer.until(execution, lambda seen: bool(seen.reported))
+    for number, kind in enumerate(kinds):
+        if kind.startswith("!"):
+            await handle.signal(names.SIGNAL, {"id": f"s{number}", "name": kind[1:], "payload": number})
+        else:
+            await runs.publish(kind, number)
+        await asyncio.sleep(0.05)
+    await handle.result()
+    return execution
 
 
 async def _told(text: str, signals: list[tuple[str, str]], runs: Runs) -> Execution:

@@ -126,6 +126,7 @@ _SAID_HERE: Mapping[str, Rule] = {
     "ExecutionRuntimeController/issueToken": _RUNNER,
     "ExecutionRuntimeController/getEnvironment": _RUNNER,
     "ExecutionRuntimeController/saveCheckpoint": _RUNNER,
+    "EventListenerController/receive": _RUNNER,
     "EventController/publish": Rule(permission="can_edit", kind="event", path="org", scope=Scope.ORGANIZATION),
 }
 

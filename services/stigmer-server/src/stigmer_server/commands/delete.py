@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from stigmer_server import cloud_events, idempotency, limits, references
+from stigmer_server import cloud_events, event_listeners, idempotency, limits, references
 from stigmer_server.access.keys import KIND as API_KEY
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
@@ -105,7 +105,7 @@ def _belonging(kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]
 
 def _forget(org: str, unit: Unit) -> None:
     """Drop what is kept of an organization beside its resources, so that a later one of its name finds nothing."""
-    for kept in (*cloud_events.SCHEMAS, idempotency.SCHEMA):
+    for kept in (*cloud_events.SCHEMAS, event_listeners.SCHEMA, idempotency.SCHEMA):
         for record in unit.records(kept.kind, org=org):
             unit.transaction.delete(kept.kind, record.id)
 

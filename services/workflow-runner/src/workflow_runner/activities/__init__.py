@@ -2,6 +2,7 @@
 
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
+from workflow_runner.activities.events import Events
 from workflow_runner.activities.grpc import GrpcCalls
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
@@ -14,6 +15,7 @@ from workflow_runner.activities.tokens import Tokens
 __all__ = [
     "Authentication",
     "Calls",
+    "Events",
     "GrpcCalls",
     "HttpCalls",
     "Loading",

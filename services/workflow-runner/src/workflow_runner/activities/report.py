@@ -7,7 +7,7 @@ from loguru import logger
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
-from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_value
+from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -121,6 +121,8 @@ def _fill_task(message: Message, task: TaskRecord, before: tuple[Any, Message | 
         _fill(message, "output", task["output"])
     if "error" in task:
         _fill_error(message, task["error"])
+    if "metadata" in task:
+        fill_struct(message.metadata, task["metadata"])
 
 
 def _fill(message: Message, field: str, value: Any) -> None:

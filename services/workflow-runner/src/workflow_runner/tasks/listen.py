@@ -1,19 +1,18 @@
-"""`listen`: wait for signals by their names; output the array of what they carry.
+"""`listen`: wait for events and signals; output the array of what they carry.
 
-A filter `with: {type: signal, id: NAME}` stands for the next signal of that name, whenever it came.
+A filter `with: {type: signal, id: NAME}` stands for the next signal of that name, whenever it came; every other filter
+is for events of the organization, as `workflow_runner.listening` hears them.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from stigmer_dsl.model import ListenTask
-from stigmer_dsl.model.events import EventFilter
+from stigmer_dsl.model.events import EventConsumption, EventFilter
 
 from workflow_runner.flow import Outcome
-from workflow_runner.inbox import Signal
+from workflow_runner.listening import SIGNAL, Listening
 from workflow_runner.tasks.port import Step, TaskKind
 
-_SIGNAL = "signal"
 _NAMES_A_SIGNAL = frozenset({"type", "id"})
 
 
@@ -23,46 +22,28 @@ class _Listen:
 
     def unsupported(self, task: ListenTask) -> Iterator[tuple[str, str]]:
         to = task.listen.to
-        for index, item in enumerate(to.filters):
-            place = "/listen/to/one" if to.one is not None else f"/listen/to/{to.strategy}/{index}"
-            if item.with_.type != _SIGNAL or item.with_.attributes().keys() != _NAMES_A_SIGNAL:
-                yield f"{place}/with", "only signals are listened for yet, as `with: {type: signal, id: NAME}`"
-            if item.correlate is not None:
-                yield f"{place}/correlate", "correlation is not run yet"
-        if not to.filters:
-            yield "/listen/to/any", "listening for everything is not run yet: name the signals"
-        if to.until is not None:
-            yield "/listen/to/until", "`until` is not run yet"
-        if task.foreach is not None:
-            yield "/foreach", "`foreach` is not run yet"
+        yield from _unsupported(to, "/listen/to")
+        if isinstance(to.until, EventConsumption):
+            yield from _unsupported(to.until, "/listen/to/until")
 
     async def run(self, task: ListenTask, step: Step) -> Outcome:
-        to = task.listen.to
-        names = [_name(item, step) for item in to.filters]
-        heard: dict[str, Any] = step.state.setdefault("heard", {})
-        wanted = len(names) if to.strategy == "all" else 1
-        while len(heard) < wanted:
-            # Each filter is met once; of equal ones the first that is not.
-            missing = {name: index for index, name in reversed([*enumerate(names)]) if str(index) not in heard}
-            signal = await step.receive(lambda signal, missing=missing: signal["name"] in missing)
-            heard[str(missing[signal["name"]])] = _read(signal, task.listen.read)
-        return Outcome(output=[heard[str(index)] for index in range(len(names)) if str(index) in heard])
+        return Outcome(output=await Listening(task, step).run())
 
 
-def _name(item: EventFilter, step: Step) -> str:
-    return str(step.evaluate(item.with_.id))
+def _unsupported(to: EventConsumption, place: str) -> Iterator[tuple[str, str]]:
+    for at, item in _places(to, place):
+        if item.with_.type != SIGNAL:
+            continue
+        if item.with_.attributes().keys() != _NAMES_A_SIGNAL:
+            yield f"{at}/with", "a signal has a name and nothing else: `with: {type: signal, id: NAME}`"
+        if item.correlate is not None:
+            yield f"{at}/correlate", "signals are not correlated: give them names of their own"
 
 
-def _read(signal: Signal, form: str) -> Any:
-    if form == "envelope":
-        return {
-            "id": signal["id"],
-            "type": _SIGNAL,
-            "subject": signal["name"],
-            "time": signal["at"],
-            "data": signal["payload"],
-        }
-    return signal["payload"]
+def _places(to: EventConsumption, place: str) -> Sequence[tuple[str, EventFilter]]:
+    if to.one is not None:
+        return [(f"{place}/one", to.one)]
+    return [(f"{place}/{to.strategy}/{index}", item) for index, item in enumerate(to.filters)]
 
 
 KIND: TaskKind[ListenTask] = _Listen()

@@ -10,11 +10,12 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import DurationLike, TaskBase, TaskList, Workflow
+from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskList, Workflow
 
 from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
+from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
@@ -42,6 +43,16 @@ class Step(Protocol):
     @property
     def workflow(self) -> Workflow:
         """The definition."""
+        ...
+
+    @property
+    def org(self) -> str:
+        """Slug of the organization that the run belongs to."""
+        ...
+
+    @property
+    def heard(self) -> Ledger:
+        """Which events the run has heard; whoever hears one notes it there."""
         ...
 
     @property
@@ -93,6 +104,10 @@ class Step(Protocol):
         """Return the run's own time, in seconds since the epoch; it stands still while the run is held."""
         ...
 
+    def now(self) -> float:
+        """Return the time of the world, in seconds since the epoch; the same when replayed."""
+        ...
+
     def in_time(self, until: float) -> AbstractAsyncContextManager[None]:
         """Limit a block to the run's own time `until`.
 
@@ -101,11 +116,24 @@ class Step(Protocol):
         """
         ...
 
-    async def receive(self, matches: Callable[[Signal], bool]) -> Signal:
+    async def receive(self, matches: Callable[[Signal], bool], *, listener: str = "") -> Signal | None:
         """Wait for a signal that matches and take it; one that came before counts.
 
-        The run may be continued meanwhile: what else was received belongs into `state`.
+        None: there are events for `listener`. The run may be continued meanwhile: what else was received belongs
+        into `state`.
         """
+        ...
+
+    async def rest(self) -> None:
+        """Between two things that the task does: wait while the run is held. The run may be continued here."""
+        ...
+
+    def show(self, metadata: Mapping[str, Any]) -> None:
+        """Have people see this beside the task, such as what it waits for."""
+        ...
+
+    def hand_on(self, output: Output | None, export: Export | None, raw: Any, variables: Mapping[str, Any]) -> Any:
+        """Return what one of several things that the task does gives, transformed; `$context` is replaced as said."""
         ...
 
     def random(self) -> float:

@@ -17,6 +17,8 @@ from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
 from stigmer_runner import EXECUTION_TOKEN, RUNTIME, fill_value, read_value
 
+from workflow_runner.testing.events import PeerEvents
+
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution"
 _RUN = "ai.stigmer.runtime.v1.WorkflowRun"
@@ -78,6 +80,7 @@ class PeerServer:
         self.executions: dict[str, Execution] = {}
         self.address = ""
         self.calls = 0
+        self.events = PeerEvents()
         self._changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -86,6 +89,7 @@ class PeerServer:
         message: Message = descriptors.message_type(_EXECUTION)()
         execution.status = message.status
         self.executions[execution.id] = execution
+        self.events.begun[execution.id] = len(self.events.kept)
         return execution
 
     async def until(self, execution: Execution, holds: Callable[[Execution], bool]) -> None:
@@ -108,6 +112,7 @@ class PeerServer:
                 },
             ),
             bind(pool, _COMMAND, {"updateStatus": self._update_status}),
+            *self.events.services(),
         ]
         self._server = Server(services, pool=pool)
         (self.address,) = await self._server.start(address)

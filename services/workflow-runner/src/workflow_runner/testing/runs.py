@@ -1,11 +1,13 @@
 """Running workflows to their end."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
 
 from workflow_runner import names
 from workflow_runner.testing.peer import Execution, PeerServer
@@ -25,12 +27,24 @@ class Runs:
         self.client = client
         self.peer = peer
         self.queue = queue
+        peer.events.wake = self._wake
 
     def add(self, definition: str, data: Any = None, **more: Any) -> Execution:
         """Give the server an execution of a document; the header may be left out."""
         text = definition if definition.lstrip().startswith("document:") else HEADER + definition
         made = Execution(id=f"wex-{uuid.uuid4().hex}", definition=text, input=data, **more)
         return self.peer.add(made)
+
+    async def publish(self, type_: str, data: Any = None, **attributes: Any) -> dict[str, Any]:
+        """Publish an event, as somebody else does."""
+        event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/test", "type": type_, "data": data}
+        await self.peer.events.add(event | attributes)
+        return event | attributes
+
+    async def _wake(self, execution_id: str, listener: str) -> None:
+        run = self.client.get_workflow_handle(f"{names.WORKFLOW}/{execution_id}")
+        with contextlib.suppress(RPCError):  # the run has ended meanwhile
+            await run.signal(names.EVENT, {"id": uuid.uuid4().hex, "listener": listener})
 
     async def start(self, execution: Execution) -> WorkflowHandle[Any, Any]:
         """Start it as the server does."""
