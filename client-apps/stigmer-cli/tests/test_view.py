@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from stigmer_cli.runs.execution import Execution, Status, Task
-from stigmer_cli.runs.view import RunView, duration
+from stigmer_cli.runs.phases import duration
+from stigmer_cli.runs.view import RunView
 
 
 def task(identifier: str, status: Status, *, kind: str = "set", parent: str = "", **options: Any) -> Task:

@@ -12,6 +12,7 @@ from stigmer_cli.commands import env, events, key, org, skill
 from stigmer_cli.commands.apply import apply
 from stigmer_cli.commands.approve import approve
 from stigmer_cli.commands.cancel import cancel
+from stigmer_cli.commands.chat import chat
 from stigmer_cli.commands.delete import delete
 from stigmer_cli.commands.describe import describe
 from stigmer_cli.commands.diff import diff
@@ -77,7 +78,7 @@ def main(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Runs": (run, watch, cancel, terminate, pause, resume, recover, signal, approve, reject),
+    "Runs": (run, chat, watch, cancel, terminate, pause, resume, recover, signal, approve, reject),
     "Resources": (new, validate, graph, diff, apply, get, describe, delete, history, rollback),
     "Local stack": (up, down, status, logs, doctor),
     "This command": (version,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ class Style(Enum):
 
 
 _UNIT = 1024
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters, without tabs and ends of lines."""
 _MARKS = {"note": Style.CYAN, "warning": Style.YELLOW, "error": Style.RED}
 
 
@@ -86,6 +89,11 @@ def confirm(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else without what would command the terminal."""
+    return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def result(text: str) -> None:

@@ -49,6 +49,16 @@ class Home:
         return self.root / "encryption.key"
 
     @property
+    def agents(self) -> Path:
+        """What the agent-runner remembers of conversations."""
+        return self.root / "agent-runner"
+
+    @property
+    def scripts(self) -> Path:
+        """Scripts of the scripted model, `NAME.yaml` for `scripted:NAME`."""
+        return self.root / "scripts"
+
+    @property
     def token(self) -> Path:
         """The token of the stack's server, which lets its owner do everything."""
         return self.root / "token"

@@ -56,6 +56,12 @@ def parse(text: str, *, kind: Kind | None, org: str = "") -> Reference:
     return Reference(kind=kind, org=before[0] if before else org or DEFAULT_ORG, slug=to_slug(name))
 
 
+def names_kind(text: str) -> bool:
+    """Whether a reference says itself of which kind the resource is."""
+    before, slash, _ = text.partition("/")
+    return bool(kind_of_id(text)) or (bool(slash) and kinds.find(before) is not None)
+
+
 def parse_all(words: Sequence[str], *, org: str = "") -> list[Reference]:
     """Read `KIND NAME...`, or references that say their kind themselves.
 

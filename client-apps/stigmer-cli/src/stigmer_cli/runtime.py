@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from stigmer_cli import console
@@ -19,6 +20,24 @@ class InterruptedByUserError(Exception):
     """A signal ended the command; everything it held has been let go."""
 
 
+_stop: Callable[[], None] | None = None
+"""What the first signal does while a command runs."""
+
+
+@contextmanager
+def on_interrupt(action: Callable[[], None]) -> Generator[None]:
+    """Have Ctrl-C do something else than end the command, for the length of a block of a running command."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, action)
+    try:
+        yield
+    finally:
+        if _stop is not None:
+            loop.add_signal_handler(signal.SIGINT, _stop)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a command to its end. The first SIGINT, SIGTERM or SIGHUP cancels it; it then has time to clean up.
 
@@ -28,6 +47,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     async def with_signals() -> T:
+        global _stop
         task = asyncio.ensure_future(main)
         stopped = False
 
@@ -39,6 +59,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
                 stopped = True
                 task.cancel()
 
+        _stop = stop
         loop = asyncio.get_running_loop()
         for number in _ENDING:
             # Whoever started us may want a signal ignored, as `nohup` does.

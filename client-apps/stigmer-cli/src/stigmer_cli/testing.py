@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -62,6 +63,16 @@ class Cli:
             start_new_session=True,
         )
         return Running(process)
+
+    def type(self, *arguments: str) -> Terminal:
+        """Begin a command on a terminal, as a person does who types what it asks for."""
+        import pty
+
+        pid, number = pty.fork()
+        if not pid:
+            command = [sys.executable, "-m", "stigmer_cli", *arguments]
+            os.execve(sys.executable, command, {**self.environment, "NO_COLOR": "1", "TERM": "dumb"})  # noqa: S606 - our own command
+        return Terminal(pid, number)
 
     def processes(self) -> dict[int, str]:
         """Every living process of this home, known by the environment it inherited: its command line by its id."""
@@ -143,6 +154,48 @@ class Running:
 
     def _collect(self, stream: Any, lines: list[str]) -> None:
         lines.extend(iter(stream.readline, ""))
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, pid: int, number: int) -> None:
+        self._pid = pid
+        self._number = number
+        self.screen = ""
+
+    def until(self, text: str) -> None:
+        """Read until the text has been on the screen; what came before it is not looked at again."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.screen:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._read(left):
+                msg = f"never saw {text!r}: {self.screen}"
+                raise AssertionError(msg)
+        self.screen = self.screen.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        """Type, without an end of the line unless the text has one."""
+        os.write(self._number, text.encode())
+
+    def end(self) -> int:
+        """Read until the command ends; return its exit code."""
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline - time.monotonic()):
+            pass
+        os.close(self._number)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _read(self, seconds: float) -> bool:
+        """Put what comes next on the screen; False when nothing does."""
+        if not select.select([self._number], [], [], max(seconds, 0))[0]:
+            return False
+        try:
+            data = os.read(self._number, 65536)
+        except OSError:  # the other end is gone
+            return False
+        self.screen += data.decode("utf-8", "replace")
+        return bool(data)
 
 
 class CountingSite:

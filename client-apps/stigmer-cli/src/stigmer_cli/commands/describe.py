@@ -146,7 +146,7 @@ def _yaml(value: dict[str, Any]) -> list[str]:
 def _tasks(found: Description) -> list[str]:
     from stigmer_cli.listing import moment
     from stigmer_cli.runs.execution import read_execution
-    from stigmer_cli.runs.view import duration
+    from stigmer_cli.runs.phases import duration
 
     rows = [
         (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,30 +11,38 @@ from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Org, Output, Server, session
 
 if TYPE_CHECKING:
-    from stigmer_cli.manifests import Manifest
     from stigmer_cli.options import Session
-    from stigmer_cli.resources import Message, Resources
-    from stigmer_cli.runs.execution import Execution
+    from stigmer_cli.runs.declared import Declared
     from stigmer_cli.runs.place import Place
     from stigmer_cli.runs.start import Request
-    from stigmer_cli.runs.view import RunView
 
 _COMMAND = "stigmer run"
 
 
 def run(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="FILE|REF", help="A file, a folder, - or a stored workflow.")],
+    what: Annotated[str, typer.Argument(metavar="FILE|REF", help="A file, a folder, - or a stored workflow or agent.")],
     input_: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="What the workflow gets as its input.")
+        str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="What a workflow gets as its input.")
     ] = None,
-    message: Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="The input's `message`.")] = "",
+    message: Annotated[
+        str,
+        typer.Option("--message", "-m", metavar="TEXT", help="What an agent is told, or a workflow's `message`."),
+    ] = "",
+    session_: Annotated[
+        str, typer.Option("--session", metavar="ID", help="Of an agent: the conversation to go on with, ses-….")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Of an agent: which model answers.")
+    ] = "",
     env: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the run.")] = None,
     secret: Annotated[
         list[str] | None,
         typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret of the run; asked for when no value is here."),
     ] = None,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which workflow, where there are several.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Which workflow or agent, where there are several.")
+    ] = "",
     idempotency_key: Annotated[
         str,
         typer.Option("--idempotency-key", metavar="KEY", help="Names this run: asked for again, it is not run again."),
@@ -47,27 +53,30 @@ def run(
     debug: Debug = False,
     server: Server = "",
 ) -> None:
-    """Run a workflow, and show its tasks as they happen.
+    """Run a workflow or an agent, and show what happens as it does.
 
-    Its output is the result. Without a running stack, one is started for the length of this command.
+    Its output, or the agent's last words, are the result. Without a running stack, one is started for the length of
+    this command.
     Exit code 0: completed; 1: failed; 2: something given is wrong, and nothing was stored.
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
+    from stigmer_cli.runs.declared import Declared
     from stigmer_cli.runs.inputs import read_environment, read_json
-    from stigmer_cli.runs.start import Request, pick_workflow
+    from stigmer_cli.runs.start import Request
 
-    manifests = _manifests(what, org)
+    declared = Declared.read(what, name=name, org=org)
     request = Request(
         input=read_json(input_, option="--input"),
         message=message,
         environment=read_environment(env or [], secret or []),
         idempotency_key=idempotency_key,
+        session=session_,
+        model=model,
     )
-    chosen = pick_workflow(manifests, name) if manifests else None
-    if chosen is not None:
-        request.check(chosen)
-    started = _Run(made, manifests, chosen, what, org, request, detach=detach)
+    if declared.chosen is not None:
+        request.check(declared.chosen)
+    started = _Run(made, declared, request, detach=detach)
     try:
         code = runtime.run(started.main())
     except runtime.InterruptedByUserError:
@@ -76,31 +85,12 @@ def run(
     raise typer.Exit(code)
 
 
-def _manifests(what: str, org: str) -> list[Manifest]:
-    """Return what the argument declares; nothing when it is no file but a reference."""
-    if what != "-" and not Path(what).exists() and not what.endswith((".yaml", ".yml", ".json")):
-        return []
-    from stigmer_cli.commands.validate import invalid
-    from stigmer_cli.manifests import load, read_files
-
-    manifests, problems = load(read_files([what]), org=org)
-    if problems:
-        raise invalid(problems)
-    return manifests
-
-
 class _Run:
     """One run of this command."""
 
-    def __init__(
-        self, made: Session, manifests: list[Manifest], chosen: Manifest | None, what: str, org: str, request: Request,
-        *, detach: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, made: Session, declared: Declared, request: Request, *, detach: bool) -> None:
         self._session = made
-        self._manifests = manifests
-        self._chosen = chosen
-        self._what = what
-        self._org = org
+        self._declared = declared
         self._request = request
         self._detach = detach
         self._owned = False
@@ -109,6 +99,7 @@ class _Run:
     async def main(self) -> int:
         """Start the run, follow it and tell how it ended; the exit code."""
         from stigmer_cli.runs.follow import ConnectionLostError, follow_again
+        from stigmer_cli.runs.onlooking import Onlooker
         from stigmer_cli.runs.outcome import tell
         from stigmer_cli.runs.place import open_place
 
@@ -118,62 +109,39 @@ class _Run:
                 self._session, command=_COMMAND, own=not self._detach, starting=self._tell_starting
             ) as place:
                 self._owned = place.stack is not None
-                execution = await place.do(self._there(place))
                 # Told before a stack of our own is ended, which takes a moment that nobody needs to wait for.
-                return 0 if execution is None else tell(execution, output)
+                return await place.do(self._there(place))
         except ConnectionLostError:
             if self._owned:
                 raise
-        with self._view() as view:
-            execution = await follow_again(self._session, self.identifier, view.update, command=_COMMAND, own=True)
-        return tell(execution, output)
+        with Onlooker(self._session, self.identifier) as onlooker:
+            run = await follow_again(self._session, self.identifier, onlooker.see, command=_COMMAND, own=True)
+        return tell(run, output, showed_answer=onlooker.showed_answer)
 
-    async def _there(self, place: Place) -> Execution | None:
+    async def _there(self, place: Place) -> int:
         from stigmer_cli.runs.follow import follow
+        from stigmer_cli.runs.onlooking import Onlooker, is_told
+        from stigmer_cli.runs.outcome import tell
         from stigmer_cli.runs.start import create
 
-        workflow = await self._workflow(place.resources)
-        created = await create(place.resources, workflow, self._request)
+        runnable = await self._declared.store(place.resources)
+        self._request.check_kind(runnable.kind)
+        created = await create(place.resources, runnable, self._request)
         self.identifier = created.metadata.id
         if self._detach:
             self._tell_detached()
-            return None
-        if self._is_told:
-            console.note(f"{workflow.metadata.name}  {self.identifier}", style=console.Style.BOLD)
-        with self._view() as view:
-            return await follow(place.resources, self.identifier, view.update)
+            return 0
+        if is_told(self._session):
+            console.note(f"{runnable.metadata.name}  {self.identifier}", style=console.Style.BOLD)
+        with Onlooker(self._session, self.identifier) as onlooker:
+            run = await follow(place.resources, self.identifier, onlooker.see)
+        return tell(run, self._session.output, showed_answer=onlooker.showed_answer)
 
     def _tell_starting(self) -> None:
-        if self._is_told:
+        from stigmer_cli.runs.onlooking import is_told
+
+        if is_told(self._session):
             console.note("no stack runs here, so this command brings its own (`stigmer up --detach` keeps one)")
-
-    def _view(self) -> RunView:
-        from stigmer_cli.runs.view import RunView
-
-        return RunView(enabled=self._is_told)
-
-    @property
-    def _is_told(self) -> bool:
-        """Whether to tell how things go: not when a program reads the result and nobody looks on."""
-        return self._session.output is OutputFormat.TABLE or sys.stderr.isatty()
-
-    async def _workflow(self, resources: Resources) -> Message:
-        """Return the stored workflow to run, after storing what the file declares."""
-        from stigmer_protos import descriptors
-
-        from stigmer_cli import references
-        from stigmer_cli.applying import apply_all
-        from stigmer_cli.runs.start import require_workflow
-
-        if self._chosen is None:
-            kind = descriptors.kind_by_name("Workflow")
-            named = references.parse(self._what, kind=kind, org=self._org)
-            require_workflow(named.kind.name)
-            return await resources.get(named)
-        for outcome in await apply_all(resources, self._manifests):
-            if outcome.manifest is self._chosen:
-                return outcome.resource
-        raise AssertionError(self._chosen)
 
     def tell_interrupted(self) -> None:
         """Say what became of the run when the user left it."""

@@ -127,7 +127,7 @@ def _needs(state: ServerState) -> list[str]:
 
 
 def _uptime(started_at: str) -> str:
-    from stigmer_cli.runs.view import duration
+    from stigmer_cli.runs.phases import duration
 
     if not started_at:
         return "-"

@@ -2,67 +2,61 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stigmer_cli import console
-from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Output, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
-    from stigmer_cli.runs.execution import Execution
 
 
 def watch(
     context: typer.Context,
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="A run's id, such as wex-…")],
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="A run's id, such as wex-… or aex-….")],
     output: Output = None,
     debug: Debug = False,
     server: Server = "",
 ) -> None:
     """Follow a run until it is over, and print its output.
 
-    Lost connections and restarts of the server are no end of it.
+    Lost connections and restarts of the server are no end of it. Where an agent waits for a person, you are asked.
     """
     made = session(context, output=output, debug=debug, server=server)
-    from stigmer_cli import references, runtime
-    from stigmer_cli.errors import InvalidInputError
-    from stigmer_cli.runs.outcome import tell
+    from stigmer_cli import runtime
+    from stigmer_cli.runs.states import kind_of_run
 
-    kind = references.kind_of_id(identifier)
-    if kind is None or kind.enum_name != "workflow_execution":
-        msg = f"{identifier!r} is not the id of a run"
-        raise InvalidInputError(msg, hint="`stigmer get runs` lists them")
+    kind_of_run(identifier)
     try:
-        execution = runtime.run(_watch(made, identifier))
+        code = runtime.run(_watch(made, identifier))
     except runtime.InterruptedByUserError:
         console.note(f"interrupted; {identifier} is not touched by that")
         raise
-    raise typer.Exit(tell(execution, made.output))
+    raise typer.Exit(code)
 
 
-async def _watch(made: Session, identifier: str) -> Execution:
-    from stigmer_protos import descriptors
-
+async def _watch(made: Session, identifier: str) -> int:
     from stigmer_cli.connection import connect, running_stack
     from stigmer_cli.errors import UnavailableError
     from stigmer_cli.references import Reference
     from stigmer_cli.resources import Resources
-    from stigmer_cli.runs.execution import read_execution
     from stigmer_cli.runs.follow import follow_again
-    from stigmer_cli.runs.view import RunView
+    from stigmer_cli.runs.onlooking import Onlooker
+    from stigmer_cli.runs.outcome import tell
+    from stigmer_cli.runs.states import kind_of_run, shape_of
 
-    with RunView(enabled=made.output is OutputFormat.TABLE or sys.stderr.isatty()) as view:
-        kind = descriptors.kind_by_enum_name("workflow_execution")
+    with Onlooker(made, identifier) as onlooker:
         async with connect(made.environment, server=made.server, command="stigmer watch") as channel:
-            execution = read_execution(await Resources(channel).get(Reference(kind=kind, id=identifier)))
-        if execution.is_over:
-            view.update(execution)
-            return execution
-        if not made.server and not made.environment.server_address and running_stack(made.environment) is None:
-            msg = f"{identifier} waits, because no stack runs here"
-            raise UnavailableError(msg, hint="`stigmer up --detach` lets it go on")
-        return await follow_again(made, identifier, view.update, command="stigmer watch", own=False)
+            resources = Resources(channel)
+            reference = Reference(kind=kind_of_run(identifier), id=identifier)
+            run = shape_of(identifier).read(await resources.get(reference))
+            if run.is_over:
+                await onlooker.see(resources, run)
+        if not run.is_over:
+            if not made.server and not made.environment.server_address and running_stack(made.environment) is None:
+                msg = f"{identifier} waits, because no stack runs here"
+                raise UnavailableError(msg, hint="`stigmer up --detach` lets it go on")
+            run = await follow_again(made, identifier, onlooker.see, command="stigmer watch", own=False)
+    return tell(run, made.output, showed_answer=onlooker.showed_answer)

@@ -15,9 +15,9 @@ from stigmer_cli.listing import phase_of
 from stigmer_cli.messages import to_plain
 from stigmer_cli.references import Reference
 from stigmer_cli.resources import Message, Resources
+from stigmer_cli.runs.phases import OVER
 
 _KINDS = ("workflow_execution", "agent_execution")
-OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TERMINATED"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

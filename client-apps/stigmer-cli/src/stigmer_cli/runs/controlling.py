@@ -14,7 +14,8 @@ from stigmer_cli.errors import RUN_FAILED, ConflictError
 from stigmer_cli.options import Session
 from stigmer_cli.references import Reference
 from stigmer_cli.resources import Message, Resources
-from stigmer_cli.runs.control import OVER, Call, Controls, Outcome, parse_runs, phase, told_stopped
+from stigmer_cli.runs.control import Call, Controls, Outcome, parse_runs, phase, told_stopped
+from stigmer_cli.runs.phases import OVER
 from stigmer_cli.streams import resume
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from stigmer_cli import console
 from stigmer_cli.messages import value_to_plain
 from stigmer_cli.plain import is_object
 from stigmer_cli.resources import Message
+from stigmer_cli.runs.phases import OVER, seconds_between
 
 
 class Status(Enum):
@@ -51,9 +52,7 @@ class Task:
     @property
     def seconds(self) -> float | None:
         """How long it took, None while it is not over."""
-        if not self.started_at or not self.completed_at:
-            return None
-        return (_moment(self.completed_at) - _moment(self.started_at)).total_seconds()
+        return seconds_between(self.started_at, self.completed_at)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -89,14 +88,17 @@ class Execution:
     @property
     def is_over(self) -> bool:
         """Whether nothing will happen to it any more."""
-        return self.phase in {"COMPLETED", "FAILED", "CANCELLED", "TERMINATED"}
+        return self.phase in OVER
 
     @property
     def seconds(self) -> float | None:
         """How long it took, None while it is not over."""
-        if not self.started_at or not self.completed_at:
-            return None
-        return (_moment(self.completed_at) - _moment(self.started_at)).total_seconds()
+        return seconds_between(self.started_at, self.completed_at)
+
+    @property
+    def printed(self) -> str:
+        """What the command prints as its result."""
+        return console.to_json(self.output)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -162,7 +164,3 @@ def _enum_name(message: Message, field: str) -> str:
     values = message.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number
     number = getattr(message, field)
     return values[number].name if number in values else "UNSPECIFIED"
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

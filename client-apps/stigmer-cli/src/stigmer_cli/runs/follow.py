@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-
-from stigmer_protos import descriptors
+from collections.abc import Awaitable, Callable
 
 from stigmer_cli import console
 from stigmer_cli.errors import UnavailableError
 from stigmer_cli.options import Session
 from stigmer_cli.resources import Resources
-from stigmer_cli.runs.execution import Execution, read_execution
 from stigmer_cli.runs.place import open_place
+from stigmer_cli.runs.states import Run, kind_of_run, shape_of
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 PATIENCE_SECONDS = 60.0
@@ -22,7 +20,11 @@ class ConnectionLostError(UnavailableError):
     """The connection went away before the run was over; it may be tried again."""
 
 
-async def follow(resources: Resources, identifier: str, seen: Callable[[Execution], None]) -> Execution:
+Seen = Callable[[Resources, Run], Awaitable[None]]
+"""Is told of every new state of a run, and may do something about it."""
+
+
+async def follow(resources: Resources, identifier: str, seen: Seen) -> Run:
     """Report every new state of the run to `seen`, and return the last one.
 
     States in between may be skipped, the last one never is.
@@ -33,21 +35,19 @@ async def follow(resources: Resources, identifier: str, seen: Callable[[Executio
     from stigmer_grpc.errors import CancelledError
     from stigmer_grpc.errors import UnavailableError as ServerAwayError
 
-    kind = descriptors.kind_by_enum_name("workflow_execution")
+    kind, shape = kind_of_run(identifier), shape_of(identifier)
     try:
         async for message in resources.subscribe(kind, identifier):
-            execution = read_execution(message)
-            seen(execution)
-            if execution.is_over:
-                return execution
+            run = shape.read(message)
+            await seen(resources, run)
+            if run.is_over:
+                return run
     except (ServerAwayError, CancelledError) as error:
         raise _lost(identifier) from error
     raise _lost(identifier)
 
 
-async def follow_again(
-    session: Session, identifier: str, seen: Callable[[Execution], None], *, command: str, own: bool
-) -> Execution:
+async def follow_again(session: Session, identifier: str, seen: Seen, *, command: str, own: bool) -> Run:
     """As `follow`, on a server found anew after each loss; `own` allows to start a stack when none runs any more.
 
     Raises:

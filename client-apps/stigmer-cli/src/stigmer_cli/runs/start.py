@@ -1,21 +1,26 @@
-"""Starting a run: which workflow, with what."""
+"""Starting a run: of which workflow or agent, with what."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stigmer_protos import descriptors
+from stigmer_protos.descriptors import Kind
 
-from stigmer_cli.errors import InvalidInputError
+from stigmer_cli import references
+from stigmer_cli.errors import InvalidInputError, NotFoundError
 from stigmer_cli.manifests import Manifest
 from stigmer_cli.messages import to_value
 from stigmer_cli.plain import Json, is_object
 from stigmer_cli.resources import Message, Resources
 from stigmer_cli.runs.inputs import NO_INPUT, check_input
+
+RUNNABLE = ("Workflow", "Agent")
+"""Kinds that can be run; where both fit, the first one is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +33,29 @@ class Request:
     environment: Mapping[str, Mapping[str, Any]]
     idempotency_key: str = ""
     """Names the run, so that asking for it twice runs it once; empty for one that is new every time."""
+    session: str = ""
+    """Of an agent: the conversation that goes on; empty begins a new one."""
+    model: str = ""
+    """Of an agent: `provider:model`; empty leaves it to the agent and the runner."""
+
+    def check_kind(self, kind: str) -> None:
+        """Refuse what a run of this kind cannot take, before anything is stored. Raises: InvalidInputError."""
+        if kind == "Agent":
+            if self.input is not NO_INPUT:
+                raise InvalidInputError("--input is for workflows", hint="tell the agent with --message TEXT")
+            if not self.message:
+                raise InvalidInputError("an agent needs something to do", hint="tell it with --message TEXT")
+        elif self.session or self.model:
+            msg = f"{'--session' if self.session else '--model'} is for agents"
+            raise InvalidInputError(msg, hint="a workflow says itself which agents it calls, and with what")
 
     def check(self, manifest: Manifest) -> None:
-        """Hold the input against the workflow's schema, before anything is stored.
+        """Hold the request against what the manifest declares, before anything is stored.
 
         Raises:
             InvalidInputError: It does not fit.
         """
+        self.check_kind(manifest.kind.name)
         if manifest.definition is None:
             return
         value: Json = {} if self.input is NO_INPUT else self.input
@@ -43,45 +64,68 @@ class Request:
         check_input(manifest.definition, value)
 
 
-def pick_workflow(manifests: Sequence[Manifest], name: str) -> Manifest:
-    """Return the workflow of that name among the manifests, or the only one when no name is given.
+def pick(manifests: Sequence[Manifest], name: str) -> Manifest:
+    """Return what to run: what has the name, or the only workflow, or the only agent where there is no workflow.
 
     Raises:
         InvalidInputError: There is none, or there are several and no name tells which.
     """
-    workflows = [manifest for manifest in manifests if manifest.kind.name == "Workflow"]
-    names = ", ".join(manifest.name for manifest in workflows)
+    for kind in RUNNABLE:
+        found = [manifest for manifest in manifests if manifest.kind.name == kind]
+        named = [manifest for manifest in found if not name or name in {manifest.name, manifest.slug}]
+        if len(named) == 1:
+            return named[0]
+        if found and not name:
+            msg = f"{len(found)} {kind.lower()}s are declared here"
+            raise InvalidInputError(msg, hint=f"say which with --name: {', '.join(each.name for each in found)}")
+    names = ", ".join(manifest.name for manifest in manifests if manifest.kind.name in RUNNABLE)
     if name:
-        for manifest in workflows:
-            if name in {manifest.name, manifest.slug}:
-                return manifest
-        msg = f"no workflow called {name!r} is declared here"
+        msg = f"nothing called {name!r} that could be run is declared here"
         raise InvalidInputError(msg, hint=f"declared: {names}" if names else "")
-    if not workflows:
-        msg = "no workflow is declared here, so there is nothing to run"
-        raise InvalidInputError(msg, hint="store what is declared with `stigmer apply -f`, or run a workflow by name")
-    if len(workflows) > 1:
-        msg = f"{len(workflows)} workflows are declared here"
-        raise InvalidInputError(msg, hint=f"say which with --name: {names}")
-    return workflows[0]
+    msg = "neither a workflow nor an agent is declared here, so there is nothing to run"
+    raise InvalidInputError(msg, hint="store what is declared with `stigmer apply -f`, or run something by its name")
 
 
-async def create(resources: Resources, workflow: Message, request: Request) -> Message:
-    """Create the execution of a stored workflow; it starts as soon as it can."""
-    kind = descriptors.kind_by_enum_name("workflow_execution")
-    execution: Message = descriptors.message_type(kind.message)()
-    execution.api_version, execution.kind = kind.api_version, kind.name
-    execution.metadata.org = workflow.metadata.org
-    execution.metadata.name = f"{workflow.metadata.name} {_mark(request.idempotency_key)}"
+async def create(resources: Resources, runnable: Message, request: Request) -> Message:
+    """Create the execution of a stored workflow or agent; it starts as soon as it can."""
+    make = _of_agent if runnable.kind == "Agent" else _of_workflow
+    kind, execution = make(runnable, request)
+    execution.metadata.org = runnable.metadata.org
+    execution.metadata.name = f"{runnable.metadata.name} {_mark(request.idempotency_key)}"
+    for name, entry in request.environment.items():
+        execution.spec.runtime_env[name].value = entry["value"]
+        execution.spec.runtime_env[name].is_secret = bool(entry.get("is_secret"))
+    return await resources.create(kind, execution, idempotency_key=request.idempotency_key)
+
+
+def _of_workflow(workflow: Message, request: Request) -> tuple[Kind, Message]:
+    kind, execution = _new("workflow_execution")
     execution.metadata.owner_scope = 2
     execution.spec.workflow_id = workflow.metadata.id
     execution.spec.trigger_message = request.message
     if request.input is not NO_INPUT:
         execution.spec.input.CopyFrom(to_value(request.input))
-    for name, entry in request.environment.items():
-        execution.spec.runtime_env[name].value = entry["value"]
-        execution.spec.runtime_env[name].is_secret = bool(entry.get("is_secret"))
-    return await resources.create(kind, execution, idempotency_key=request.idempotency_key)
+    return kind, execution
+
+
+def _of_agent(agent: Message, request: Request) -> tuple[Kind, Message]:
+    kind, execution = _new("agent_execution")
+    # A session knows whose it is.
+    if request.session:
+        execution.spec.session_id = request.session
+    else:
+        execution.spec.agent_id = agent.metadata.id
+    execution.spec.message = request.message
+    if request.model:
+        execution.spec.execution_config.model_name = request.model
+    return kind, execution
+
+
+def _new(name: str) -> tuple[Kind, Message]:
+    kind = descriptors.kind_by_enum_name(name)
+    execution: Message = descriptors.message_type(kind.message)()
+    execution.api_version, execution.kind = kind.api_version, kind.name
+    return kind, execution
 
 
 def _mark(key: str) -> str:
@@ -89,12 +133,22 @@ def _mark(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8] if key else secrets.token_hex(4)
 
 
-def require_workflow(kind: str) -> None:
-    """Refuse what is no workflow.
+async def find(resources: Resources, text: str, *, org: str) -> Message:
+    """Return the stored workflow, or else agent, that a reference means.
 
     Raises:
         InvalidInputError: It is something else.
+        NotFoundError: There is neither.
     """
-    if kind != "Workflow":
-        msg = f"a resource of kind {kind} cannot be run"
-        raise InvalidInputError(msg, hint="`stigmer get workflows` lists what can be run")
+    kinds = [descriptors.kind_by_name(name) for name in RUNNABLE]
+    named = references.parse(text, kind=None if references.kind_of_id(text) else kinds[0], org=org)
+    if named.kind not in kinds:
+        msg = f"a resource of kind {named.kind.name} cannot be run"
+        raise InvalidInputError(msg, hint="`stigmer get workflows` and `stigmer get agents` list what can be run")
+    if named.kind is kinds[0] and not named.id and not references.names_kind(text):
+        found = await resources.find(named) or await resources.find(replace(named, kind=kinds[1]))
+        if found is None:
+            msg = f"there is no workflow and no agent {named.slug!r} in organization {named.org!r}"
+            raise NotFoundError(msg, hint="`stigmer get workflows` and `stigmer get agents` list those there are")
+        return found
+    return await resources.get(named)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stigmer_cli.console import Style, is_styled, styled
 from stigmer_cli.runs.execution import Execution, Status, Task
+from stigmer_cli.runs.phases import duration
 
 _BLOCKS = {"do", "for", "fork", "try", "listen"}
 """Kinds of tasks that hold others; they get a line when they start, under which those of the others stand."""
@@ -25,6 +26,11 @@ class RunView:
     Args:
         enabled: False shows nothing, for when standard output carries a document and nobody watches.
     """
+
+    @property
+    def showed_answer(self) -> bool:
+        """The output is a document of its own."""
+        return False
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
@@ -46,6 +52,9 @@ class RunView:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def end_line(self) -> None:
+        """Every line of this view is whole."""
 
     def update(self, execution: Execution) -> None:
         """Show what is new."""
@@ -117,16 +126,3 @@ def _running(execution: Execution) -> Any:
     if len(running) > _SHOWN_RUNNING:
         rows.append(Text(f"  and {len(running) - _SHOWN_RUNNING} more", style="dim"))
     return Group(*rows)
-
-
-def duration(seconds: float | None) -> str:
-    """Return a length of time in the unit that fits it; "" for none."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

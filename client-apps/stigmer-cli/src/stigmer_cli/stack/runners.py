@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from stigmer_cli.environment import Home
 from stigmer_cli.stack import temporal
 from stigmer_cli.stack.child import ChildSpec
 
@@ -70,6 +71,7 @@ def spec(
     namespace: str,
     server_address: str,
     key_file: Path | None,
+    home: Home,
 ) -> ChildSpec:
     """Say how to run a runner against the given Temporal and server, in the given environment otherwise.
 
@@ -77,6 +79,8 @@ def spec(
     """
     queue = variables.get(runner.queue_variable) or runner.queue
     environment = {
+        "STIGMER_AGENT_RUNNER_DATA": str(home.agents),
+        "STIGMER_SCRIPTS_FOLDER": str(home.scripts),
         **{name: value for name, value in variables.items() if name not in _NOT_FOR_RUNNERS},
         "PYTHONUNBUFFERED": "1",
         "TEMPORAL_HOST_PORT": temporal_address,

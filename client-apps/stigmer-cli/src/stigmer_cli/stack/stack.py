@@ -230,6 +230,7 @@ class Stack:
             namespace=self._namespace,
             server_address=self._server_address,
             key_file=self._home.runner_token if self._auth == "token" else None,
+            home=self._home,
         )
 
     def _child(self, spec: ChildSpec, guard: Guard) -> Child:

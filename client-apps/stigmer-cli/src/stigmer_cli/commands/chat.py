@@ -1,0 +1,59 @@
+"""`stigmer chat`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stigmer_cli import console
+from stigmer_cli.options import Debug, Org, Output, Server, session
+
+if TYPE_CHECKING:
+    from stigmer_cli.options import Session
+
+_COMMAND = "stigmer chat"
+
+
+def chat(
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|REF", help="An agent's file, a stored agent, or the id of a session.")
+    ],
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the runs.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret; asked for when no value is here."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which agent, where there are several.")] = "",
+    model: Annotated[str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Which model answers.")] = "",
+    org: Org = "",
+    output: Output = None,
+    debug: Debug = False,
+    server: Server = "",
+) -> None:
+    """Talk with an agent, line by line; it remembers what was said.
+
+    Each line is a run in one session, which `stigmer chat ses-…` goes on with later. An empty line is not said; the end
+    of the input (Ctrl-D) or /exit ends the talk. Ctrl-C stops the answer that is being given.
+    """
+    made = session(context, output=output, debug=debug, server=server)
+    from stigmer_cli import runtime
+    from stigmer_cli.chatting import Chat
+    from stigmer_cli.runs.inputs import read_environment
+
+    talk = Chat(
+        session=made, what=what, name=name, org=org, model=model, environment=read_environment(env or [], secret or [])
+    )
+    try:
+        code = runtime.run(talk.main())
+    finally:
+        _tell_session(made, talk.conversation)
+    raise typer.Exit(code)
+
+
+def _tell_session(made: Session, conversation: str) -> None:
+    if conversation and not made.output.is_structured:
+        console.note(f"go on later with `stigmer chat {conversation}`")

@@ -1,0 +1,191 @@
+"""Agents at the prompt, on a real stack: running, deciding, talking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stigmer_cli.testing import Cli, wait_until
+
+BUYER = """\
+apiVersion: agentic.stigmer.ai/v1
+kind: Agent
+metadata: {name: buyer}
+spec:
+  instructions: You buy what the team needs.
+  can_ask: true
+  approval_policies: [{tool: write_file, reason: files are precious}]
+"""
+WRITES = """\
+turns:
+  - text: I write it down.
+    tool_calls: [{name: write_file, args: {file_path: /order.txt, content: one chair}}]
+  - text: "Ordered: $result"
+"""
+ASKS = """\
+turns:
+  - tool_calls: [{name: ask_person, args: {question: "Which colour?", options: [red, blue]}}]
+  - text: "It will be $result"
+"""
+SLOW = """\
+turns: [{text: one two three four five, pace: 5}]
+"""
+QUICK = """\
+turns: [{text: "You said $message."}]
+"""
+
+
+@pytest.fixture
+def buyer(tmp_path: Path) -> str:
+    path = tmp_path / "buyer.yaml"
+    path.write_text(BUYER)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def script(stack: Cli) -> Callable[[str, str], str]:
+    """Gives the stack's scripted model something to say; returns the model's name."""
+    folder = stack.home / "scripts"
+    folder.mkdir(exist_ok=True)
+
+    def write(name: str, text: str) -> str:
+        (folder / f"{name}.yaml").write_text(text)
+        return f"scripted:{name}"
+
+    return write
+
+
+def test_a_person_allows_a_call_at_the_prompt(stack: Cli, buyer: str, script: Callable[[str, str], str]) -> None:
+    terminal = stack.type("run", buyer, "-m", "Buy a chair", "--model", script("writes", WRITES))
+    terminal.until("I write it down.")
+    terminal.until("? write_file(")
+    terminal.until("write_file waits for you: files are precious")
+    terminal.until("[l]ater? ")
+    terminal.type("a\n")
+    terminal.until("✓ write_file")
+    terminal.until("Ordered: Updated file /order.txt")
+    assert terminal.end() == 0
+
+
+def test_a_person_changes_what_is_written(stack: Cli, buyer: str, script: Callable[[str, str], str]) -> None:
+    terminal = stack.type("run", buyer, "-m", "Buy a chair", "--model", script("writes", WRITES))
+    terminal.until("[l]ater? ")
+    terminal.type("e\n")
+    terminal.until("arguments (JSON): ")
+    terminal.type("{broken\n")
+    terminal.until("this is not JSON")
+    terminal.type("e\n")
+    terminal.until("arguments (JSON): ")
+    terminal.type('{"file_path": "/other.txt", "content": "two"}\n')
+    terminal.until("Ordered: Updated file /other.txt")
+    assert terminal.end() == 0
+
+
+def test_an_agents_question_is_answered_at_the_prompt(
+    stack: Cli, buyer: str, script: Callable[[str, str], str]
+) -> None:
+    terminal = stack.type("run", buyer, "-m", "Paint it", "--model", script("asks", ASKS))
+    terminal.until("Which colour?")
+    terminal.until("red / blue")
+    terminal.until("your answer: ")
+    terminal.type("blue\n")
+    terminal.until("It will be blue")
+    assert terminal.end() == 0
+
+
+def test_without_a_terminal_a_run_waits_for_a_decision_from_elsewhere(
+    stack: Cli, buyer: str, script: Callable[[str, str], str]
+) -> None:
+    running = stack.start("run", buyer, "-m", "Buy", "--model", script("writes", WRITES), "-o", "table")
+    running.until_said("stigmer approve aex-")
+    (line,) = (line for line in running.err if "stigmer approve" in line)
+    identifier = line.partition("stigmer approve ")[2].split()[0]
+    assert stack.run("reject", identifier, "--comment", "too dear").code == 0
+    ended = running.wait()
+    assert ended.code == 0
+    assert "too dear" in ended.out
+    watched = stack.run("watch", identifier, "-o", "json")
+    assert (watched.json["phase"], watched.json["tool_calls"][0]["status"]) == ("COMPLETED", "SKIPPED")
+
+
+def test_the_result_of_an_agent_is_one_document(stack: Cli, buyer: str, script: Callable[[str, str], str]) -> None:
+    done = stack.run("run", buyer, "-m", "hello", "--model", script("quick", QUICK), "-o", "json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["output"] == "You said hello."
+    assert done.json["session_id"].startswith("ses-")
+    again = stack.run("run", "buyer", "-m", "more", "--model", "scripted:quick", "--session", done.json["session_id"])
+    assert (again.code, again.out) == (0, "You said more.\n")
+
+
+def test_what_a_run_cannot_take_is_refused_before_anything_is_stored(stack: Cli, buyer: str) -> None:
+    for options in ([], ["-m", "x", "--input", "{}"]):
+        assert stack.run("run", buyer, *options).code == 2
+    refused = stack.run("run", "nobody-knows-this")
+    assert refused.code == 3
+    assert "no workflow and no agent" in refused.err
+
+
+def test_a_talk_remembers_its_session_and_survives_an_interruption(
+    stack: Cli, buyer: str, script: Callable[[str, str], str]
+) -> None:
+    script("talk", QUICK)
+    terminal = stack.type("chat", buyer, "--model", "scripted:talk")
+    terminal.until("> ")
+    terminal.type("hello\n")
+    terminal.until("You said hello.")
+    terminal.until("> ")
+    terminal.type("again\n")
+    terminal.until("You said again.")
+    terminal.until("> ")
+    terminal.type("/exit\n")
+    terminal.until("go on later with `stigmer chat ")
+    assert terminal.end() == 0
+    session = terminal.screen.split("`")[0]
+    later = stack.run("chat", session, "--model", "scripted:talk", stdin="third\n\nfourth\n")
+    assert later.code == 0, later.err
+    assert later.out == "You said third.\nYou said fourth.\n"
+    listed = stack.run("get", "agentexecutions", "-o", "json").json["items"]
+    assert sum(item["spec"]["session_id"] == session for item in listed) == 4
+
+
+def test_an_answer_is_interrupted_and_the_talk_goes_on(
+    stack: Cli, buyer: str, script: Callable[[str, str], str]
+) -> None:
+    model = script("slow", SLOW)
+    terminal = stack.type("chat", buyer, "--model", model)
+    terminal.until("> ")
+    terminal.type("count\n")
+    terminal.until("one")
+    terminal.type("\x03")
+    terminal.until("> ")
+    script("slow", QUICK)
+    terminal.type("better\n")
+    terminal.until("You said better.")
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_an_agent_waits_over_a_restart_of_everything(cli: Cli, buyer: str) -> None:
+    (cli.home / "scripts").mkdir(parents=True)
+    (cli.home / "scripts" / "writes.yaml").write_text(WRITES)
+    terminal = cli.type("run", buyer, "-m", "Buy a chair", "--model", "scripted:writes")
+    terminal.until("[l]ater? ")
+    terminal.type("\x03")
+    terminal.until("stigmer watch aex-")
+    assert terminal.end() == 130
+    identifier = "aex-" + terminal.screen.split("`")[0]
+    assert cli.run("up", "--detach").code == 0
+    wait_until(
+        lambda: (
+            json.loads(cli.run("get", identifier, "-o", "json").out)["status"]["phase"]
+            == "EXECUTION_WAITING_FOR_APPROVAL"
+        ),
+        lambda: "does not wait any more",
+    )
+    terminal = cli.type("watch", identifier)
+    terminal.until("[l]ater? ")
+    terminal.type("a\n")
+    terminal.until("Ordered: Updated file /order.txt")
+    assert terminal.end() == 0
