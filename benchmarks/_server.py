@@ -131,7 +131,7 @@ def resource(kind: str, name: str) -> Any:
             )
         case "agent_execution":
             message.spec.message = "Write the notes."
-        case "workflow_execution":
+        case "workflow_execution" | "agent_instance":
             message.metadata.owner_scope = 2
         case _:
             message.metadata.owner_scope = 2

@@ -42,7 +42,7 @@ from _server import (
 from stigmer_grpc import run
 from stigmer_protos.descriptors import kind_by_enum_name, message_type
 from stigmer_server.parts import Divided
-from stigmer_server.testing import serve
+from stigmer_server.testing import Api, serve
 from stigmer_server.unit import record_of
 from stigmer_sqlite import Archive, Transaction
 
@@ -372,25 +372,52 @@ async def much_stored(size: Size) -> list[Row]:
 
 
 async def fill(folder: Path, count: int) -> None:
-    """Store so many environments, as the server does, a thousand at once."""
+    """Store so many environments."""
     async with serve(folder) as api:
-        first = resource("environment", "stored 0")
-        made = await api("environment", "create", first)
-        store, kind = api.app.resources.store, api.app.resources.kinds["environment"]
-        prefix = kind_by_enum_name("environment").id_prefix
-        for numbers in batches(count, 1_000):
+        await store_many(api, "environment", resource("environment", "stored 0"), count)
 
-            def work(transaction: Transaction, numbers: range = numbers) -> None:
-                for number in numbers:
-                    made.metadata.id, made.metadata.slug = f"{prefix}-{number:026d}", f"stored-{number + 1}"
-                    transaction.save(record_of(kind, Divided(head=made)), archive=Archive(event="created", tag="1"))
 
-            await store.transact(work)
+async def store_many(api: Api, kind_name: str, first: Any, count: int) -> None:
+    """Store so many resources like the first, as the server does, a thousand at once."""
+    made = await api(kind_name, "create", first)
+    store, kind = api.app.resources.store, api.app.resources.kinds[kind_name]
+    prefix = kind_by_enum_name(kind_name).id_prefix
+    for numbers in batches(count, 1_000):
+
+        def work(transaction: Transaction, numbers: range = numbers) -> None:
+            for number in numbers:
+                made.metadata.id, made.metadata.slug = f"{prefix}-{number:026d}", f"stored-{number + 1}"
+                transaction.save(record_of(kind, Divided(head=made)), archive=Archive(event="created", tag="1"))
+
+        await store.transact(work)
+
+
+async def deletions(size: Size) -> list[Row]:
+    """What it takes to know that nobody names a resource, with many there who might."""
+
+    async def deletion(name: str) -> float:
+        made = await api("environment", "create", resource("environment", name))
+        started = perf_counter()
+        await api("environment", "delete", {"resourceId": made.metadata.id})
+        return (perf_counter() - started) * 1e3
+
+    with TemporaryDirectory() as folder:
+        async with serve(Path(folder)) as api:
+            agent = await api("agent", "create", resource("agent", "owner"))
+            alone = [await deletion(f"alone {number}") for number in range(20)]
+            instance = resource("agent_instance", "stored 0")
+            instance.spec.agent_id = agent.metadata.id
+            instance.spec.environment_refs.add(kind=53, slug="kept")
+            await store_many(api, "agent_instance", instance, size.stored)
+            among = [await deletion(f"among {number}") for number in range(20)]
+    name = f"deletion beside {size.stored:,} instances"
+    return [Row(name=name, ours=statistics.median(among), peer_name="beside none", peer=statistics.median(alone),
+                unit="ms", limit=2.0)]  # fmt: skip
 
 
 async def measure(size: Size) -> list[Row]:
     rows: list[Row] = []
-    for part in (calls, long_runs, fan_out, much_stored):
+    for part in (calls, long_runs, fan_out, much_stored, deletions):
         rows += await part(size)
     return rows
 

@@ -29,7 +29,7 @@ from stigmer_grpc import (
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
 
-from stigmer_server import checkpoints, cloud_events, event_dispatch, event_listeners, idempotency, outbox
+from stigmer_server import checkpoints, cloud_events, event_dispatch, event_listeners, idempotency, outbox, upgrades
 from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
@@ -285,6 +285,7 @@ class App:
         artifacts.discard_unfinished()
         resources = Resources(store, kinds, sealer, engine, artifacts, guarded=settings.auth != "none")
         self._resources = resources
+        await upgrades.bring_up_to_date(store, kinds)
         await ensure_organization(resources)
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
@@ -411,4 +412,4 @@ def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
     events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA)
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, *events]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, upgrades.SCHEMA, *events]

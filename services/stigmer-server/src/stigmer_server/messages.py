@@ -67,6 +67,20 @@ def references(message: Message, path: str = "") -> Iterator[tuple[str, Message]
                 yield from references(item, name)
 
 
+def walk(message: Message, path: str, prefix: str = "") -> Iterator[tuple[str, Message]]:
+    """Yield the messages at a path, each with its own, walking through every repeated message on the way."""
+    first, _, rest = path.partition(".")
+    value, place = getattr(message, first), prefix + first
+    if not hasattr(value, "add"):
+        yield from walk(value, rest, f"{place}.")
+        return
+    for index, item in enumerate(value):
+        if rest:
+            yield from walk(item, rest, f"{place}[{index}].")
+        else:
+            yield f"{place}[{index}]", item
+
+
 def _items(field: FieldDescriptor, place: str, value: Any) -> Iterator[tuple[str, Message]]:
     """Yield the messages in a field, with their paths."""
     described: Any = field.message_type

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from stigmer_protos import descriptors
 
 from stigmer_server.errors import InvalidError, Violation
 from stigmer_server.kinds import Kind
-from stigmer_server.messages import Message
+from stigmer_server.messages import Message, walk
 from stigmer_server.unit import Unit
 
 _OLDER_NUMBERS = {"environment": 52}
@@ -29,20 +27,6 @@ def check(kind: Kind, message: Message) -> None:
                 violations.append(Violation(field=f"{path}.kind", rule="reference.kind.mismatch", message=problem))
     if violations:
         raise InvalidError("; ".join(f"{found.field}: {found.message}" for found in violations[:5]), violations)
-
-
-def walk(message: Message, path: str, prefix: str = "") -> Iterator[tuple[str, Message]]:
-    """Yield the messages at a path, each with its own, walking through every repeated message on the way."""
-    first, _, rest = path.partition(".")
-    value, place = getattr(message, first), prefix + first
-    if not hasattr(value, "add"):
-        yield from walk(value, rest, f"{place}.")
-        return
-    for index, item in enumerate(value):
-        if rest:
-            yield from walk(item, rest, f"{place}[{index}].")
-        else:
-            yield f"{place}[{index}]", item
 
 
 def means(unit: Unit, reference: Message, of: Message, kind: Kind, target: Message) -> bool:

@@ -21,14 +21,13 @@ from stigmer_server.calls import Call
 from stigmer_server.errors import DeniedError, InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
+from stigmer_server.labels import labels_of
 from stigmer_server.messages import Message
 from stigmer_server.outbox import Outbox
 from stigmer_server.parts import Divided, Excerpt
 from stigmer_server.secrets import Sealer, seal_message
 
 _TENANT = "organization"
-TAG_LABEL = "stigmer.tag/"
-"""Prefix of the label under which the store finds a resource by a tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +173,11 @@ class Unit:
             raise MissingError.of(self.kinds[kind].title, id)
 
     def records(
-        self, kind: str, where: Mapping[str, Filter] | None = None, *, org: str | None = None
+        self, kind: str, where: Mapping[str, Filter] | None = None, *, org: str | None = None, label: str = ""
     ) -> Iterator[Record]:
-        """Yield every matching record, oldest first."""
-        query = Query(kind=kind, org_id=org, where=where or {}, newest_first=False, limit=200)
+        """Yield every matching record, oldest first; `label`: one that it has."""
+        labels = {label: "1"} if label else {}
+        query = Query(kind=kind, org_id=org, where=where or {}, labels=labels, newest_first=False, limit=200)
         while True:
             page = self.transaction.list(query)
             yield from page.records
@@ -275,16 +275,8 @@ def record_of(kind: Kind, divided: Divided) -> Record:
         wire=message.SerializeToString(),
         lengths=divided.lengths,
         parts=divided.parts,
-        labels=_labels(metadata),
+        labels=labels_of(kind, message),
     )
-
-
-def _labels(metadata: Message) -> dict[str, str]:
-    """Return what the store finds the resource by: its labels and its tags."""
-    labels = dict(metadata.labels)
-    for tag in metadata.tags:
-        labels[TAG_LABEL + tag] = "1"
-    return labels
 
 
 @contextmanager

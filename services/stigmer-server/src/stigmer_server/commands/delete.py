@@ -12,7 +12,8 @@ from stigmer_server.access.keys import KIND as API_KEY
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import References
-from stigmer_server.messages import Message
+from stigmer_server.labels import naming_label
+from stigmer_server.messages import Message, walk
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit, wire_of
 
@@ -111,14 +112,10 @@ def _forget(org: str, unit: Unit) -> None:
 
 
 def _referring(other: Kind, listed: References, kind: Kind, message: Message, unit: Unit) -> Iterator[_Dependent]:
-    """Yield the resources that name this one. No index leads to them, so all of the kind are looked through."""
-    name = message.metadata.slug.encode()
-    for record in unit.records(other.name):
-        wire = wire_of(record)
-        if name not in wire:
-            continue
-        found = other.parse(wire)
-        named = (reference for _, reference in references.walk(found, listed.path))
+    """Yield the resources that name this one; a slug is found through an index, and may be another's as well."""
+    for record in unit.records(other.name, label=naming_label(kind.name, message.metadata.slug)):
+        found = other.parse(wire_of(record))
+        named = (reference for _, reference in walk(found, listed.path))
         if any(references.means(unit, reference, found, kind, message) for reference in named):
             yield _Dependent(kind=other, message=found, owned=False)
 

@@ -22,7 +22,8 @@ from stigmer_sqlite import DatabaseFile, HistoryEntry, Record, StoreError
 
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile
-from stigmer_server.kinds import Kinds, registry
+from stigmer_server.kinds import Kind, Kinds, registry
+from stigmer_server.labels import labels_of, without_names
 from stigmer_server.messages import Message, to_json
 from stigmer_server.operations.backup import artifacts_of
 from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, is_archive, open_bundle
@@ -30,7 +31,7 @@ from stigmer_server.operations.port import Operation, Result
 from stigmer_server.sealed import Sealed, document_of, sealed_values
 from stigmer_server.secrets import Sealer, UnsealError, is_sealed, secrets_of
 from stigmer_server.settings import Settings, decode_keys
-from stigmer_server.unit import TAG_LABEL
+from stigmer_server.upgrades import SCHEMA
 
 _SHOWN = 100
 """Problems that people are told one by one."""
@@ -44,6 +45,8 @@ class Findings:
     """Where, and what."""
     counts: Counter[str] = field(default_factory=Counter[str])
     """How much was looked at, and what is no problem but worth knowing."""
+    indexed: bool = True
+    """Whether whoever names a resource is found by labels; not so before the server has brought it up to date."""
     artifacts: dict[str, str] = field(default_factory=dict[str, str])
     """Artifacts that are named, each with a resource that does."""
 
@@ -69,6 +72,7 @@ def inspect(path: Path, storage: Path, sealer: Sealer | None, *, immutable: bool
         with database.snapshot():
             for flaw in database.flaws():
                 findings.add("database", flaw)
+            findings.indexed = SCHEMA.kind in database.counts()
             try:
                 for record, entries in _joined(database.records(), database.entries()):
                     _check_resource(kinds, record, entries, sealer, findings)
@@ -102,7 +106,7 @@ def _check_resource(
     findings.counts["resources"] += 1
     message = _document(kinds, where, record, sealer, findings)
     if message is not None:
-        for what in _contradictions(record, message):
+        for what in _contradictions(kind, record, message, indexed=findings.indexed):
             findings.add(where, what)
     versions: set[str] = set()
     for entry in entries:
@@ -114,15 +118,17 @@ def _check_resource(
         findings.add(where, f"its history lacks the present version, {message.metadata.version.id!r}")
 
 
-def _contradictions(record: Record, message: Message) -> Iterator[str]:
+def _contradictions(kind: Kind, record: Record, message: Message, *, indexed: bool) -> Iterator[str]:
     """Yield where the row and the document in it differ."""
     metadata = message.metadata
-    labels = {**metadata.labels, **{TAG_LABEL + tag: "1" for tag in metadata.tags}}
+    stored_labels, labels = dict(record.labels), labels_of(kind, message)
+    if not indexed:
+        stored_labels, labels = without_names(stored_labels), without_names(labels)
     for name, stored, said in (
         ("id", record.id, metadata.id),
         ("organization", record.org_id, metadata.org),
         ("slug", record.slug, metadata.slug),
-        ("labels", dict(record.labels), labels),
+        ("labels", stored_labels, labels),
     ):
         if stored != said:
             yield f"it is found under {name} {stored!r}, and says {said!r}"

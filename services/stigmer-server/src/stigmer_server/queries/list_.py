@@ -11,9 +11,9 @@ from stigmer_sqlite.port import LabelTerm, Query, Transaction
 from stigmer_server.errors import InvalidError, TooLargeError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
+from stigmer_server.labels import TAG
 from stigmer_server.queries.belonging import belonging
 from stigmer_server.resources import Resources
-from stigmer_server.unit import TAG_LABEL
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
@@ -167,7 +167,7 @@ async def _query(resources: Resources, kind: Kind, listing: Listing) -> Query:
         org_id=resources.call.caller.among(listing.org, shared=kind.shared),
         where=where,
         selector=tuple(listing.selector),
-        labels={**listing.labels, **{TAG_LABEL + tag: "1" for tag in listing.tags}},
+        labels={**listing.labels, **{TAG + tag: "1" for tag in listing.tags}},
         text=listing.text,
         cursor=listing.page_token,
     )
