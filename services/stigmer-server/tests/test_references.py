@@ -28,7 +28,8 @@ async def named(api: Api) -> tuple[Any, Any]:
 async def test_a_deletion_looks_up_who_names_the_resource(tmp_path: Path) -> None:
     async with serve(tmp_path) as api:
         environment, instance = await named(api)
-        connection: sqlite3.Connection = api.app.resources.store._writer_connection  # type: ignore[attr-defined]
+        store: Any = api.app.resources.store
+        connection: sqlite3.Connection = store._writer_connection
         asked: list[str] = []
         connection.set_trace_callback(asked.append)
         with pytest.raises(FailedPreconditionError, match=f"still needed by .* .{instance.metadata.id}"):
