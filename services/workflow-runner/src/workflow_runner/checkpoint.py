@@ -17,6 +17,7 @@ MOST_BYTES = 6_000_000
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
 """What the marks of a run may keep alive, roughly; beyond it the oldest are forgotten."""
 _LONG_TEXT = 64
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Mark(NamedTuple):
@@ -91,12 +92,30 @@ class Begin(Carried):
 
 
 class Wreck(NamedTuple):
-    """Where a run failed."""
+    """Where a strand of a run failed."""
 
     reference: str
+    """Of the innermost task that failed."""
     mark: Mark
-    done: TaskFrame | None
-    """Set where the task had done its work, and failed with what comes after."""
+    context: Any
+    task: TaskFrame | None = None
+    """How far the task was, where it is not to begin anew: its work was done, or it is a fork."""
+    branches: "Mapping[str, Wreck | ListFrame]" = _NOTHING
+    """Of a fork: where each branch that had begun and has no output was, the failed one first."""
+
+    @property
+    def innermost(self) -> Mark:
+        """The task that failed."""
+        first = next(iter(self.branches.values()), None)
+        return first.innermost if isinstance(first, Wreck) else self.mark
+
+    def marks(self) -> "Iterator[Mark]":
+        """Every task that was in progress, and those around them."""
+        yield self.mark
+        yield from _around(self.mark)
+        for branch in self.branches.values():
+            if isinstance(branch, Wreck):
+                yield from branch.marks()
 
 
 class Marks:
@@ -130,14 +149,14 @@ class Marks:
             if not marks and wreck is None:
                 return None
             writer = _Writer()
-            failed = None if wreck is None else writer.place(wreck.mark, wreck.done)
-            places = {reference: writer.place(mark, None) for reference, mark in marks.items()}
+            failed = None if wreck is None else writer.wreck(wreck)
+            places = {reference: writer.mark(mark) for reference, mark in marks.items()}
             content: Content = {**basis, "values": writer.values, "failed": failed, "marks": places}
             text = json.dumps(content, separators=(",", ":"))
             if len(text) <= MOST_BYTES:
-                positions = [_position(reference, mark, failed=False) for reference, mark in marks.items()]
+                positions = [_position(reference, mark, _around(mark)) for reference, mark in marks.items()]
                 if wreck is not None:
-                    positions.append(_position(wreck.reference, wreck.mark, failed=True))
+                    positions.append({**_position(wreck.reference, wreck.innermost, wreck.marks()), "failed": True})
                 return {"content": text, "positions": positions}
         return None
 
@@ -149,25 +168,51 @@ class _Writer:
         self.values: list[Any] = []
         self._known: dict[int, int] = {}
 
-    def place(self, mark: Mark, done: TaskFrame | None) -> Place:
-        node: dict[str, Any] = self._list(mark.here)
-        if done is not None:
-            node["task"] = self._task(done)
-        outer = mark.outer
-        while outer is not None:
-            around, task = outer
-            node = {**self._list(around.here), "task": {**self._task(task), "child": node}}
-            outer = around.outer
-        return {"context": self._value(mark.context), "frame": node}
+    def mark(self, mark: Mark) -> Place:
+        """Write the place where a task begins."""
+        return {"context": self._value(mark.context), "frame": self._with_around(mark, self._list(mark.here))}
+
+    def wreck(self, wreck: Wreck) -> Place:
+        """Write the place where a run failed."""
+        return {"context": self._value(wreck.context), "frame": self._with_around(wreck.mark, self._wrecked(wreck))}
+
+    def _wrecked(self, wreck: Wreck) -> dict[str, Any]:
+        node = self._list(wreck.mark.here)
+        if wreck.task is not None:
+            node["task"] = self._task(wreck.task)
+        if wreck.branches:
+            node["task"]["branches"] = {
+                index: self._with_around(branch.mark, self._wrecked(branch), wreck.mark)
+                if isinstance(branch, Wreck)
+                else self._list(branch)
+                for index, branch in wreck.branches.items()
+            }
+        return node
+
+    def _with_around(self, mark: Mark, node: dict[str, Any], limit: Mark | None = None) -> dict[str, Any]:
+        """Return a list with the lists around it, up to the task `limit`."""
+        while mark.outer is not None and mark.outer[0] is not limit:
+            index = str(node["index"])
+            mark, task = mark.outer
+            inside = {"branches": {index: node}} if "branches" in task else {"child": node}
+            node = {**self._list(mark.here), "task": {**self._task(task), **inside}}
+        return node
 
     def _list(self, frame: ListFrame) -> dict[str, Any]:
-        return {**frame, "input": self._value(frame["input"])}
+        written = {**frame, "input": self._value(frame["input"])}
+        if "task" in frame:
+            written["task"] = self._task(frame["task"])
+        return written
 
     def _task(self, frame: TaskFrame) -> dict[str, Any]:
         state = {key: self._value(value) for key, value in frame["state"].items()}
         written: dict[str, Any] = {**frame, "input": self._value(frame["input"]), "state": state}
         if "done" in frame:
             written["done"] = {**frame["done"], "output": self._value(frame["done"]["output"])}
+        if "child" in frame:
+            written["child"] = self._list(frame["child"])
+        if "branches" in frame:
+            written["branches"] = {index: self._list(branch) for index, branch in frame["branches"].items()}
         return written
 
     def _value(self, value: Any) -> Any:
@@ -214,11 +259,14 @@ def renewed(frame: ListFrame, now: float) -> ListFrame:
         if task["deadline"] is not None:
             task["deadline"] = now + task["limit"] if "limit" in task else None
         # What kinds of tasks call the time when they began, and the time until which something may take.
-        task["state"].pop("until", None)
+        for name in ("until", "wakes_at"):
+            task["state"].pop(name, None)
         if "began" in task["state"]:
             task["state"]["began"] = now
         if "child" in task:
             task["child"] = renewed(task["child"], now)
+        if "branches" in task:
+            task["branches"] = {index: renewed(branch, now) for index, branch in task["branches"].items()}
         made["task"] = task
     return made
 
@@ -237,18 +285,20 @@ def _read_list(node: dict[str, Any], values: list[Any]) -> ListFrame:
             read["done"] = {**task["done"], "output": _read(task["done"]["output"], values)}
         if "child" in task:
             read["child"] = _read_list(task["child"], values)
+        if "branches" in task:
+            read["branches"] = {index: _read_list(branch, values) for index, branch in task["branches"].items()}
         made["task"] = read
     return cast("ListFrame", made)
 
 
-def _position(reference: str, mark: Mark, *, failed: bool) -> Position:
-    within = [around.id for around in _around(mark)]
+def _position(reference: str, mark: Mark, within: Iterator[Mark]) -> Position:
+    ids = dict.fromkeys(around.id for around in within if around is not mark)
     return {
         "reference": reference,
         "task_name": mark.name,
         "task_id": mark.id,
-        "within": within[::-1],
-        "failed": failed,
+        "within": [*ids][::-1],
+        "failed": False,
     }
 
 

@@ -23,6 +23,7 @@ from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
+from workflow_runner.strands import Rest, Strands
 
 _ONCE = RetryPolicy(maximum_attempts=1)
 _FOREVER = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
@@ -36,6 +37,8 @@ _MOMENT_SECONDS = 0.05
 """A call that takes longer takes its report along, so that people see what is waited for."""
 _MOST_ROW_BYTES = 512 * 1024
 """What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
+_MOST_CALLS = 1_000
+"""What one run may have in flight: Temporal refuses more than two thousand."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 _FIRST_PAUSE = timedelta(seconds=1)
@@ -88,7 +91,8 @@ class TemporalEngine:
     Calls that may be repeated go as local activities, several times faster than ordinary ones, but not in
     history until the workflow task that made them ends. So after a number of them in a row one goes as an
     ordinary activity, which puts all before it into history: a killed worker repeats no more than that many
-    finished calls. Calls that must not be repeated always go as ordinary, heartbeating activities.
+    finished calls. Calls that must not be repeated, and those of branches side by side, always go as ordinary,
+    heartbeating activities.
     """
 
     def __init__(
@@ -105,6 +109,9 @@ class TemporalEngine:
         self._row_bytes = 0
         self._history_length = 0
         self._reported_at = 0.0
+        self._calls = asyncio.Semaphore(_MOST_CALLS)
+        self._is_told_held = False
+        self.strands = Strands()
         self.reporter = Reporter(
             execution_id, deliver, may_hold_markers=has_secrets, workflow_id=workflow.info().workflow_id
         )
@@ -128,11 +135,28 @@ class TemporalEngine:
         """See `Engine`."""
         return self._control.clock
 
+    async def until_all_leave(self) -> None:
+        """See `Engine`."""
+        with self.strands.rest() as rest:
+            rest.wish()
+            if not self.strands.is_leaving:
+                await workflow.wait_condition(lambda: self.strands.is_leaving)
+
     async def until_released(self) -> bool:
         """See `Engine`."""
-        self.reporter.say("PAUSED")
-        await workflow.wait_condition(lambda: not self._control.is_held or self.continuation_is_due())
-        return not self._control.is_held
+        if not self._is_told_held:
+            self._is_told_held = True
+            self.reporter.say("PAUSED")
+        with self.strands.rest() as rest:
+            await workflow.wait_condition(lambda: not self._control.is_held or self._must_leave(rest))
+        self._is_told_held = False
+        return not self._control.is_held and not self.strands.is_leaving
+
+    def _must_leave(self, rest: Rest) -> bool:
+        """Whether a strand that rests leaves now; it asks to when continuation is due."""
+        if self.continuation_is_due():
+            rest.wish()
+        return self.strands.is_leaving
 
     @property
     def heard(self) -> Ledger:
@@ -146,16 +170,22 @@ class TemporalEngine:
         if found:
             return found
         self.reporter.flush(deliver_durably)
+        with self.strands.rest() as rest:
 
-        def has_come() -> bool:
-            nonlocal found
-            found = inbox.take_signal(matches) or inbox.take_wake(listener)
-            return bool(found) or self.continuation_is_due()
+            def has_come() -> bool:
+                nonlocal found
+                if self.strands.is_leaving:
+                    return True
+                found = inbox.take_signal(matches) or inbox.take_wake(listener)
+                if not found:
+                    return self._must_leave(rest)
+                rest.end()
+                return True
 
-        await workflow.wait_condition(has_come)
+            await workflow.wait_condition(has_come)
         return found
 
-    async def sleep(self, length: timedelta) -> None:
+    async def sleep(self, length: timedelta) -> bool:
         """See `Engine`.
 
         The report of a longer sleep is an ordinary activity: it can only begin once Temporal has the timer
@@ -163,7 +193,12 @@ class TemporalEngine:
         """
         if length >= _SHOWN_SLEEP:
             self.reporter.flush(deliver_durably)
-        await workflow.sleep(length)
+        if not self.strands.are_several:
+            await workflow.sleep(length)
+            return True
+        with self.strands.rest(), contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self.strands.is_leaving, timeout=length)
+        return not self.strands.is_leaving
 
     async def call(
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
@@ -186,12 +221,13 @@ class TemporalEngine:
         if "/recovery-" in (run := workflow.info().workflow_id):
             call["run"] = run
         try:
-            if repeatable and key not in self._slow and self._may_stay_local():
-                answer = await self._call_locally(activity, call)
-                if answer is not None:
-                    return answer
-                self._slow.add(key)
-            return await self._call_durably(activity, call, repeatable=repeatable)
+            async with self._calls:
+                if repeatable and key not in self._slow and self._may_stay_local():
+                    answer = await self._call_locally(activity, call)
+                    if answer is not None:
+                        return answer
+                    self._slow.add(key)
+                return await self._call_durably(activity, call, repeatable=repeatable)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
@@ -231,6 +267,9 @@ class TemporalEngine:
         return decoded(result.payload)
 
     def _may_stay_local(self) -> bool:
+        # What other strands ask of Temporal would wait until a local call is over, even a timer.
+        if self.strands.are_several:
+            return False
         # A longer history means that the last workflow task ended, and with it everything so far was kept.
         length = workflow.info().get_current_history_length()
         if length != self._history_length:
@@ -281,6 +320,11 @@ class TemporalEngine:
     @contextlib.asynccontextmanager
     async def _accompanied(self, call: Call) -> AsyncGenerator[Callable[[CallAnswer], None]]:
         """Let a report travel with `call`; take it back unless the answer says that it was delivered."""
+        # Of several reports on their way at once an older one might come last.
+        if self.strands.are_several:
+            self.reporter.flush()
+            yield lambda _: None
+            return
         report = call["report"] = self.reporter.take()
         is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
         call["report_after"] = 0 if is_due else _MOMENT_SECONDS

@@ -37,6 +37,9 @@ class TaskFrame(TypedDict):
     state: dict[str, Any]
     """What the task's kind keeps: index, attempt …"""
     child: "NotRequired[ListFrame]"
+    """The list in progress inside."""
+    branches: "NotRequired[dict[str, ListFrame]]"
+    """Of a fork instead: the branches in progress, by their index."""
     done: NotRequired[Done]
     """What its work gave, where only what comes after the work is left to do."""
 
@@ -55,6 +58,13 @@ class ListFrame(TypedDict):
     task: NotRequired[TaskFrame]
 
 
+class Inside(TypedDict, total=False):
+    """What is in progress inside a task: a part of its frame."""
+
+    child: ListFrame
+    branches: dict[str, ListFrame]
+
+
 class EndOfWorkflow(Exception):  # noqa: N818 - not an error
     """A task said `end`: the whole workflow ends here, well."""
 
@@ -64,8 +74,11 @@ class EndOfWorkflow(Exception):  # noqa: N818 - not an error
 
 
 class Suspended(Exception):  # noqa: N818 - not an error
-    """The run leaves in the middle, to be continued in a new one; each level adds its frame on the way out."""
+    """The run leaves in the middle, to be continued in a new one; each level adds its frame on the way out.
 
-    def __init__(self, frame: "ListFrame | TaskFrame | None" = None) -> None:
+    A list adds a `ListFrame`, a task a `TaskFrame`, and what a task does inside an `Inside`, or nothing.
+    """
+
+    def __init__(self, frame: Any = None) -> None:
         super().__init__("suspended")
         self.frame = frame

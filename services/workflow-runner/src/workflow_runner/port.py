@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stigmer_dsl.model import TaskList, Workflow
 
-from workflow_runner.checkpoint import Mark
+from workflow_runner.checkpoint import Mark, Marks, Wreck
 from workflow_runner.clock import Clock
 from workflow_runner.data import Evaluator, Scope
 from workflow_runner.flow import ListFrame, TaskFrame
@@ -14,6 +14,24 @@ from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
+from workflow_runner.strands import Strands
+
+
+class Block(NamedTuple):
+    """A task list, and where it stands in a run. Made for every pass through a list, hence no dataclass."""
+
+    tasks: TaskList
+    pointer: str
+    """JSON pointer of the list in the definition."""
+    prefix: str
+    """What ids of executions of its tasks begin with."""
+    scope: Scope
+    outer: tuple[Mark, TaskFrame] | None = None
+    """The task around it, and how far that is."""
+
+    def pointer_to(self, index: int) -> str:
+        """Return the pointer of one of the tasks."""
+        return f"{self.pointer}/{index}/{_escaped(self.tasks[index].name)}"
 
 
 class Engine(Protocol):
@@ -26,6 +44,15 @@ class Engine(Protocol):
     @property
     def clock(self) -> Clock:
         """The run's own time, which stands still while the run is held."""
+        ...
+
+    @property
+    def strands(self) -> Strands:
+        """The coroutines of the run that go on side by side."""
+        ...
+
+    async def until_all_leave(self) -> None:
+        """Wait until every strand can go on in a new history; then this one must."""
         ...
 
     async def until_released(self) -> bool:
@@ -57,8 +84,8 @@ class Engine(Protocol):
         """Whether the history has become so long that the run should go on in a new one."""
         ...
 
-    async def sleep(self, length: timedelta) -> None:
-        """Wait durably."""
+    async def sleep(self, length: timedelta) -> bool:
+        """Wait durably; False: not all of it has passed, but the run should go on in a new history first."""
         ...
 
     async def call(
@@ -86,6 +113,8 @@ class Run(Protocol):
 
     context: Any
     """The run's `$context`; a step replaces it."""
+    has_progressed: bool
+    """Whether a task has ended in this history."""
 
     @property
     def workflow(self) -> Workflow:
@@ -107,19 +136,44 @@ class Run(Protocol):
         """What it runs on."""
         ...
 
+    @property
+    def marks(self) -> Marks:
+        """Where it can be begun with again."""
+        ...
+
+    @property
+    def is_breathless(self) -> bool:
+        """Whether so much was computed that it should let go."""
+        ...
+
     def record(self, record: TaskRecord) -> None:
         """Note what became of a task."""
         ...
 
-    async def run_list(
-        self,
-        tasks: TaskList,
-        pointer: str,
-        prefix: str,
-        data: Any,
-        scope: Scope,
-        frame: ListFrame | None,
-        outer: tuple[Mark, TaskFrame] | None = None,
-    ) -> Any:
-        """Run `tasks`, which stand at `pointer` in the task `outer`; ids of their executions begin with `prefix`."""
+    async def breathe(self) -> None:
+        """Let go, until what is known has been told."""
         ...
+
+
+class Strand(Protocol):
+    """One coroutine of a run, which goes through task lists."""
+
+    run: Run
+    wreck: Wreck | None
+    """Where it failed."""
+
+    async def run_list(self, block: Block, data: Any, frame: ListFrame | None) -> Any:
+        """Run tasks one after the other and return the last one's output."""
+        ...
+
+    async def run_branch(self, block: Block, index: int, data: Any, frame: ListFrame | None) -> Any:
+        """Run one of several tasks that are done side by side, and return its output."""
+        ...
+
+    def another(self) -> "Strand":
+        """Return a strand to go on beside this one."""
+        ...
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

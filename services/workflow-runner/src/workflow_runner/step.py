@@ -4,6 +4,7 @@ Condition, input, time limit, output, context and reports are here; where the fl
 task does its kind's, in `workflow_runner.tasks`. Workflow code.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -13,14 +14,15 @@ from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
-from workflow_runner.checkpoint import Mark
+from workflow_runner.branches import Branches
+from workflow_runner.checkpoint import Mark, Wreck
 from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
-from workflow_runner.flow import Done, Outcome, Suspended, TaskFrame
+from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits, TaskRecord
-from workflow_runner.port import Run
+from workflow_runner.port import Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES
 
@@ -33,7 +35,7 @@ class TaskStep:
 
     def __init__(
         self,
-        run: Run,
+        strand: Strand,
         item: TaskItem,
         pointer: str,
         mark: Mark,
@@ -41,7 +43,8 @@ class TaskStep:
         frame: TaskFrame | None,
     ) -> None:
         raw = mark.here["input"]
-        self._run = run
+        self._strand = strand
+        self._run = run = strand.run
         self._task: TaskBase = item.task
         self._kind = kind_of(item.task)
         self.pointer = pointer
@@ -51,6 +54,7 @@ class TaskStep:
         self._done = frame.get("done") if frame else None
         self._limit = frame.get("limit") if frame else None
         self._child = frame.get("child") if frame else None
+        self._branches = frame.get("branches", {}) if frame else {}
         self._deadline = frame["deadline"] if frame else None
         self._started = frame["started_at"] if frame else run.engine.time()
         self._resumed = self._shown = frame is not None
@@ -99,8 +103,8 @@ class TaskStep:
         self._note("FAILED", error=error.to_dict())
         return error
 
-    def frame(self, child: Any) -> TaskFrame:
-        """Return the task's position while `child` is that of the list in progress inside."""
+    def frame(self, inside: Inside | None = None) -> TaskFrame:
+        """Return the task's position, with that of what is in progress inside."""
         made: TaskFrame = {
             "id": self._id,
             "input": self.input,
@@ -110,14 +114,12 @@ class TaskStep:
         }
         if self._limit is not None:
             made["limit"] = self._limit
-        if child is not None:
-            made["child"] = child
-        return made
+        return cast("TaskFrame", {**made, **inside}) if inside else made
 
     @property
     def done(self) -> TaskFrame | None:
         """The task's position when its work is done; None before."""
-        return None if self._done is None else {**self.frame(None), "done": self._done}
+        return None if self._done is None else {**self.frame(), "done": self._done}
 
     def _take_input(self) -> None:
         given = self._task.input
@@ -143,10 +145,12 @@ class TaskStep:
         return output
 
     def _export(self, export: Export, output: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> None:
+        context = self._run.context
         if export.as_ is not None:
             view = self._view({"input": self.input, "output": output, **variables})
-            self._run.context = self._run.evaluator.transformed(export.as_, output, view)
-        check("the context", self._run.context, export.schema_)
+            context = self._run.evaluator.transformed(export.as_, output, view)
+        check("the context", context, export.schema_)
+        self._run.context = context
 
     def _set_deadline(self) -> None:
         timeout = timeout_of(self._task.timeout, self._run.workflow, self.pointer)
@@ -284,7 +288,15 @@ class TaskStep:
     async def sleep(self, length: timedelta) -> None:
         """See `Step`."""
         self._show_progress()
-        await self._run.engine.sleep(length)
+        now = self._run.engine.time()
+        until: float | None = self.state.get("wakes_at")
+        if until is None:
+            self.state["wakes_at"] = now + length.total_seconds()
+        else:
+            length = timedelta(seconds=until - now)
+        if length > timedelta() and not await self._run.engine.sleep(length):
+            raise Suspended
+        del self.state["wakes_at"]
 
     async def run_tasks(
         self,
@@ -301,9 +313,43 @@ class TaskStep:
         self._show_progress()
         scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
         child, self._child = self._child, None
-        prefix = f"{self._id}{label}{path}"
-        so_far: TaskFrame = {**self.frame(None), "state": {**self.state}}
-        return await self._run.run_list(tasks, self.pointer + path, prefix, data, scope, child, (self.mark, so_far))
+        so_far: TaskFrame = {**self.frame(), "state": {**self.state}}
+        block = Block(tasks, self.pointer + path, f"{self._id}{label}{path}", scope, (self.mark, so_far))
+        try:
+            return await self._strand.run_list(block, data, child)
+        except Suspended as leaving:
+            raise Suspended({"child": leaving.frame}) from None
+
+    async def run_branches(self, tasks: TaskList, path: str, data: Any, *, compete: bool) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        scope = self._scope.around(parent=self._id, variables=NO_VARIABLES, iteration=None, attempt=None)
+        outputs: dict[str, Any] = self.state.setdefault("outputs", {})
+        frames, self._branches = self._branches, {}
+        so_far: TaskFrame = {**self.frame(), "state": {}, "branches": {}}
+        branches = Branches(
+            block=Block(tasks, self.pointer + path, f"{self._id}{path}", scope, (self.mark, so_far)),
+            data=data,
+            frames=frames,
+            outputs=outputs,
+            compete=compete,
+            make=self._strand.another,
+            strands=self._run.engine.strands,
+        )
+        try:
+            winner = await branches.run()
+        except (WorkflowError, asyncio.CancelledError):
+            self._wrecked(branches.wrecks())
+            raise
+        if compete:
+            return None if winner is None else outputs[str(winner)]
+        return [outputs[str(index)] for index in range(len(tasks))]
+
+    def _wrecked(self, branches: Mapping[str, Any]) -> None:
+        """Note that this fork did not end well, and where its branches were."""
+        first = next((branch for branch in branches.values() if isinstance(branch, Wreck)), None)
+        if first is not None:
+            self._strand.wreck = Wreck(first.reference, self.mark, self._run.context, self.frame(), branches)
 
     async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
         """See `Step`."""

@@ -141,7 +141,11 @@ class Step(Protocol):
         ...
 
     async def sleep(self, length: timedelta) -> None:
-        """Wait durably."""
+        """Wait durably.
+
+        The run may be continued meanwhile. A kind that then comes to the same sleep again goes on with what is left of
+        it, whatever `length` it gives: one key of `state`, `wakes_at`, belongs to the sleep in progress.
+        """
         ...
 
     async def run_tasks(
@@ -165,6 +169,20 @@ class Step(Protocol):
             variables: More variables for everything inside.
             iteration: Number of the pass, from 0, when it is one of a loop.
             attempt: Number of the pass, from 1, when it may be tried again.
+        """
+        ...
+
+    async def run_branches(self, tasks: TaskList, path: str, data: Any, *, compete: bool) -> Any:
+        """Run tasks inside this one side by side, each with `data` as its input; return the array of their outputs.
+
+        Args:
+            tasks: The tasks.
+            path: Their JSON pointer relative to this task.
+            data: Raw input of each.
+            compete: Cancel the others when one has completed, and return its output alone.
+
+        Raises:
+            WorkflowError: One faulted; the others were cancelled.
         """
         ...
 

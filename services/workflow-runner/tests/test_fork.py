@@ -1,0 +1,252 @@
+"""Tasks side by side: what they give, how they end each other, and how a long fork goes on in a new history."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from workflow_runner import names
+from workflow_runner.testing import Execution, PeerServer, Request, Response, Runs, Site, StartRunner
+
+COMPLETED, FAILED = 3, 4
+FOR_EVER = "{wait: P300D}"
+
+
+async def ended(handle: WorkflowHandle[Any, Any]) -> Any:
+    async with asyncio.timeout(60):
+        return await handle.result()
+
+
+def echo(site: Site) -> None:
+    site.page("/echo", lambda request: Response(request.json))
+
+
+def echoing(site: Site, value: str) -> str:
+    return f"{{call: http, with: {{method: post, endpoint: {site.url}/echo, body: {value}}}}}"
+
+
+def statuses(execution: Execution) -> dict[str, int]:
+    return {name: task.status for name, task in execution.reported.items()}
+
+
+def forks(branches: str, *, compete: bool = False, after: str = "") -> str:
+    return f"do:\n- f:\n    fork:\n      compete: {str(compete).lower()}\n      branches:\n{branches}\n{after}"
+
+
+@pytest.mark.parametrize(
+    ("document", "output"),
+    [
+        # In the order of the document, whichever ends first.
+        (forks("      - a: {do: [{w: {wait: PT0.2S}}, {s: {set: {n: 1}}}]}\n      - b: {set: '${ .n + 1 }'}"), [{"n": 1}, 6]),
+        (forks("      - a: {set: '${ . }'}\n      - b: {if: 'false', set: {n: 9}}"), [{"n": 5}, {"n": 5}]),
+        # What a branch gives is its task's transformed output.
+        (forks("      - a: {set: {n: 1}, output: {as: .n}}\n      - b: {set: {n: 2}, output: {as: .n}}"), [1, 2]),
+        # A branch ends with its task, whatever it says but `end`.
+        (forks("      - a: {set: {n: 1}, then: exit}\n      - b: {set: {n: 2}, then: continue}", after="- l: {set: '${ map(.n) }'}"), [1, 2]),
+        (forks("      - a: {do: [{x: {set: {n: 1}, then: exit}}, {y: {set: {n: 9}}}]}\n      - b: {set: {n: 2}}"), [{"n": 1}, {"n": 2}]),
+        # One branch is enough.
+        (forks("      - a: {set: '${ 1 }'}"), [1]),
+        # The first to complete wins.
+        (forks(f"      - a: {FOR_EVER}\n      - b: {{set: {{won: b}}}}", compete=True), {"won": "b"}),
+        (forks("      - a: {do: [{w: {wait: PT0.4S}}, {s: {set: {won: a}}}]}\n      - b: {do: [{w: {wait: PT0.01S}}, {s: {set: {won: b}}}]}", compete=True), {"won": "b"}),
+        # `end` ends the workflow, also out of a branch.
+        (forks(f"      - a: {FOR_EVER}\n      - b: {{do: [{{x: {{set: {{the: end}}, then: end}}}}]}}", after="- never: {set: {n: 9}}"), {"the": "end"}),
+        # There is one context.
+        (
+            forks(
+                "      - a: {do: [{w: {wait: PT0.1S}}, {s: {set: {n: 1}, export: {as: '$context + {a: .n}'}}}]}\n"
+                "      - b: {set: {n: 2}, export: {as: '$context + {b: .n}'}}",
+                after="- l: {set: '${ $context }'}",
+            ),
+            {"n": 5, "a": 1, "b": 2},
+        ),
+        # Forks in forks in loops in tries.
+        (
+            """
+do:
+- t:
+    try:
+    - l:
+        for: {each: x, in: '[1, 2]'}
+        do:
+        - f:
+            fork:
+              branches:
+              - a: {set: '${ $x }'}
+              - b: {fork: {branches: [{c: {set: '${ $x * 10 }'}}, {d: {set: '${ $x * 100 }'}}]}}
+            export: {as: '$context + {seen: (($context.seen // []) + [$output])}'}
+    catch: {}
+- l: {set: '${ $context.seen }'}
+""",
+            [[1, [10, 100]], [2, [20, 200]]],
+        ),
+    ],
+)  # fmt: skip
+async def test_a_fork_gives(runs: Runs, document: str, output: Any) -> None:
+    assert await runs.output(document, {"n": 5}) == output
+
+
+async def test_calls_of_branches_are_made_at_the_same_time(runs: Runs, site: Site) -> None:
+    together = asyncio.Barrier(5)
+
+    async def meet(request: Request) -> Response:
+        await together.wait()
+        return Response(request.json)
+
+    site.page("/meet", meet)
+    branches = "\n".join(
+        f"      - b{n}: {{call: http, with: {{method: post, endpoint: {site.url}/meet, body: {{n: {n}}}}}}}"
+        for n in range(5)
+    )
+    assert await runs.output(forks(branches)) == [{"n": n} for n in range(5)]
+
+
+async def test_branches_are_reported_under_their_fork_with_iteration_and_attempt(runs: Runs) -> None:
+    execution = await runs.run(
+        """
+do:
+- l:
+    for: {in: '[7, 8]'}
+    do:
+    - f: {fork: {branches: [{a: {set: {n: 1}}}, {b: {do: [{c: {set: {n: 2}}}]}}]}}
+"""
+    )
+    assert list(execution.reported) == [
+        "/do/0/l",
+        *(
+            f"/do/0/l[{index}]/do/0/f{rest}"
+            for index in (0, 1)
+            for rest in ("", *(f"/fork/branches/{branch}" for branch in ("0/a", "1/b", "1/b/do/0/c")))
+        ),
+    ]
+    task = execution.reported["/do/0/l[1]/do/0/f/fork/branches/1/b/do/0/c"]
+    assert task.parent_id == "/do/0/l[1]/do/0/f/fork/branches/1/b"
+    assert (task.reference, task.iteration) == ("/do/0/l/do/0/f/fork/branches/1/b/do/0/c", 1)
+    fork = execution.reported["/do/0/l[1]/do/0/f"]
+    assert (fork.kind, fork.task_type, fork.status) == ("fork", 5, COMPLETED)
+
+
+async def test_a_fault_of_a_branch_fails_the_fork_and_cancels_the_others(runs: Runs, site: Site) -> None:
+    gone = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(30)
+        gone.set()
+        return Response({})
+
+    site.page("/slow", slow)
+    execution = await runs.run(
+        forks(
+            f"      - a: {{do: [{{w: {FOR_EVER}}}]}}\n"
+            f"      - b: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}\n"
+            "      - c: {do: [{w: {wait: PT0.1S}}, {boom: {raise: {error: {type: 'https://x/boom', status: 418}}}}]}"
+        )
+    )
+    assert execution.phase == "FAILED"
+    assert (execution.error["type"], execution.error["instance"]) == (
+        "https://x/boom",
+        "/do/0/f/fork/branches/2/c/do/1/boom",
+    )
+    assert set(statuses(execution).values()) == {COMPLETED, FAILED}
+    assert "cancelled" in execution.reported["/do/0/f/fork/branches/0/a/do/0/w"].error
+    assert "cancelled" in execution.reported["/do/0/f/fork/branches/1/b"].error
+    assert not gone.is_set()
+
+
+async def test_the_losers_of_a_race_are_cancelled_at_once(runs: Runs) -> None:
+    execution = await runs.run(
+        forks(
+            f"      - slow: {{do: [{{w: {FOR_EVER}}}]}}\n"
+            "      - listens: {listen: {to: {one: {with: {type: signal, id: go}}}}}\n"
+            "      - quick: {do: [{w: {wait: PT0.05S}}, {s: {set: {won: true}}}]}",
+            compete=True,
+        )
+    )
+    assert execution.output == {"won": True}
+    reported = statuses(execution)
+    at = "/do/0/f/fork/branches/"
+    assert [reported[at + name] for name in ("0/slow", "0/slow/do/0/w", "1/listens", "2/quick")] == [4, 4, 4, 3]
+    assert reported["/do/0/f"] == COMPLETED
+
+
+async def test_a_fault_ends_a_race_too(runs: Runs) -> None:
+    error = await runs.error(
+        forks(
+            f"      - a: {FOR_EVER}\n      - b: {{raise: {{error: {{type: 'https://x/b', status: 418}}}}}}",
+            compete=True,
+        )
+    )
+    assert error["status"] == 418
+
+
+async def test_a_fork_in_a_try_is_tried_again(runs: Runs, site: Site) -> None:
+    echo(site)
+    answers = iter([Response({}, 500), Response({"n": 2})])
+    site.page("/flaky", lambda _: next(answers))
+    execution = await runs.run(
+        f"""
+do:
+- t:
+    try:
+    - f:
+        fork:
+          branches:
+          - a: {echoing(site, "{n: 1}")}
+          - b: {{call: http, with: {{method: post, endpoint: {site.url}/flaky}}}}
+    catch: {{retry: {{limit: {{attempt: {{count: 3}}}}}}}}
+"""
+    )
+    assert execution.output == [{"n": 1}, {"n": 2}]
+    assert execution.reported["/do/0/t~2/try/0/f/fork/branches/1/b"].attempt == 2
+
+
+async def test_a_time_limit_cancels_all_branches(runs: Runs) -> None:
+    output = await runs.output(
+        f"""
+do:
+- t:
+    try: [{{f: {{timeout: {{after: PT0.1S}}, fork: {{branches: [{{a: {FOR_EVER}}}, {{b: {FOR_EVER}}}]}}}}}}]
+    catch: {{do: [{{tell: {{set: {{status: '${{ $error.status }}'}}}}}}]}}
+"""
+    )
+    assert output == {"status": 408}
+
+
+async def test_a_cancelled_run_cancels_all_branches(runs: Runs, peer: PeerServer) -> None:
+    execution = runs.add(forks(f"      - a: {FOR_EVER}\n      - b: {FOR_EVER}"))
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: len(seen.reported) == 3)
+    await handle.cancel()
+    await peer.until(execution, lambda seen: seen.phase == "CANCELLED")
+    assert set(statuses(execution).values()) == {FAILED}
+
+
+async def test_a_pause_holds_all_branches(runs: Runs, peer: PeerServer, site: Site) -> None:
+    echo(site)
+    execution = runs.add(
+        forks(
+            f"      - a: {{do: [{{w: {{wait: PT0.6S}}}}, {{s: {echoing(site, '{n: 1}')}}}]}}\n"
+            f"      - b: {{do: [{{w: {{wait: PT0.6S}}}}, {{s: {echoing(site, '{n: 2}')}}}]}}"
+        )
+    )
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: len(seen.reported) == 5)
+    await handle.signal(names.PAUSE, {"id": "p"})
+    await peer.until(execution, lambda seen: seen.phase == "PAUSED")
+    await peer.until(execution, lambda seen: list(statuses(seen).values()).count(COMPLETED) == 2)
+    assert site.seen("/echo") == []
+    await handle.signal(names.RESUME, {"id": "r"})
+    assert await ended(handle) == [{"n": 1}, {"n": 2}]
+    assert [update.phase for update in execution.updates].count(7) == 1
+
+
+async def test_a_thousand_branches_are_done(runs: Runs) -> None:
+    branches = "\n".join(f"      - b{n}: {{set: '${{ {n} }}'}}" for n in range(1000))
+    assert await runs.output(forks(branches)) == list(range(1000))
+
+
+async def test_branches_that_compute_for_long_take_turns(runs: Runs) -> None:
+    branches = "\n".join(
+        f"      - b{n}: {{for: {{in: '[range(400)]'}}, do: [{{s: {{set: '${{ . + 1 }}'}}}}]}}" for n in range(4)
+    )
+    assert await runs.output(forks(branches), 0) == [400] * 4
