@@ -25,6 +25,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
         "do",
         "emit",
         "for",
+        "fork",
         "listen",
         "raise",
         "run",

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import WorkflowHandle
 from workflow_runner import names
-from workflow_runner.testing import Execution, PeerServer, Request, Response, Runs, Site, StartRunner
+from workflow_runner.testing import Execution, PeerServer, Request, Response, Runs, Site
 
 COMPLETED, FAILED = 3, 4
 FOR_EVER = "{wait: P300D}"
@@ -29,40 +29,20 @@ def statuses(execution: Execution) -> dict[str, int]:
     return {name: task.status for name, task in execution.reported.items()}
 
 
-def forks(branches: str, *, compete: bool = False, after: str = "") -> str:
-    return f"do:\n- f:\n    fork:\n      compete: {str(compete).lower()}\n      branches:\n{branches}\n{after}"
+def forks(*branches: str, compete: bool = False, after: str = "") -> str:
+    """A document with one fork, of branches such as `a: {set: {n: 1}}`."""
+    lines = [f"      - {branch}" for branch in branches]
+    return "\n".join(
+        ["do:", "- f:", "    fork:", f"      compete: {compete}".lower(), "      branches:", *lines, after]
+    )
 
 
-@pytest.mark.parametrize(
-    ("document", "output"),
-    [
-        # In the order of the document, whichever ends first.
-        (forks("      - a: {do: [{w: {wait: PT0.2S}}, {s: {set: {n: 1}}}]}\n      - b: {set: '${ .n + 1 }'}"), [{"n": 1}, 6]),
-        (forks("      - a: {set: '${ . }'}\n      - b: {if: 'false', set: {n: 9}}"), [{"n": 5}, {"n": 5}]),
-        # What a branch gives is its task's transformed output.
-        (forks("      - a: {set: {n: 1}, output: {as: .n}}\n      - b: {set: {n: 2}, output: {as: .n}}"), [1, 2]),
-        # A branch ends with its task, whatever it says but `end`.
-        (forks("      - a: {set: {n: 1}, then: exit}\n      - b: {set: {n: 2}, then: continue}", after="- l: {set: '${ map(.n) }'}"), [1, 2]),
-        (forks("      - a: {do: [{x: {set: {n: 1}, then: exit}}, {y: {set: {n: 9}}}]}\n      - b: {set: {n: 2}}"), [{"n": 1}, {"n": 2}]),
-        # One branch is enough.
-        (forks("      - a: {set: '${ 1 }'}"), [1]),
-        # The first to complete wins.
-        (forks(f"      - a: {FOR_EVER}\n      - b: {{set: {{won: b}}}}", compete=True), {"won": "b"}),
-        (forks("      - a: {do: [{w: {wait: PT0.4S}}, {s: {set: {won: a}}}]}\n      - b: {do: [{w: {wait: PT0.01S}}, {s: {set: {won: b}}}]}", compete=True), {"won": "b"}),
-        # `end` ends the workflow, also out of a branch.
-        (forks(f"      - a: {FOR_EVER}\n      - b: {{do: [{{x: {{set: {{the: end}}, then: end}}}}]}}", after="- never: {set: {n: 9}}"), {"the": "end"}),
-        # There is one context.
-        (
-            forks(
-                "      - a: {do: [{w: {wait: PT0.1S}}, {s: {set: {n: 1}, export: {as: '$context + {a: .n}'}}}]}\n"
-                "      - b: {set: {n: 2}, export: {as: '$context + {b: .n}'}}",
-                after="- l: {set: '${ $context }'}",
-            ),
-            {"n": 5, "a": 1, "b": 2},
-        ),
-        # Forks in forks in loops in tries.
-        (
-            """
+def later(name: str, seconds: float, task: str) -> str:
+    """A branch whose task comes after a while."""
+    return f"{name}: {{do: [{{w: {{wait: PT{seconds}S}}}}, {{s: {task}}}]}}"
+
+
+NESTED = """
 do:
 - t:
     try:
@@ -77,11 +57,42 @@ do:
             export: {as: '$context + {seen: (($context.seen // []) + [$output])}'}
     catch: {}
 - l: {set: '${ $context.seen }'}
-""",
-            [[1, [10, 100]], [2, [20, 200]]],
+"""
+
+
+@pytest.mark.parametrize(
+    ("document", "output"),
+    [
+        # In the order of the document, whichever ends first.
+        (forks(later("a", 0.2, "{set: {n: 1}}"), "b: {set: '${ .n + 1 }'}"), [{"n": 1}, 6]),
+        (forks("a: {set: '${ . }'}", "b: {if: 'false', set: {n: 9}}"), [{"n": 5}, {"n": 5}]),
+        # What a branch gives is its task's transformed output.
+        (forks("a: {set: {n: 1}, output: {as: .n}}", "b: {set: {n: 2}, output: {as: .n}}"), [1, 2]),
+        # A branch ends with its task, whatever it says but `end`.
+        (forks("a: {set: {n: 1}, then: exit}", "b: {set: {n: 2}}", after="- l: {set: '${ map(.n) }'}"), [1, 2]),
+        (forks("a: {do: [{x: {set: {n: 1}, then: exit}}, {y: {set: {n: 9}}}]}", "b: {set: '${ 2 }'}"), [{"n": 1}, 2]),
+        (forks("a: {set: '${ 1 }'}"), [1]),
+        # The first to complete wins.
+        (forks(f"a: {FOR_EVER}", "b: {set: {won: b}}", compete=True), {"won": "b"}),
+        (forks(later("a", 0.5, "{set: {n: 1}}"), later("b", 0.01, "{set: {n: 2}}"), compete=True), {"n": 2}),
+        # `end` ends the workflow, also out of a branch.
+        (
+            forks(f"a: {FOR_EVER}", later("b", 0.01, "{set: {the: end}, then: end}"), after="- x: {wait: P1D}"),
+            {"the": "end"},
         ),
+        # There is one context.
+        (
+            forks(
+                later("a", 0.1, "{set: {n: 1}, export: {as: '$context + {a: .n}'}}"),
+                "b: {set: {n: 2}, export: {as: '$context + {b: .n}'}}",
+                after="- l: {set: '${ $context }'}",
+            ),
+            {"n": 5, "a": 1, "b": 2},
+        ),
+        # Forks in forks in loops in tries.
+        (NESTED, [[1, [10, 100]], [2, [20, 200]]]),
     ],
-)  # fmt: skip
+)
 async def test_a_fork_gives(runs: Runs, document: str, output: Any) -> None:
     assert await runs.output(document, {"n": 5}) == output
 
@@ -94,11 +105,10 @@ async def test_calls_of_branches_are_made_at_the_same_time(runs: Runs, site: Sit
         return Response(request.json)
 
     site.page("/meet", meet)
-    branches = "\n".join(
-        f"      - b{n}: {{call: http, with: {{method: post, endpoint: {site.url}/meet, body: {{n: {n}}}}}}}"
-        for n in range(5)
-    )
-    assert await runs.output(forks(branches)) == [{"n": n} for n in range(5)]
+    branches = [
+        f"b{n}: {{call: http, with: {{method: post, endpoint: {site.url}/meet, body: {{n: {n}}}}}}}" for n in range(5)
+    ]
+    assert await runs.output(forks(*branches)) == [{"n": n} for n in range(5)]
 
 
 async def test_branches_are_reported_under_their_fork_with_iteration_and_attempt(runs: Runs) -> None:
@@ -137,15 +147,15 @@ async def test_a_fault_of_a_branch_fails_the_fork_and_cancels_the_others(runs: R
     site.page("/slow", slow)
     execution = await runs.run(
         forks(
-            f"      - a: {{do: [{{w: {FOR_EVER}}}]}}\n"
-            f"      - b: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}\n"
-            "      - c: {do: [{w: {wait: PT0.1S}}, {boom: {raise: {error: {type: 'https://x/boom', status: 418}}}}]}"
+            f"a: {{do: [{{w: {FOR_EVER}}}]}}",
+            f"b: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}",
+            later("c", 0.1, "{raise: {error: {type: 'https://x/boom', status: 418}}}"),
         )
     )
     assert execution.phase == "FAILED"
     assert (execution.error["type"], execution.error["instance"]) == (
         "https://x/boom",
-        "/do/0/f/fork/branches/2/c/do/1/boom",
+        "/do/0/f/fork/branches/2/c/do/1/s",
     )
     assert set(statuses(execution).values()) == {COMPLETED, FAILED}
     assert "cancelled" in execution.reported["/do/0/f/fork/branches/0/a/do/0/w"].error
@@ -156,9 +166,9 @@ async def test_a_fault_of_a_branch_fails_the_fork_and_cancels_the_others(runs: R
 async def test_the_losers_of_a_race_are_cancelled_at_once(runs: Runs) -> None:
     execution = await runs.run(
         forks(
-            f"      - slow: {{do: [{{w: {FOR_EVER}}}]}}\n"
-            "      - listens: {listen: {to: {one: {with: {type: signal, id: go}}}}}\n"
-            "      - quick: {do: [{w: {wait: PT0.05S}}, {s: {set: {won: true}}}]}",
+            f"slow: {{do: [{{w: {FOR_EVER}}}]}}",
+            "listens: {listen: {to: {one: {with: {type: signal, id: go}}}}}",
+            later("quick", 0.05, "{set: {won: true}}"),
             compete=True,
         )
     )
@@ -170,12 +180,8 @@ async def test_the_losers_of_a_race_are_cancelled_at_once(runs: Runs) -> None:
 
 
 async def test_a_fault_ends_a_race_too(runs: Runs) -> None:
-    error = await runs.error(
-        forks(
-            f"      - a: {FOR_EVER}\n      - b: {{raise: {{error: {{type: 'https://x/b', status: 418}}}}}}",
-            compete=True,
-        )
-    )
+    faults = "b: {raise: {error: {type: 'https://x/b', status: 418}}}"
+    error = await runs.error(forks(f"a: {FOR_EVER}", faults, compete=True))
     assert error["status"] == 418
 
 
@@ -213,7 +219,7 @@ do:
 
 
 async def test_a_cancelled_run_cancels_all_branches(runs: Runs, peer: PeerServer) -> None:
-    execution = runs.add(forks(f"      - a: {FOR_EVER}\n      - b: {FOR_EVER}"))
+    execution = runs.add(forks(f"a: {FOR_EVER}", f"b: {FOR_EVER}"))
     handle = await runs.start(execution)
     await peer.until(execution, lambda seen: len(seen.reported) == 3)
     await handle.cancel()
@@ -223,12 +229,8 @@ async def test_a_cancelled_run_cancels_all_branches(runs: Runs, peer: PeerServer
 
 async def test_a_pause_holds_all_branches(runs: Runs, peer: PeerServer, site: Site) -> None:
     echo(site)
-    execution = runs.add(
-        forks(
-            f"      - a: {{do: [{{w: {{wait: PT0.6S}}}}, {{s: {echoing(site, '{n: 1}')}}}]}}\n"
-            f"      - b: {{do: [{{w: {{wait: PT0.6S}}}}, {{s: {echoing(site, '{n: 2}')}}}]}}"
-        )
-    )
+    branches = [later(name, 0.6, echoing(site, f"{{name: {name}}}")) for name in ("a", "b")]
+    execution = runs.add(forks(*branches))
     handle = await runs.start(execution)
     await peer.until(execution, lambda seen: len(seen.reported) == 5)
     await handle.signal(names.PAUSE, {"id": "p"})
@@ -236,17 +238,15 @@ async def test_a_pause_holds_all_branches(runs: Runs, peer: PeerServer, site: Si
     await peer.until(execution, lambda seen: list(statuses(seen).values()).count(COMPLETED) == 2)
     assert site.seen("/echo") == []
     await handle.signal(names.RESUME, {"id": "r"})
-    assert await ended(handle) == [{"n": 1}, {"n": 2}]
+    assert await ended(handle) == [{"name": "a"}, {"name": "b"}]
     assert [update.phase for update in execution.updates].count(7) == 1
 
 
 async def test_a_thousand_branches_are_done(runs: Runs) -> None:
-    branches = "\n".join(f"      - b{n}: {{set: '${{ {n} }}'}}" for n in range(1000))
-    assert await runs.output(forks(branches)) == list(range(1000))
+    branches = [f"b{n}: {{set: '${{ {n} }}'}}" for n in range(1000)]
+    assert await runs.output(forks(*branches)) == list(range(1000))
 
 
 async def test_branches_that_compute_for_long_take_turns(runs: Runs) -> None:
-    branches = "\n".join(
-        f"      - b{n}: {{for: {{in: '[range(400)]'}}, do: [{{s: {{set: '${{ . + 1 }}'}}}}]}}" for n in range(4)
-    )
-    assert await runs.output(forks(branches), 0) == [400] * 4
+    loop = "{for: {in: '[range(400)]'}, do: [{s: {set: '${ . + 1 }'}}]}"
+    assert await runs.output(forks(*(f"b{n}: {loop}" for n in range(4))), 0) == [400] * 4
