@@ -262,7 +262,8 @@ class TaskStep:
         while engine.clock.is_stopped:
             if not await engine.until_released():
                 raise Suspended
-        if engine.continuation_is_due():
+        if engine.strands.is_leaving or engine.continuation_is_due():
+            await engine.until_all_leave()
             raise Suspended
 
     def show(self, metadata: Mapping[str, Any]) -> None:
