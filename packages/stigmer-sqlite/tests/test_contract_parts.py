@@ -59,6 +59,18 @@ async def test_parts_without_an_encoding_are_read_as_text(store: ResourceStore, 
     assert (await store.get("agent", "a1")).parts == (parts[0], parts[1]._replace(data=""))
 
 
+async def test_an_encoding_is_all_that_is_passed_on(store: ResourceStore, split: Make) -> None:
+    saved = await store.save(split("a1", part(0), part(1), org_id="acme", wire=b"head"))
+    await store.save(Record(kind="agent", id="plain", org_id="acme", data="{}", wire=b"all of it"))
+    await store.save(split("a2", part(0), part(1)._replace(wire=None)))
+
+    found = await store.encoding("agent", "a1")
+    assert found == ("acme", b"head", saved.lengths, b"".join(each.wire or b"" for each in saved.parts))
+    assert await store.transact(lambda tx: tx.encoding("agent", "a1")) == found
+    assert await store.encoding("agent", "plain") == ("acme", b"all of it", {}, b"")
+    assert (await store.encoding("agent", "a2")).parts is None
+
+
 async def test_a_head_has_the_lengths_and_none_of_the_parts(store: ResourceStore, split: Make) -> None:
     saved = await store.save(split("a1", part(0), part(1)))
 
@@ -70,10 +82,6 @@ async def test_a_head_has_the_lengths_and_none_of_the_parts(store: ResourceStore
         await store.head("agent", "ghost")
     with pytest.raises(NotFoundError):
         await store.encoding("agent", "ghost")
-    encoding = await store.encoding("agent", "a1")
-    assert (encoding.org_id, encoding.wire, encoding.whole) == (head.org_id, head.wire, False)
-    await store.save(Record(kind="agent", id="plain", org_id="acme", data="{}", wire=b"all of it"))
-    assert await store.encoding("agent", "plain") == ("acme", b"all of it", True)
 
 
 async def test_a_save_touches_only_the_parts_that_it_brings(store: ResourceStore, split: Make) -> None:

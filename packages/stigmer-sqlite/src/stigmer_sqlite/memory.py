@@ -144,6 +144,13 @@ class _MemoryTransaction:
         """As `Reader.head`."""
         return replace(self.get(kind, id), parts=())
 
+    def encoding(self, kind: str, id: str) -> Encoding:
+        """As `Reader.encoding`."""
+        record = self.get(kind, id)
+        wires = [part.wire for part in record.parts]
+        parts = None if None in wires else b"".join(wire for wire in wires if wire is not None)
+        return Encoding(record.org_id, record.wire, record.lengths, parts)
+
     def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
         """As `Reader.parts`."""
         self._check(kind)
@@ -304,8 +311,7 @@ class MemoryStore:
 
     async def encoding(self, kind: str, id: str) -> Encoding:
         """As `ResourceStore.encoding`."""
-        record = self._verbs().get(kind, id)
-        return Encoding(record.org_id, record.wire, not record.lengths)
+        return self._verbs().encoding(kind, id)
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""

@@ -83,13 +83,15 @@ class Record:
 
 
 class Encoding(NamedTuple):
-    """What whoever passes a record on needs of it, and no more: it is read in half the time of the record."""
+    """A record in the caller's own encoding, for whoever passes it on: read in half the time of the record or less."""
 
     org_id: str
     wire: bytes | None
-    """`Record.wire`, without what is kept apart."""
-    whole: bool
-    """Whether nothing is kept apart, so that this is all of it."""
+    """`Record.wire`."""
+    lengths: Mapping[str, int]
+    """`Record.lengths`."""
+    parts: bytes | None
+    """`Part.wire` of all its parts, by path and position, joined; None where one has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +257,10 @@ class Reader(Protocol):
         """Return the record without its parts, which costs nothing of them. Raises: NotFoundError."""
         ...
 
+    def encoding(self, kind: str, id: str) -> Encoding:
+        """Return the encoding of the record with all its parts. Raises: NotFoundError."""
+        ...
+
     def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
         """Return the elements of an array kept apart that have one of the keys, by position; costs only those.
 
@@ -341,7 +347,7 @@ class ResourceStore(Protocol):
         ...
 
     async def encoding(self, kind: str, id: str) -> Encoding:
-        """Return the record's encoding alone. Raises: NotFoundError."""
+        """As `Reader.encoding`."""
         ...
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:

@@ -27,7 +27,8 @@ COLUMNS = (
     "r.position"
 )
 GET = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
-ENCODING = "SELECT org_id, wire, lengths = '{}' FROM resources WHERE id = ? AND kind = ?"
+ENCODING = "SELECT org_id, wire, lengths FROM resources WHERE id = ? AND kind = ?"
+PART_ENCODINGS = "SELECT wire FROM resource_parts WHERE id = ? ORDER BY path, position"
 FIND = (
     f"SELECT {COLUMNS} FROM resources AS r INDEXED BY resources_named "  # noqa: S608 # constants
     "WHERE r.kind = ? AND r.org_id = ? AND r.slug = ? AND r.slug <> '' ORDER BY r.name_key DESC LIMIT 1"
@@ -88,12 +89,26 @@ class SqliteReader:
         return record_of(row)
 
     def encoding(self, kind: str, id: str) -> Encoding:
-        """As `ResourceStore.encoding`."""
+        """As `Reader.encoding`."""
+        head = self.encoding_of_head(kind, id)
+        if not head.lengths:
+            return head
+        with translated("read"), self._allowance.reading(), self._snapshot():
+            head = self.encoding_of_head(kind, id)
+            # All at once: in a long execution there are thousands, and each costs less than a look at the clock.
+            rows = self._connection.execute(PART_ENCODINGS, (id,)).fetchall()
+        self._allowance.check()
+        wires = [row[0] for row in rows]
+        return head._replace(parts=None if None in wires else b"".join(wires))
+
+    def encoding_of_head(self, kind: str, id: str) -> Encoding:
+        """Return the encoding of the record without its parts."""
         row = self._one(ENCODING, (id, kind))
         if row is None:
             _ = self._kinds[kind]
             raise NotFoundError(kind, id)
-        return Encoding(row[0], row[1], bool(row[2]))
+        org_id, wire, lengths = row
+        return Encoding(org_id, wire, {} if lengths == NO_LENGTHS else json.loads(lengths), b"")
 
     def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
         """As `Reader.parts`."""

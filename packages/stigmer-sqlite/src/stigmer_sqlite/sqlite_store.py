@@ -153,7 +153,8 @@ class SqliteStore:
     async def encoding(self, kind: str, id: str) -> Encoding:
         """As `ResourceStore.encoding`."""
         self._check_open()
-        return self._near.encoding(kind, id)
+        head = self._near.encoding_of_head(kind, id)
+        return await self._read(lambda reader: reader.encoding(kind, id)) if head.lengths else head
 
     async def find(self, kind: str, *, org_id: str | None, slug: str) -> Record | None:
         """As `ResourceStore.find`."""

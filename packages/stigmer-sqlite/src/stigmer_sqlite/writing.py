@@ -19,7 +19,7 @@ from stigmer_sqlite.errors import (
 )
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
-from stigmer_sqlite.port import Archive, Change, Operation, Page, Part, Query, Record
+from stigmer_sqlite.port import Archive, Change, Encoding, Operation, Page, Part, Query, Record
 from stigmer_sqlite.reading import COLUMNS, NO_LABELS, NO_LENGTHS, Row, SqliteReader, record_of
 from stigmer_sqlite.records import Clock, check_parts, check_record, flaw, saved_as
 
@@ -164,6 +164,11 @@ class SqliteTransaction:
         """As `Reader.head`."""
         self._check()
         return self._reader.head(kind, id)
+
+    def encoding(self, kind: str, id: str) -> Encoding:
+        """As `Reader.encoding`."""
+        self._check()
+        return self._reader.encoding(kind, id)
 
     def parts(self, kind: str, id: str, *, path: str, keys: Sequence[str]) -> tuple[Part, ...]:
         """As `Reader.parts`."""

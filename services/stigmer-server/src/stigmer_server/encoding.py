@@ -22,7 +22,7 @@ class Field:
 
 def delimited(number: int, content: bytes) -> bytes:
     """Return the field with this number and content: an embedded message, or an entry of an array of them."""
-    return b"".join((_varint(number << 3 | _DELIMITED), _varint(len(content)), content))
+    return _head(number, len(content)) + content
 
 
 def fields(wire: bytes) -> Iterator[Field]:
@@ -51,9 +51,15 @@ def extended(wire: bytes, number: int, more: bytes) -> bytes:
     """
     for field in fields(wire):
         if field.number == number:
-            inner = b"".join((wire[field.content : field.end], more))
-            return b"".join((wire[: field.start], delimited(number, inner), wire[field.end :]))
+            # In one go: there may be a megabyte of it.
+            head = _head(number, field.end - field.content + len(more))
+            return b"".join((wire[: field.start], head, wire[field.content : field.end], more, wire[field.end :]))
     return b"".join((wire, delimited(number, more)))
+
+
+def _head(number: int, size: int) -> bytes:
+    """Return what stands before the content of a field that has a length."""
+    return _varint(number << 3 | _DELIMITED) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 from stigmer_protos import descriptors
 from stigmer_sqlite.errors import NotFoundError
-from stigmer_sqlite.port import Part, Reader, Record
+from stigmer_sqlite.port import Encoding, Part, Reader, Record
 
 from stigmer_server import messages
 from stigmer_server.encoding import delimited, extended
@@ -64,12 +64,24 @@ def whole(record: Record) -> bytes:
     return extended(wire, _owner_number(record.kind, next(iter(record.lengths))), parts)
 
 
+def joined(kind: str, id: str, encoding: Encoding) -> bytes:
+    """Return the encoding of a whole resource that was read in its encoding."""
+    if encoding.wire is None or encoding.parts is None:
+        raise _not_encoded(kind, id)
+    if not encoding.lengths:
+        return encoding.wire
+    return extended(encoding.wire, _owner_number(kind, next(iter(encoding.lengths))), encoding.parts)
+
+
 def head(record: Record) -> bytes:
     """Return the encoding of a resource without what is stored apart, for whoever wants nothing of that."""
     if record.wire is None:
-        msg = f"{record.kind} {record.id} was stored without its encoding"
-        raise ValueError(msg)
+        raise _not_encoded(record.kind, record.id)
     return record.wire
+
+
+def _not_encoded(kind: str, id: str) -> ValueError:
+    return ValueError(f"{kind} {id} was stored without its encoding")
 
 
 def divided(kind: Kind, message: Message, reader: Reader) -> Divided:

@@ -124,15 +124,13 @@ class Resources:
         Most resources are passed on as they are stored, so nothing but their encoding is read of them.
         """
         try:
-            org, wire, whole = await self.store.encoding(kind.name, id)
+            found = await self.store.encoding(kind.name, id)
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
-        if wire is None or not whole:
-            return self.shown(kind, await self.record(kind, id))
         caller = self.call.caller
-        if caller.org is not None and not caller.sees(org, shared=kind.shared):
+        if caller.org is not None and not caller.sees(found.org_id, shared=kind.shared):
             raise MissingError.of(kind.title, id)
-        return self.redacted(kind, wire)
+        return self.redacted(kind, parts.joined(kind.name, id, found), head=found.wire)
 
     def shown(self, kind: Kind, record: Record) -> bytes:
         """Return a record as callers may see it."""

@@ -258,8 +258,8 @@ class Unit:
         return found if found is not None and found.message is message else None
 
     def _stored(self, kind: Kind, id: str) -> Saved:
-        record = self.transaction.get(kind.name, id)
-        return Saved(kind=kind, id=id, wire=wire_of(record), head=parts.head(record))
+        found = self.transaction.encoding(kind.name, id)
+        return Saved(kind=kind, id=id, wire=parts.joined(kind.name, id, found), head=found.wire)
 
 
 def record_of(kind: Kind, divided: Divided) -> Record:
