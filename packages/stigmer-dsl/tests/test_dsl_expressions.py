@@ -18,6 +18,7 @@ from stigmer_dsl.expressions import (
     evaluate_condition,
     is_expression,
 )
+from stigmer_dsl.expressions.analysis import analyse
 
 DATA: dict[str, Any] = {
     "name": "Ada",
@@ -475,3 +476,27 @@ def test_descriptors_have_the_form_of_the_specification() -> None:
     assert {text: evaluate_bare(text, None, variables) for text in expected} == expected
     with pytest.raises(ValueError, match="time zone"):
         descriptors.describe_time(datetime(2022, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("[1, 2]", False),
+        ("[range($n; 5)]", False),
+        ("$context.items[0].x | length", False),
+        ('"x \\($a) y"', False),
+        ("{a: 1, b: $x}", False),
+        (".a", True),
+        ("..", True),
+        ("{a}", True),
+        ('"x \\(.a) y"', True),
+        ("1 as $x | .a", True),
+        ("[$x | length, .b]", True),
+        ("$x[.a]", True),
+        ("$a == .b", True),
+    ],
+)
+def test_an_expression_that_plainly_does_not_look_at_its_input_is_known(text: str, reads: bool) -> None:
+    assert analyse(text).reads_input is reads
+    variables = {"n": 3, "context": {"items": [{"x": "abc"}]}, "a": 1, "x": [1]}
+    assert reads or evaluate_bare(text, {"some": "input"}, variables) == evaluate_bare(text, None, variables)

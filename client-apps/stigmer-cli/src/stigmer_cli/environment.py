@@ -44,6 +44,11 @@ class Home:
         return self.root / "storage"
 
     @property
+    def blobs(self) -> Path:
+        """Where runners keep values too large for Temporal."""
+        return self.root / "blobs"
+
+    @property
     def encryption_key(self) -> Path:
         """The key that the server seals secrets with, unless a setting of the server names another."""
         return self.root / "encryption.key"

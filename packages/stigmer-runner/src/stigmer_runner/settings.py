@@ -9,7 +9,7 @@ import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -99,6 +99,60 @@ class RunnerSettings(BaseSettings):
     )
     outbound_allow_private: bool = setting(
         True, "STIGMER_OUTBOUND_ALLOW_PRIVATE", description="calls may reach private networks (RFC 1918)"
+    )
+
+    blob_folder: Path | None = setting(
+        None,
+        "STIGMER_BLOB_FOLDER",
+        description="folder, shared by all runners, for values too large for histories; `stigmer up` has one",
+    )
+    blob_bucket: str = setting(
+        "", "STIGMER_BLOB_BUCKET", description="the same in an S3 bucket; with a folder too, that is only read"
+    )
+    blob_prefix: str = setting(
+        "stigmer", "STIGMER_BLOB_PREFIX", description="what the names of its objects begin with", min_length=1
+    )
+    blob_endpoint: str = setting(
+        "", "STIGMER_BLOB_ENDPOINT", "AWS_ENDPOINT_URL_S3", description="URL of an S3 service that is not Amazon's"
+    )
+    blob_region: str = setting("", "STIGMER_BLOB_REGION", "AWS_REGION", description="region of the bucket")
+    blob_access_key: str = setting(
+        "", "STIGMER_BLOB_ACCESS_KEY", description="id of the key for the bucket; empty takes what AWS's own tools find"
+    )
+    blob_secret_key: str = setting("", "STIGMER_BLOB_SECRET_KEY", description="the secret of that key", repr=False)
+    blob_path_style: bool = setting(
+        False, "STIGMER_BLOB_PATH_STYLE", description="the bucket stands in the path of URLs, as MinIO has it"
+    )
+    blob_threshold_bytes: int = setting(
+        128 * 1024,
+        "STIGMER_BLOB_THRESHOLD_BYTES",
+        description="a value that takes as much is kept outside of the history",
+        ge=1024,
+        le=1_900_000,
+    )
+    blob_compression: Literal["zstd", "none"] = setting(
+        "zstd", "STIGMER_BLOB_COMPRESSION", description="how kept values are compressed, where that makes them smaller"
+    )
+    blob_sweep_seconds: float = setting(
+        3600.0,
+        "STIGMER_BLOB_SWEEP_SECONDS",
+        description="how often values that no history needs are removed; 0: never",
+        ge=0,
+    )
+    blob_grace_seconds: float = setting(
+        86_400.0, "STIGMER_BLOB_GRACE_SECONDS", description="how long a value is kept at least", ge=60
+    )
+    blob_patience_seconds: float = setting(
+        20.0,
+        "STIGMER_BLOB_PATIENCE_SECONDS",
+        description="how long a value may not be found before the run that needs it is ended",
+        ge=0,
+    )
+    max_value_bytes: int = setting(
+        64 * 2**20,
+        "STIGMER_MAX_VALUE_BYTES",
+        description="largest value in a run, where there is a folder or bucket for such",
+        ge=1_900_000,
     )
 
     @classmethod

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +15,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import GrpcCompression
 from temporalio.worker import Worker
 
+from stigmer_runner.claims import BlobStore, LostBlob, Owner, claim_converter, keep_collecting, stores_of
 from stigmer_runner.settings import RunnerSettings
 
 if TYPE_CHECKING:
@@ -33,21 +34,36 @@ async def run_worker(
     make_worker: MakeWorker,
     *,
     stop: asyncio.Event,
-    data_converter: DataConverter = DataConverter.default,
+    on_lost: LostBlob | None = None,
     tracing: "Tracing | None" = None,
 ) -> None:
     """Work until `stop` is set, then let calls in flight finish and return.
+
+    Large values go to the stores of `settings`, and from there when no history needs them. A run that needs one
+    which is gone is terminated, after `on_lost` was told.
 
     Temporal need not be there yet: connecting is tried again with growing pauses, and so is a worker
     that failed as a whole. While work is taken, the line `ready` has been logged and the ready file exists.
     `tracing` goes on with the traces of whoever started the runs.
     """
     pause = _FIRST_PAUSE
+    stores = stores_of(settings)
+    known: list[Client] = []
+
+    async def end(owner: Owner, detail: str) -> None:
+        if on_lost is not None:
+            await on_lost(owner, detail)
+        for client in known:
+            await client.get_workflow_handle(owner.workflow_id).terminate(reason=detail)
+
+    converter = claim_converter(settings, stores, on_lost=end)
     while not stop.is_set():
         try:
-            client = await _connect(settings, data_converter, _interceptors(tracing))
+            client = await _connect(settings, converter, _interceptors(tracing))
+            known[:] = [client]
             worker = make_worker(client)
-            await _work(worker, stop, settings.ready_file)
+            async with _collecting(client, stores, settings):
+                await _work(worker, stop, settings.ready_file)
             pause = _FIRST_PAUSE
         except (RuntimeError, OSError) as error:
             logger.warning("no work from Temporal at {} yet: {}", settings.temporal_address, error)
@@ -74,6 +90,21 @@ async def _connect(settings: RunnerSettings, data_converter: DataConverter, inte
         # Compressing what stays on this machine costs both sides time and saves nothing.
         grpc_compression=GrpcCompression.NONE if _is_local(settings.temporal_address) else GrpcCompression.GZIP,
     )
+
+
+@contextlib.asynccontextmanager
+async def _collecting(client: Client, stores: Sequence[BlobStore], settings: RunnerSettings) -> AsyncGenerator[None]:
+    """Remove large values that no history needs, meanwhile."""
+    if not stores or not settings.blob_sweep_seconds:
+        yield
+        return
+    every, grace = settings.blob_sweep_seconds, settings.blob_grace_seconds
+    collecting = asyncio.create_task(keep_collecting(client, stores, every_seconds=every, grace_seconds=grace))
+    try:
+        yield
+    finally:
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
 
 
 async def _work(worker: Worker, stop: asyncio.Event, ready_file: Path | None) -> None:

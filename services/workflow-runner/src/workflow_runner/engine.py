@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
@@ -23,6 +22,7 @@ from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
 from workflow_runner.reporter import Reporter
+from workflow_runner.sizes import Sizes, size_of
 from workflow_runner.strands import Rest, Strands
 
 _ONCE = RetryPolicy(maximum_attempts=1)
@@ -39,6 +39,12 @@ _MOST_ROW_BYTES = 512 * 1024
 """What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
 _MOST_CALLS = 1_000
 """What one run may have in flight: Temporal refuses more than two thousand."""
+_MOST_SENT_BYTES = 2_500_000
+"""What calls in progress may have been given together: all that begin in one step go in one message."""
+_LARGE_BYTES = 4 * 1024 * 1024
+_MOMENT = timedelta(milliseconds=1)
+_CLAIM_BYTES = 1024
+"""What a reference to a value outside of the history takes, at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 _FIRST_PAUSE = timedelta(seconds=1)
@@ -112,8 +118,15 @@ class TemporalEngine:
         self._calls = asyncio.Semaphore(_MOST_CALLS)
         self._is_told_held = False
         self.strands = Strands()
+        self._sizes = Sizes()
+        self._sent_bytes = 0
         self.reporter = Reporter(
-            execution_id, deliver, may_hold_markers=has_secrets, workflow_id=workflow.info().workflow_id
+            execution_id,
+            deliver,
+            may_hold_markers=has_secrets,
+            workflow_id=workflow.info().workflow_id,
+            sizes=self._sizes,
+            truncates="max_value_bytes" in limits,
         )
 
     def time(self) -> float:
@@ -204,9 +217,9 @@ class TemporalEngine:
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
     ) -> CallAnswer:
         """See `Engine`."""
-        size = size_of(arguments)
-        if size > MOST_BYTES:
-            detail = f"the call takes {size} bytes, more than the {MOST_BYTES} that can be kept"
+        size, most = size_of(arguments), self._limits.get("max_value_bytes", MOST_BYTES)
+        if size > most:
+            detail = f"the call takes {size} bytes, more than the {most} that can be kept"
             raise WorkflowError.standard("configuration", detail)
         call: Call = {
             "execution_id": self._execution_id,
@@ -227,11 +240,29 @@ class TemporalEngine:
                     if answer is not None:
                         return answer
                     self._slow.add(key)
-                return await self._call_durably(activity, call, repeatable=repeatable)
+                async with self._room(size):
+                    return await self._call_durably(activity, call, repeatable=repeatable)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             raise
+
+    @contextlib.asynccontextmanager
+    async def _room(self, size: int) -> AsyncGenerator[None]:
+        """Wait while calls in progress have been given so much that this one might not fit into their message."""
+        size = self._inline(size)
+        if "max_inline_bytes" in self._limits:
+            await workflow.wait_condition(lambda: not self._sent_bytes or self._sent_bytes + size <= _MOST_SENT_BYTES)
+        self._sent_bytes += size
+        try:
+            yield
+        finally:
+            self._sent_bytes -= size
+
+    def _inline(self, size: int) -> int:
+        """Return what a value of some size takes in history."""
+        most = self._limits.get("max_inline_bytes", 0)
+        return size if not most or size < most else _CLAIM_BYTES
 
     async def run_activity(self, activity: ForeignActivity, *, seconds: float, summary: str) -> Any:
         """See `Engine`."""
@@ -241,8 +272,9 @@ class TemporalEngine:
                 f"the arguments hold {', '.join(sorted(found))}: secrets are not given to activities of other workers"
             )
             raise WorkflowError.standard("authorization", detail)
-        if (size := size_of(activity.arguments)) > MOST_BYTES:
-            detail = f"the arguments take {size} bytes, more than the {MOST_BYTES} that can be kept"
+        size, most = size_of(activity.arguments), self._limits.get("max_value_bytes", MOST_BYTES)
+        if size > most:
+            detail = f"the arguments take {size} bytes, more than the {most} that can be kept"
             raise WorkflowError.standard("configuration", detail)
         self.reporter.flush(deliver_durably)
         options = activity.options
@@ -291,7 +323,11 @@ class TemporalEngine:
             if is_cancelled_exception(error):
                 raise
             return None
-        self._row_bytes += answer.get("bytes", 0)
+        size = answer.get("bytes", 0)
+        self._row_bytes += self._inline(size)
+        if size >= _LARGE_BYTES and "max_inline_bytes" in self._limits:
+            # Ends this step, which keeps the answer: working on with it may take longer than a step may.
+            await workflow.sleep(_MOMENT)
         return None if answer.get("slow") else cast("CallAnswer", answer)
 
     async def _call_durably(self, activity: str, call: Call, *, repeatable: bool) -> CallAnswer:
@@ -376,11 +412,6 @@ def _fits(report: Report) -> bool:
     """Whether a report may stand in history. One of several tasks is small: the reporter sees to it."""
     tasks = report["tasks"] if len(report["tasks"]) == 1 else []
     return size_of((tasks, report.get("output"), report.get("checkpoint"))) <= MOST_BYTES
-
-
-def size_of(value: Any) -> int:
-    """Return what a JSON value takes in history, roughly."""
-    return len(json.dumps(value))
 
 
 def _was_not_sent(error: FailureError) -> bool:

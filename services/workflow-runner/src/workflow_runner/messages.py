@@ -16,6 +16,9 @@ Phase = Literal["IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 MOST_BYTES = 1_900_000
 """What one value may take in history: Temporal refuses more than two million bytes, and would do so for ever."""
 
+MOST_OUTPUT_BYTES = 8 * 1024 * 1024
+"""What an output may take in a report, which is one message to the server of ten MiB at most."""
+
 
 class Limits(TypedDict):
     """Bounds of one run. Taken into history with the definition, so that a replay has the same."""
@@ -31,6 +34,10 @@ class Limits(TypedDict):
     """How long a call may take when the task sets no timeout."""
     activity_task_queue: NotRequired[str]
     """Where activities of other workers run when the task names no queue; nowhere unless said."""
+    max_value_bytes: NotRequired[int]
+    """What one value may take; `MOST_BYTES` unless said. More than that is kept outside of the history."""
+    max_inline_bytes: NotRequired[int]
+    """From here on a value is kept outside of the history; none is unless said."""
 
 
 class Loaded(TypedDict):

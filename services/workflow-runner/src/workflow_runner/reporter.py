@@ -5,11 +5,11 @@ report is on its way at a time; what happens meanwhile goes with the next one.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
-from workflow_runner.messages import Phase, Report, TaskRecord
+from workflow_runner.messages import MOST_OUTPUT_BYTES, Phase, Report, TaskRecord
+from workflow_runner.sizes import Sizes, preview
 
 Send = Callable[[Report], Awaitable[None]]
 
@@ -19,8 +19,8 @@ _MOST_BYTES = 512 * 1024
 _FRAME_BYTES = 200
 """What a record takes besides its data, roughly."""
 _MOST_COMPANION_BYTES = 64 * 1024
-_FEW = 8
-_SMALL_BYTES = 200
+_MOST_SHOWN_BYTES = 256 * 1024
+"""What is reported of an input or output of a task; of a larger one, its size and the beginnings of its parts."""
 _ROOM_TASKS = 4_000
 _ROOM_BYTES = 8 * 1024 * 1024
 """What may wait here while the server is away; then the run waits too."""
@@ -29,7 +29,17 @@ _ROOM_BYTES = 8 * 1024 * 1024
 class Reporter:
     """Reports one run. Deterministic: what it sends when depends on nothing but what the run did."""
 
-    def __init__(self, execution_id: str, send: Send, *, may_hold_markers: bool = True, workflow_id: str = "") -> None:
+    def __init__(
+        self,
+        execution_id: str,
+        send: Send,
+        *,
+        may_hold_markers: bool = True,
+        workflow_id: str = "",
+        sizes: Sizes | None = None,
+        truncates: bool = False,
+    ) -> None:
+        """Report `execution_id` by `send`; large values are only shown in part if it `truncates`."""
         self._execution_id = execution_id
         self._may_hold_markers = may_hold_markers
         self._workflow_id = workflow_id
@@ -38,14 +48,29 @@ class Reporter:
         self._bytes = 0
         self._sending: asyncio.Task[None] | None = None
         self._phase: Phase | None = None
+        self._sizes = sizes or Sizes()
+        self._truncates = truncates
 
     def add(self, record: TaskRecord) -> int:
-        """Keep `record` for the next report; return its size in bytes, roughly."""
-        size = _size(record["input"]) + _size(record.get("output")) + _size(record.get("error")) + _FRAME_BYTES
+        """Keep `record` for the next report; return the bytes of its values, roughly."""
+        size = kept = _FRAME_BYTES + self._sizes.of(record["input"]) + self._sizes.of(record.get("output"))
+        if self._truncates and size > _MOST_SHOWN_BYTES:
+            record = self._truncated(record)
+            kept = _FRAME_BYTES + self._sizes.of(record["input"]) + self._sizes.of(record.get("output"))
+        told = self._sizes.of(record.get("error"))
         _, before = self._waiting.get(record["id"], (None, 0))
-        self._waiting[record["id"]] = (record, size)
-        self._bytes += size - before
-        return size
+        self._waiting[record["id"]] = (record, kept + told)
+        self._bytes += kept + told - before
+        return size + told
+
+    def _truncated(self, record: TaskRecord) -> TaskRecord:
+        """Return `record` with what can be shown of its values."""
+        made: TaskRecord = {**record}
+        if (size := self._sizes.of(record["input"])) > _MOST_SHOWN_BYTES:
+            made["input"] = preview(record["input"], size)
+        if "output" in record and (size := self._sizes.of(record["output"])) > _MOST_SHOWN_BYTES:
+            made["output"] = preview(record["output"], size)
+        return made
 
     @property
     def is_full(self) -> bool:
@@ -97,6 +122,8 @@ class Reporter:
         while len(self._waiting) > _MOST_TASKS or self._bytes > _MOST_BYTES:
             await self._send(self._next())
         last = self._next()
+        if self._truncates and (size := self._sizes.of(end.get("output"))) > MOST_OUTPUT_BYTES:
+            end["output"] = preview(end["output"], size)
         last.update(end)  # pyright: ignore[reportCallIssue, reportArgumentType] - the keys of Report
         await self._send(last)
 
@@ -133,14 +160,3 @@ class Reporter:
         if self._phase and not self._waiting:
             report["phase"], self._phase = self._phase, None
         return report
-
-
-def _size(value: Any) -> int:
-    """Return the bytes of a value as JSON, roughly; what is plainly small is not looked at closely."""
-    if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        if len(fields) <= _FEW and not any(isinstance(item, (dict, list)) for item in fields.values()):
-            return _SMALL_BYTES + sum(len(item) for item in fields.values() if isinstance(item, str))
-    elif value is None or isinstance(value, (bool, int, float)):
-        return 0
-    return len(json.dumps(value))

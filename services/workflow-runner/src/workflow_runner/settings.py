@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 from stigmer_runner import RunnerSettings, setting
 
 from workflow_runner import names
-from workflow_runner.messages import Limits
+from workflow_runner.messages import MOST_BYTES, Limits
+
+_INLINE_RESPONSE_BYTES = 1_500_000
 
 
 class Settings(RunnerSettings):
@@ -54,7 +56,10 @@ class Settings(RunnerSettings):
         description="Temporal task queue of `call: activity` tasks that name none; without it they must name one",
     )
     max_response_bytes: int = setting(
-        1_500_000, "STIGMER_MAX_RESPONSE_BYTES", description="largest answer to a call, decompressed", ge=1
+        0,
+        "STIGMER_MAX_RESPONSE_BYTES",
+        description="largest answer to a call, decompressed; 0: what a value may take (1,500,000 without a blob store)",
+        ge=0,
     )
 
     max_resource_bytes: int = setting(
@@ -89,11 +94,30 @@ class Settings(RunnerSettings):
 
     def limits(self) -> Limits:
         """Return the bounds that each run takes along."""
-        return {
+        made: Limits = {
             "max_backward_jumps": self.max_backward_jumps,
             "max_history_events": self.max_history_events,
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
             "call_seconds": self.call_seconds,
             "activity_task_queue": self.activity_task_queue,
+            "max_value_bytes": self.value_bytes,
         }
+        if self.has_blobs:
+            made["max_inline_bytes"] = self.blob_threshold_bytes
+        return made
+
+    @property
+    def has_blobs(self) -> bool:
+        """Whether values that are too large for histories have a place."""
+        return self.blob_folder is not None or bool(self.blob_bucket)
+
+    @property
+    def value_bytes(self) -> int:
+        """What one value of a run may take."""
+        return self.max_value_bytes if self.has_blobs else MOST_BYTES
+
+    @property
+    def response_bytes(self) -> int:
+        """What the answer to a call may take."""
+        return self.max_response_bytes or (self.max_value_bytes if self.has_blobs else _INLINE_RESPONSE_BYTES)

@@ -28,20 +28,23 @@ from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
 from workflow_runner.workflow import InvokeWorkflow
 
+_STEP_SECONDS = 8
+"""Temporal gives a step to another worker after ten."""
+
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Take work until `stop` is set."""
     policy = OutboundPolicy(
         allow_loopback=settings.outbound_allow_loopback,
         allow_private=settings.outbound_allow_private,
-        max_response_bytes=settings.max_response_bytes,
+        max_response_bytes=settings.response_bytes,
         total_timeout=settings.call_seconds,
     )
     async with traces(settings) as tracing, server_channel(settings, tracing) as channel:
         server = StigmerServer(channel)
         reporting = Reporting(server)
         environments = Environments(server)
-        calls = Calls(environments, reporting)
+        calls = Calls(environments, reporting, most_bytes=settings.value_bytes)
         events = Events(server, calls, environments)
         requests = Requests(policy, authorities=settings.outbound_ca)
         authentication = Authentication(Tokens(requests))
@@ -59,7 +62,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         loading = Loading(server, reporting, settings.limits(), lacking=lacking)
 
         def make(client: Client) -> Worker:
-            return Worker(
+            worker = Worker(
                 client,
                 task_queue=settings.task_queue,
                 workflows=[InvokeWorkflow],
@@ -78,12 +81,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
                 graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
             )
+            _allow_large_values(worker)
+            return worker
 
         try:
-            await run_worker(settings, make, stop=stop, tracing=tracing)
+            await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
         finally:
             await grpc.close()
             await requests.close()
+
+
+def _allow_large_values(worker: Worker) -> None:
+    """Let a step of a workflow take longer than the two seconds after which the SDK takes it for hung.
+
+    Reading and writing a value of 50 MiB takes longer, and there is no setting for it that leaves steps in threads of
+    their own. Tasks that compute for long let go by themselves.
+    """
+    worker._workflow_worker._deadlock_timeout_seconds = _STEP_SECONDS  # noqa: SLF001 # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue] - see above
 
 
 def _processes(settings: Settings, calls: Calls, resources: Resources) -> Processes:
@@ -95,6 +109,6 @@ def _processes(settings: Settings, calls: Calls, resources: Resources) -> Proces
     limits = Limits(
         memory_bytes=settings.sandbox_memory_mb * 2**20,
         processes=settings.sandbox_processes,
-        output_bytes=settings.max_response_bytes,
+        output_bytes=settings.response_bytes,
     )
     return Processes(calls, sandboxes[settings.sandbox](), resources, limits, allow_network=settings.sandbox_network)

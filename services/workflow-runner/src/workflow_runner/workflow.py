@@ -22,12 +22,16 @@ from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
-from workflow_runner.engine import TemporalEngine, ask, deliver, size_of
+from workflow_runner.engine import TemporalEngine, ask, deliver
 from workflow_runner.flow import Suspended
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
 from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
+from workflow_runner.sizes import size_of
+
+_ENVELOPE_BYTES = 100
+"""What a payload takes besides its value."""
 
 
 @lru_cache(maxsize=128)
@@ -121,7 +125,17 @@ class _Execution:
             workflow.logger.exception("the interpreter failed")
             raise await self._fault(WorkflowError.standard("runtime", f"internal error: {error!r}")) from error
         await self._finish(phase="COMPLETED", output=output)
-        return output if size_of(output) <= MOST_BYTES else None
+        # The server has it by the report; who looks at the run in Temporal need not know where large values are.
+        return output if size_of(output) < self._limits.get("max_inline_bytes", MOST_BYTES) - _ENVELOPE_BYTES else None
+
+    @property
+    def _limits(self) -> Mapping[str, Any]:
+        return {} if self._state is None else self._state["run"]["limits"]
+
+    @property
+    def _most_bytes(self) -> int:
+        """What one value may take."""
+        return self._limits.get("max_value_bytes", MOST_BYTES)
 
     async def _fault(self, error: WorkflowError) -> ApplicationError:
         """Tell the server of the fault; return it as Temporal is to have it."""
@@ -175,8 +189,8 @@ class _Execution:
                 **self.control.state,
             }
             size = size_of(resume)
-            if size > MOST_BYTES:
-                detail = f"the run's data takes {size} bytes, more than the {MOST_BYTES} that a long run can carry on"
+            if size > self._most_bytes:
+                detail = f"the run's data takes {size} bytes, more than the {self._most_bytes} that a run can carry on"
                 raise WorkflowError.standard("runtime", detail) from None
             await self._keep_marks()
             workflow.continue_as_new({**self._invocation, "resume": resume})

@@ -80,6 +80,7 @@ def spec(
     queue = variables.get(runner.queue_variable) or runner.queue
     environment = {
         "STIGMER_AGENT_RUNNER_DATA": str(home.agents),
+        "STIGMER_BLOB_FOLDER": str(home.blobs),
         "STIGMER_SCRIPTS_FOLDER": str(home.scripts),
         **{name: value for name, value in variables.items() if name not in _NOT_FOR_RUNNERS},
         "PYTHONUNBUFFERED": "1",

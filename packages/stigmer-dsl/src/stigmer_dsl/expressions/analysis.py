@@ -56,6 +56,9 @@ _OPAQUE = frozenset(
     length ltrim ltrimstr match rindex rtrim rtrimstr scan split splits startswith sub test toboolean tojson tonumber
     trim trimstr utf8bytelength * / - %""".split()  # noqa: SIM905 - as above
 )
+# What gives the same on every input, where its arguments do.
+_BLIND = frozenset({"true", "false", "null", "range", "empty"})
+_BLIND_WORDS = ("|", ",", ":", ";", "+", "-", "==", "!=", "<", "<=", ">", ">=", "and", "or")
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "+=", "-=", "*=", "/=", "%="})
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 
@@ -87,6 +90,8 @@ class Analysis:
     """The keys and indexes it follows, if it does nothing else."""
     root: str
     """The variable that `path` starts from; empty for the input."""
+    reads_input: bool
+    """Whether it may look at its input; one that does not need not be given it, however large that is."""
 
     def fits(self, size: int) -> bool:
         """Whether evaluation on `size` bytes of data is short work without being watched."""
@@ -122,6 +127,7 @@ def analyse(text: str) -> Analysis:
         width=width,
         path=path,
         root=root,
+        reads_input=_reads_input(tokens),
     )
 
 
@@ -131,6 +137,28 @@ def _is(token: Token | None, *words: str) -> bool:
 
 def _at(tokens: Sequence[Token], index: int) -> Token | None:
     return tokens[index] if 0 <= index < len(tokens) else None
+
+
+def _reads_input(tokens: Sequence[Token]) -> bool:
+    """Whether an expression may look at its input: unless all of it, or all before its first pipe, plainly does not."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        before = _at(tokens, index - 1)
+        if _is(token, "|") and not depth:
+            return False
+        if _is(token, "(", "[", "{"):
+            depth += 1
+        elif _is(token, ")", "]", "}"):
+            depth -= 1
+        elif token.kind == "field":
+            if before is None or not (before.kind in ("variable", "field") or _is(before, "]", ")")):
+                return True
+        elif token.kind == "name":
+            if token.text not in _BLIND and not _is(_at(tokens, index + 1), ":"):
+                return True
+        elif token.kind not in ("number", "text", "variable") and not _is(token, *_BLIND_WORDS):
+            return True
+    return False
 
 
 def _calls(tokens: Sequence[Token]) -> list[tuple[int, str]]:

@@ -172,7 +172,7 @@ class Expression:
         raise ExpressionError(self.text, f"${name} is not defined ({advice[0][1]})")
 
     def _parts(self, input: Any, variables: Mapping[str, Any], secrets: Secrets | None) -> list[Any]:  # noqa: A002 - jq's word
-        parts: list[Any] = [input]
+        parts: list[Any] = [input if self.analysis.reads_input else None]
         for name, keys in sorted(self.analysis.variables.items()):
             value = self._variable(name, variables)
             if keys is not None and isinstance(value, dict):

@@ -62,7 +62,9 @@ class CallFailedError(Exception):
 class Calls:
     """Makes calls with their secrets, time limits, heartbeats and reports."""
 
-    def __init__(self, environments: Environments, reporting: Reporting) -> None:
+    def __init__(self, environments: Environments, reporting: Reporting, *, most_bytes: int = MOST_BYTES) -> None:
+        """Make calls whose answers take `most_bytes` at most."""
+        self._most_bytes = most_bytes
         self._environments = environments
         self._reporting = reporting
 
@@ -95,8 +97,8 @@ class Calls:
                 # Only now is all known that nobody is to see.
                 output = Redactor(concealed).value(output)
                 size = len(json.dumps(output))
-                if size > MOST_BYTES:
-                    detail = f"the answer takes {size} bytes, more than the {MOST_BYTES} that can be kept"
+                if size > self._most_bytes:
+                    detail = f"the answer takes {size} bytes, more than the {self._most_bytes} that can be kept"
                     raise CallFailedError("communication", detail)
             except CallFailedError as failure:
                 error = failure.error.to_dict()

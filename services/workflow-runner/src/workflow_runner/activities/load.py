@@ -22,6 +22,7 @@ from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import FINAL, Reporting
 from workflow_runner.checkpoint import begin
 from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest
+from workflow_runner.sizes import size_of
 from workflow_runner.tasks import unsupported
 
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
@@ -119,9 +120,9 @@ def _recovered(run: Loaded, answer: Any) -> LoadAnswer:
         detail = f"what was kept of the run before cannot be read ({error!r}); begin with / to run everything again"
         return {"error": WorkflowError.standard("runtime", detail).to_dict()}
     made: LoadAnswer = {"run": {**run, "definition": definition, "input": data}, "begin": found}
-    size = len(json.dumps(made))
-    if size > MOST_BYTES:
-        detail = f"the run's data takes {size} bytes, more than the {MOST_BYTES} with which a run can begin"
+    size, most = size_of(made), run["limits"].get("max_value_bytes", MOST_BYTES)
+    if size > most:
+        detail = f"the run's data takes {size} bytes, more than the {most} with which a run can begin"
         return {"error": WorkflowError.standard("runtime", detail).to_dict()}
     return made
 

@@ -4,10 +4,12 @@ from functools import cache
 from typing import Any
 
 from loguru import logger
+from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
 from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value
+from stigmer_runner.claims import Owner
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -54,6 +56,24 @@ class Reporting:
             if not report["tasks"] and "phase" not in report:
                 return
         await self._server.call(_COMMAND, "updateStatus", _message(report), metadata=MINIMAL)
+
+    async def tell_lost(self, owner: Owner, detail: str) -> None:
+        """Say that a run cannot go on because a value of it is lost.
+
+        Raises:
+            RpcError: The server is away, or refuses it.
+        """
+        error = WorkflowError.standard("runtime", detail).to_dict()
+        execution = owner.workflow_id.removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
+        await self.deliver(
+            {
+                "execution_id": execution,
+                "tasks": [],
+                "phase": "FAILED",
+                "error": error,
+                "workflow_id": owner.workflow_id,
+            }
+        )
 
     async def _keep(self, report: Report, checkpoint: Checkpoint) -> None:
         """Have a checkpoint kept. Without it the execution cannot be recovered, and nothing else is worse."""

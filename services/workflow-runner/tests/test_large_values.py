@@ -1,0 +1,180 @@
+"""Values too large for a history stay outside of it, and runs go on with them as with any other."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stigmer_runner.claims import FolderStore, collect
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowFailureError
+from workflow_runner import names
+from workflow_runner.settings import Settings
+from workflow_runner.testing import Execution, PeerServer, Response, Runs, Site, StartRunner
+from workflow_runner.worker import serve
+
+MIB = 2**20
+LATER = 200_000.0
+"""Seconds, more than values are kept for in any case."""
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+async def large(start_runner: StartRunner, blobs: Path) -> Runs:
+    """A runner with a place for large values."""
+    return await start_runner(blob_folder=blobs)
+
+
+def handle_of(client: Client, execution: Execution) -> Any:
+    return client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}")
+
+
+async def largest_event(client: Client, execution: Execution) -> int:
+    """Bytes of the largest event of the execution's last history."""
+    return max([event.ByteSize() async for event in handle_of(client, execution).fetch_history_events()])
+
+
+def items(count: int) -> list[dict[str, Any]]:
+    return [{"id": index, "name": f"item {index}", "tags": ["some", "words"]} for index in range(count)]
+
+
+async def test_50_mib_pass_through_calls_and_tasks_without_entering_the_history(
+    large: Runs, client: Client, site: Site
+) -> None:
+    text = "0123456789abcdef" * (50 * MIB // 16)
+    site.page("/large", {"text": text})
+    site.page("/length", lambda request: Response({"length": len(request.json["text"])}))
+    execution = await large.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- keep: {{set: {{text: '${{ .text }}'}}, export: {{as: {{text: '${{ .text }}'}}}}}}
+- loop:
+    for: {{each: n, in: '[1, 2]'}}
+    do:
+    - again: {{set: {{text: '${{ $context.text }}'}}}}
+- send: {{call: http, with: {{method: post, endpoint: {site.url}/length, body: {{text: '${{ .text }}'}}}}}}
+- last: {{set: {{length: '${{ .length }}'}}, export: {{as: {{done: true}}}}}}
+"""
+    )
+    assert execution.phase == "COMPLETED", execution.error
+    assert execution.output == {"length": len(text)}
+    assert await largest_event(client, execution) < 300_000
+    shown = execution.reported["/do/1/keep"].output_value.struct_value.fields["$truncated"].struct_value.fields
+    assert shown["bytes"].number_value > 50 * MIB
+    assert shown["preview"].struct_value.fields["text"].string_value.endswith(f"({len(text)} characters)")
+
+
+async def test_large_structures_go_on_in_a_new_history_with_everything_around_them(
+    start_runner: StartRunner, client: Client, blobs: Path, site: Site
+) -> None:
+    runs = await start_runner(blob_folder=blobs, max_history_events=20)
+    made = items(30_000)
+    site.page("/items", made)
+    execution = await runs.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/items}}, export: {{as: {{items: '${{ . }}'}}}}}}
+- loop:
+    for: {{each: n, in: '[range(8)]'}}
+    do:
+    - pause: {{wait: {{milliseconds: 1}}}}
+- last: {{set: {{last: '${{ $context.items[29999] }}'}}}}
+"""
+    )
+    assert execution.output == {"last": made[-1]}
+    assert await largest_event(client, execution) < 300_000
+    description = await handle_of(client, execution).describe()
+    assert description.raw_description.workflow_execution_info.first_run_id != description.run_id
+
+
+async def test_a_value_above_the_bound_is_a_clear_error(start_runner: StartRunner, blobs: Path, site: Site) -> None:
+    runs = await start_runner(blob_folder=blobs, max_value_bytes=2_000_000, max_response_bytes=4_000_000)
+    site.page("/large", {"text": "x" * 2_500_000})
+    error = await runs.error(f"do:\n- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}\n")
+    assert "the answer takes 2500012 bytes, more than the 2000000 that can be kept" in error["detail"]
+
+
+async def test_many_calls_at_once_with_arguments_just_below_the_threshold_fit_into_their_messages(
+    large: Runs, site: Site
+) -> None:
+    site.page("/take", lambda request: Response({"length": len(request.json["text"])}))
+    branches = "\n".join(
+        f"    - branch{index}: {{call: http, with: {{method: post, endpoint: {site.url}/take,"
+        " body: {text: '${ .text }'}}}"
+        for index in range(60)
+    )
+    definition = f"do:\n- all:\n    fork:\n      branches:\n{branches.replace('    -', '      -')}\n"
+    execution = await large.run(definition, {"text": "y" * 120_000})
+    if execution.phase == "FAILED" and "fork" in execution.error["detail"]:
+        pytest.skip("this runner runs no forks yet")
+    assert execution.output == [{"length": 120_000}] * 60
+
+
+async def test_a_missing_value_ends_the_run_with_an_error_that_names_it(
+    temporal: str, client: Client, peer: PeerServer, blobs: Path, site: Site
+) -> None:
+    site.page("/large", {"text": "x" * 300_000})
+    queue = f"queue-{uuid.uuid4().hex}"
+    given = {"temporal_address": temporal, "server_address": peer.address, "task_queue": queue, "sticky_seconds": 1}
+    settings = Settings.model_validate({**given, "blob_folder": blobs, "blob_patience_seconds": 0})
+    runs = Runs(client, peer, queue)
+    execution = runs.add(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- last: {{listen: {{to: {{one: {{with: {{type: signal, id: go}}}}}}}}}}
+"""
+    )
+    async with serving(settings):
+        handle = await runs.start(execution)
+        await peer.until(execution, lambda found: "/do/1/last" in found.reported)
+    shutil.rmtree(blobs)
+    async with serving(settings):
+        await handle.signal(names.SIGNAL, {"id": "1", "name": "go"})
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 50)
+    assert execution.phase == "FAILED"
+    assert f"is gone: there is no {blobs}/runs/" in execution.error["detail"]
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncGenerator[None]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(serve(settings, stop))
+    yield
+    stop.set()
+    await running
+
+
+async def test_values_go_when_temporal_has_forgotten_the_runs_that_need_them(
+    large: Runs, client: Client, blobs: Path, site: Site
+) -> None:
+    site.page("/large", {"text": "x" * 300_000})
+    definition = f"do:\n- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}\n"
+    forgotten, kept = await large.run(definition), await large.run(definition)
+    store = FolderStore(blobs)
+    assert len({stored.owner.workflow_id for stored in store.stored()}) == 2
+    assert await collect(client, store, grace_seconds=-LATER) == 0
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace="default",
+            workflow_execution=WorkflowExecution(workflow_id=f"{names.WORKFLOW}/{forgotten.id}"),
+        )
+    )
+    give_up = time.monotonic() + 30
+    while not await collect(client, store, grace_seconds=-LATER):
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.1)
+    assert {stored.owner.workflow_id for stored in store.stored()} == {f"{names.WORKFLOW}/{kept.id}"}
+    assert [path for path in (blobs / "objects").rglob("*.zst") if path.stat().st_nlink == 1] == []
