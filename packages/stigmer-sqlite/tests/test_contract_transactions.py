@@ -14,6 +14,7 @@ from stigmer_sqlite import (
     InvalidRecordError,
     NotFoundError,
     Query,
+    Reader,
     Record,
     ResourceStore,
     SlugTakenError,
@@ -239,3 +240,19 @@ async def test_closing_while_cancelled_writes_wait_ends(store: ResourceStore, ru
     await asyncio.wait_for(store.close(), 10)
 
     assert all(task.done() for task in tasks)
+
+
+async def test_what_is_read_together_is_of_one_state(store: ResourceStore, agent: Make) -> None:
+    await store.save(agent("a1", slug="one"))
+
+    def look(reader: Reader) -> list[str]:
+        found = reader.find("agent", org_id=None, slug="one")
+        assert found is not None
+        return [found.id, *(record.id for record in reader.list(Query(kind="agent")).records)]
+
+    assert await store.read(look) == ["a1", "a1"]
+    with pytest.raises(NotFoundError):
+        await store.read(lambda reader: reader.get("agent", "ghost"))
+    with pytest.raises(ZeroDivisionError):
+        await store.read(lambda reader: 1 // 0)
+    assert await store.read(look) == ["a1", "a1"]

@@ -13,8 +13,10 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from stigmer_grpc import InvalidArgumentError, RpcError
 from stigmer_protos import descriptors
+from stigmer_sqlite import Query
 from temporalio.client import Client
 
+from stigmer_server import event_dispatch
 from stigmer_server.app import schemas
 from stigmer_server.kinds import registry
 from stigmer_server.messages import copied
@@ -45,6 +47,10 @@ def told(answer: Any) -> str:
 async def kept(api: Api) -> tuple[int, set[str]]:
     """Where the feed of changes is, and every file of the server but the database itself."""
     store, settings = api.app.resources.store, api.app.settings
+    async with asyncio.timeout(10):
+        # Written beside the start, by who wakes runs for events.
+        while not (await store.list(Query(kind=event_dispatch.SCHEMA.kind))).records:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
     files = {str(path) for path in settings.storage_path.rglob("*") if path.is_file()}
     return await store.last_sequence(), files
 

@@ -31,6 +31,7 @@ from stigmer_sqlite.port import (
     Page,
     Part,
     Query,
+    Reader,
     Record,
     Transaction,
 )
@@ -300,6 +301,10 @@ class MemoryStore:
             transaction.end()
         self._feed.publish(self._state.commit(before))
         return result
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """As `ResourceStore.read`."""
+        return finished(work(self._verbs()))
 
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""

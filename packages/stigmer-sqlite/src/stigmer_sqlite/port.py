@@ -338,6 +338,13 @@ class ResourceStore(Protocol):
         """
         ...
 
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """Run `work` against one state of the store, the newest that is durable, and return its result.
+
+        It waits for no writer, and no writer for it. `work` is as for `transact`; the reader is of no use after it.
+        """
+        ...
+
     async def get(self, kind: str, id: str) -> Record:
         """As `Reader.get`."""
         ...

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from stigmer_sqlite.allowance import Allowance
 from stigmer_sqlite.cursors import accepted_values, decode_cursor, encode_cursor
@@ -18,6 +18,9 @@ from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.listing import count_sql, page_sql, plan
 from stigmer_sqlite.port import Change, Encoding, HistoryEntry, Operation, Page, Part, Query, Record
 from stigmer_sqlite.records import archive_filters, flaw
+from stigmer_sqlite.work import finished
+
+T = TypeVar("T")
 
 # A row of SQLite: its columns are typed by the schema, not by Python.
 Row = tuple[Any, ...]
@@ -70,6 +73,11 @@ class SqliteReader:
         self._connection = connection
         self._kinds = kinds
         self._allowance = allowance or Allowance()
+
+    def at_once(self, work: Callable[[SqliteReader], T]) -> T:
+        """Run work against one state of the database."""
+        with translated("read"), self._allowance.reading(), self._snapshot():
+            return finished(work(self))
 
     def get(self, kind: str, id: str) -> Record:
         """As `Reader.get`."""

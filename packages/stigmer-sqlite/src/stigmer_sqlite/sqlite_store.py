@@ -32,6 +32,7 @@ from stigmer_sqlite.port import (
     KindSchema,
     Page,
     Query,
+    Reader,
     Record,
     Transaction,
 )
@@ -138,6 +139,10 @@ class SqliteStore:
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """As `ResourceStore.transact`."""
         return await self._writer.write(work)
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """As `ResourceStore.read`."""
+        return await self._read(lambda reader: reader.at_once(work))
 
     async def get(self, kind: str, id: str) -> Record:
         """As `ResourceStore.get`."""

@@ -12,7 +12,7 @@ from copy import copy
 from typing import TypeVar, cast
 
 from stigmer_sqlite.errors import NotFoundError
-from stigmer_sqlite.port import Record, ResourceStore, Transaction
+from stigmer_sqlite.port import Reader, Record, ResourceStore, Transaction
 
 from stigmer_server import parts
 from stigmer_server.artifacts import Artifacts
@@ -20,6 +20,7 @@ from stigmer_server.calls import INTERNAL, Call
 from stigmer_server.engine import Engine
 from stigmer_server.errors import MissingError
 from stigmer_server.kinds import Kind, Kinds
+from stigmer_server.onlooker import Onlooker, WouldWrite
 from stigmer_server.secrets import Sealer, needs_redaction, redact
 from stigmer_server.unit import Saved, Unit, wire_of
 
@@ -82,6 +83,17 @@ class Resources:
         for kind, id in units[0].outbox.touched:
             self.engine.attend(self.kinds[kind], id)
         return result
+
+    async def look(self, work: Callable[[Unit], T]) -> T | None:
+        """Run `work` on what is stored now, without waiting for writers; None, and nothing done, if it is to write."""
+
+        def run(reader: Reader) -> T:
+            return work(Unit(Onlooker(reader), self.kinds, self.sealer, self.call, guarded=self.guarded))
+
+        try:
+            return await self.store.read(run)
+        except WouldWrite:
+            return None
 
     async def transact_runs(self, work: Callable[[Unit], T]) -> T:
         """As `transact`, but a caller that gives up does not interrupt it: what was begun is committed and told."""

@@ -6,6 +6,7 @@ from stigmer_server import drafts
 from stigmer_server.errors import TakenError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
+from stigmer_server.onlooker import WouldWrite
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit
 
@@ -39,7 +40,20 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
             return unit.unchanged(kind, message)
         return unit.unchanged(kind, stored)
 
-    return resources.answer(await resources.transact(work))
+    # Mostly there is nothing to do, and that can be seen without a transaction.
+    saved = await resources.look(lambda unit: _unchanged(kind, draft, unit))
+    return resources.answer(saved or await resources.transact(work))
+
+
+def _unchanged(kind: Kind, draft: Message, unit: Unit) -> Saved:
+    """Return the answer if the resource is as it should be. Raises: WouldWrite."""
+    stored = _existing(kind, draft, unit)
+    if stored is None or kind.applied_once:
+        raise WouldWrite
+    message, changed = drafts.renew(kind, draft, stored, unit)
+    if changed or message.status != stored.status:
+        raise WouldWrite
+    return unit.unchanged(kind, stored)
 
 
 def _existing(kind: Kind, draft: Message, unit: Unit) -> Message | None:
