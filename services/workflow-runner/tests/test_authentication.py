@@ -259,27 +259,23 @@ async def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(runs
     assert [each["refresh_token"] for each in server.asked] == [["old-one"], ["newer-one"]]
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_jwt", "private_key_jwt", "none"])
-async def test_a_client_proves_itself_in_every_way(runs: Runs, site: Site, method: str) -> None:
-    server = TokenServer(site)
+async def test_a_client_proves_itself_in_every_way(runs: Runs, site: Site) -> None:
     protected(site)
-    client = f"client: {{id: 'm e', secret: '{SECRET}', assertion: a.b.c, authentication: {method}}}"
-    policy = f"{{oauth2: {{authority: '{site.url}/', grant: client_credentials, {client}}}}}"
-    await runs.output(document(site.url, policy))
-    (asked,) = server.asked
-    assert "client_secret" not in asked
-    match method:
-        case "client_secret_basic":
-            code = base64.b64encode(f"m+e:{SECRET}".encode()).decode()
-            assert server.headers[0]["authorization"] == f"Basic {code}"
-        case "client_secret_jwt":
-            endpoint = f"{site.url}/oauth2/token"
-            claims = jwt.decode(asked["client_assertion"][0], SECRET, algorithms=["HS256"], audience=endpoint)
-            assert (claims["iss"], claims["sub"]) == ("m e", "m e")
-        case "private_key_jwt":
-            assert asked["client_assertion"] == ["a.b.c"]
-        case _:
-            assert asked["client_id"] == ["m e"]
+    found: dict[str, tuple[dict[str, list[str]], dict[str, str]]] = {}
+    for method in ("client_secret_basic", "client_secret_jwt", "private_key_jwt", "none"):
+        server = TokenServer(site)
+        client = f"client: {{id: 'm e', secret: '{SECRET}', assertion: a.b.c, authentication: {method}}}"
+        policy = f"{{oauth2: {{authority: '{site.url}/', grant: client_credentials, {client}}}}}"
+        await runs.output(document(site.url, policy))
+        assert "client_secret" not in server.asked[0]
+        found[method] = server.asked[0], server.headers[0]
+    code = base64.b64encode(f"m+e:{SECRET}".encode()).decode()
+    assert found["client_secret_basic"][1]["authorization"] == f"Basic {code}"
+    (assertion,) = found["client_secret_jwt"][0]["client_assertion"]
+    claims = jwt.decode(assertion, SECRET, algorithms=["HS256"], audience=f"{site.url}/oauth2/token")
+    assert (claims["iss"], claims["sub"]) == ("m e", "m e")
+    assert found["private_key_jwt"][0]["client_assertion"] == ["a.b.c"]
+    assert found["none"][0]["client_id"] == ["m e"]
 
 
 async def test_a_token_request_may_be_json(runs: Runs, site: Site) -> None:

@@ -200,6 +200,19 @@ class GrpcArguments(TypedDict):
     """The message to send, or what gives the messages of a stream; None for none."""
 
 
+class OpenApiArguments(TypedDict):
+    """The arguments of a call of an operation. To find the operation, the first two are enough."""
+
+    document: EndpointArguments
+    operation_id: str
+    method: str
+    """The operation's method as it was found: one that is not safe must not become a call that is repeated."""
+    parameters: dict[str, Any]
+    authentication: dict[str, Any] | None
+    output: Literal["raw", "content", "response"]
+    redirect: bool
+
+
 ProcessArguments = TypedDict(
     "ProcessArguments",
     {

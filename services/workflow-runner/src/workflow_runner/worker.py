@@ -18,6 +18,7 @@ from workflow_runner.activities import (
     GrpcCalls,
     HttpCalls,
     Loading,
+    OpenApiCalls,
     Processes,
     Reporting,
     Requests,
@@ -52,6 +53,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             requests, authentication, most=settings.max_resource_bytes, folder=settings.resources_folder
         )
         http = HttpCalls(calls, requests, authentication)
+        openapi = OpenApiCalls(calls, requests, resources, authentication)
         grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
         processes = _processes(settings, calls, resources)
 
@@ -70,6 +72,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     loading.load,
                     reporting.report,
                     http.call,
+                    openapi.find,
+                    openapi.call,
                     grpc.call,
                     processes.run,
                     events.emit,

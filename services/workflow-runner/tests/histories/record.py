@@ -90,6 +90,12 @@ do:
     try: [{get: {call: http, with: {method: get, endpoint: SITE/busy}}}]
     catch: {retry: {limit: {attempt: {count: 1}}}}
 """,
+    "openapi": """
+do:
+- get: {call: openapi, with: {document: {endpoint: SITE/api}, operationId: getPet, parameters: {id: 7}}}
+- add: {call: openapi, with: {document: {endpoint: SITE/api}, operationId: addPet, parameters: {body: {name: Rex}}}}
+- bad: {try: [{no: {call: openapi, with: {document: {endpoint: SITE/api}, operationId: none}}}], catch: {}}
+""",
     "continued": f"""
 do:
 - t:
@@ -143,6 +149,14 @@ do:
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
+_API: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/pets/{id}": {"get": {"operationId": "getPet", "parameters": [{"name": "id", "in": "path"}]}},
+        "/pets": {"post": {"operationId": "addPet", "requestBody": {"content": {"application/json": {}}}}},
+    },
+}
+
 
 async def record(address: str, wanted: set[str]) -> None:
     """Run every document that is wanted and write its histories; without any, all of them."""
@@ -156,6 +170,9 @@ async def record(address: str, wanted: set[str]) -> None:
         site.page("/oauth2/token", {"access_token": "tok-5678", "expires_in": 3600})
         busy = iter([Response({}, 429, {"retry-after": "1"}), Response({})])
         site.page("/busy", lambda _: next(busy))
+        site.page("/pets/7", {"name": "Rex"})
+        site.page("/pets", {"id": 8})
+        site.page("/api", _API)
         answers = iter([Response({}), Response({}, 500), Response({})])
         site.page("/flaky", lambda _: next(answers))
         runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")
