@@ -105,7 +105,7 @@ def test_a_flood_of_violations_is_cut() -> None:
         ({"document": {"type": 5}}, "no JSON Schema"),
         ({"document": "x"}, "no JSON Schema"),
         ({"document": {"pattern": "("}}, "no regular expression"),
-        ({"document": {"patternProperties": {"^(a|aa)+b+$": {}}}}, "repeats more than one part"),
+        ({"document": {"patternProperties": {"^(a|aa)+b+$": {}}}}, "more than one part"),
         ({"document": {"$ref": "#"}}, "without end"),
         ({"document": {"$ref": "#/nope"}}, "refers to"),
         ({"document": {"$ref": "https://x.y/schema.json"}}, "refers to"),

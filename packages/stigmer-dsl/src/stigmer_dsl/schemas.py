@@ -27,6 +27,9 @@ MAX_REFERENCES = 100_000
 
 _MATCH = ". as [$pattern, $text] | $text | test($pattern) | tojson"
 _QUANTIFIER = re.compile(r"(?<!\\)[*+]|\{\d+,\d*\}")
+_OPTIONAL = re.compile(r"(?<![\\(*+}])\?")
+_REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d)")
+_MAX_OPTIONAL = 4
 _PLAIN_LENGTH = 5_000
 _left: ContextVar[int] = ContextVar("references left", default=MAX_REFERENCES)
 
@@ -91,12 +94,13 @@ def _wrong_pattern(pattern: str, at: str, *, plain: bool = False) -> Iterator[tu
         yield at, f"{pattern!r} is no regular expression: {error}"
         return
     if plain and not _is_plain(pattern):
-        yield at, f"{pattern!r} repeats more than one part, which is not supported here"
+        yield at, f"{pattern!r} repeats a group or more than one part, which is not supported here"
 
 
 def _is_plain(pattern: str) -> bool:
-    """Whether a pattern repeats at most one part, so that no text makes it run away."""
-    return len(_QUANTIFIER.findall(pattern)) <= 1
+    """Whether a pattern repeats at most one part, which has no alternatives, so that no text makes it run away."""
+    repeated, optional = len(_QUANTIFIER.findall(pattern)), len(_OPTIONAL.findall(pattern))
+    return repeated <= 1 and optional <= _MAX_OPTIONAL and _REPEATED_GROUP.search(pattern) is None
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:

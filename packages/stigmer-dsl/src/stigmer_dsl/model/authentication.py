@@ -9,7 +9,11 @@ from stigmer_dsl.model.element import Element, Text
 
 
 def _need(element: Element, *names: str) -> None:
-    """Refuse a policy that names no secret and lacks one of its own properties."""
+    """Refuse a policy that neither names a secret alone, nor has its own properties."""
+    if "use" in element.model_fields_set:
+        if len(element.model_fields_set) > 1:
+            raise PydanticCustomError("one-of", "has `use`, the name of a secret with the properties, and properties")
+        return
     missing = [name for name in names if getattr(element, name) is None]
     if missing:
         raise PydanticCustomError(
@@ -27,8 +31,7 @@ class BasicAuthentication(Element):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.use is None:
-            _need(self, "username", "password")
+        _need(self, "username", "password")
         return self
 
 
@@ -45,8 +48,7 @@ class BearerAuthentication(Element):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.use is None:
-            _need(self, "token")
+        _need(self, "token")
         return self
 
 
@@ -112,8 +114,7 @@ class OpenIdConnectAuthentication(Element):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.use is None:
-            _need(self, "authority", "grant")
+        _need(self, "authority", "grant")
         return self
 
 
@@ -143,5 +144,8 @@ def _named(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
-Authentication: TypeAlias = Annotated[AuthenticationPolicy, BeforeValidator(_named)]
+Authentication: TypeAlias = Annotated[
+    AuthenticationPolicy,
+    BeforeValidator(_named, json_schema_input_type=AuthenticationPolicy | Annotated[Text, Field(min_length=1)]),
+]
 """A policy where one is used; a text is the name of one in `use.authentications`."""

@@ -2,25 +2,29 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Strict, Tag, model_validator
 
 from stigmer_dsl.model.authentication import Authentication
-from stigmer_dsl.model.element import Element, Flag, Mapped, Number, Text, Whole, by_shape
+from stigmer_dsl.model.element import Element, ExpressionText, Flag, Mapped, Text, Whole, by_shape
 from stigmer_dsl.model.values import DurationLike, Endpoint, ExternalResource, OutputFormat, Schema
 
 if TYPE_CHECKING:
     from stigmer_dsl.model.tasks import SubscriptionIterator
 
 Values: TypeAlias = Annotated[
+    Annotated[Mapped, Tag("<object>")] | Annotated[ExpressionText, Tag("<text>")],
+    by_shape("an object, or an expression that gives one"),
+]
+Parameters: TypeAlias = Annotated[
     Annotated[Mapped, Tag("<object>")] | Annotated[Text, Tag("<text>")],
     by_shape("an object, or an expression that gives one"),
 ]
 Listed: TypeAlias = Annotated[
-    Annotated[tuple[Any, ...], Tag("<list>")] | Annotated[Text, Tag("<text>")],
+    Annotated[tuple[Any, ...], Tag("<list>")] | Annotated[ExpressionText, Tag("<text>")],
     by_shape("a list, or an expression that gives one"),
 ]
 Headers: TypeAlias = Annotated[
-    Annotated[dict[str, Text], Tag("<object>")] | Annotated[Text, Tag("<text>")],
+    Annotated[dict[str, Text], Tag("<object>")] | Annotated[ExpressionText, Tag("<text>")],
     by_shape("an object of texts, or an expression that gives one"),
 ]
 
@@ -165,7 +169,7 @@ class A2aArguments(Element):
     ]
     agent_card: ExternalResource | None = None
     server: Endpoint | None = None
-    parameters: Values | None = None
+    parameters: Parameters | None = None
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
@@ -221,7 +225,7 @@ class McpArguments(Element):
         "resources/read",
         "resources/templates/list",
     ]
-    parameters: Values | None = None
+    parameters: Parameters | None = None
     timeout: DurationLike | None = None
     transport: McpTransport
     client: McpClient | None = None
@@ -233,7 +237,7 @@ class AgentConfiguration(Element):
     model: Text | None = None
     timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
     """Seconds; 0 is the same as not said."""
-    temperature: Annotated[Number, Field(ge=0, le=1)] | None = None
+    temperature: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
 
 
 class AgentArguments(Element):

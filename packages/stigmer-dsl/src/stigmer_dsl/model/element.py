@@ -3,16 +3,24 @@
 Owns the base class, the strict scalar types and the discriminators. Knows no element of the language.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Strict
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Strict
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 Text: TypeAlias = Annotated[str, Strict()]
-Whole: TypeAlias = Annotated[int, Strict()]
+Whole: TypeAlias = Annotated[int, Strict(), BeforeValidator(_whole)]
+"""A whole number; 3.0 is one to JSON, too."""
+ExpressionText: TypeAlias = Annotated[Text, Field(pattern=r"^\s*\$\{[\s\S]+\}\s*$")]
+"""A text that is one expression, where any other text would be of no use."""
 Flag: TypeAlias = Annotated[bool, Strict()]
-Number: TypeAlias = Annotated[int, Strict()] | Annotated[float, Strict()]
 Mapped: TypeAlias = dict[str, Any]
 """A JSON object whose content the language leaves to the author; may hold expressions at any depth."""
 
@@ -21,6 +29,22 @@ def wire_name(name: str) -> str:
     """The name of a field in a document: `except_when` is `exceptWhen`, `if_` is `if`."""
     head, *rest = name.rstrip("_").split("_")
     return head + "".join(part.capitalize() for part in rest)
+
+
+def _refuse_nulls(schema: Any) -> None:
+    """Let a field that may be missing be None then, and then only."""
+    while schema["type"] != "model-fields":
+        schema = schema["schema"]
+    for field in schema["fields"].values():
+        inner = field["schema"]
+        if inner["type"] == "default" and inner["schema"]["type"] == "nullable":
+            inner["schema"] = core_schema.no_info_before_validator_function(_refuse_null, inner["schema"])
+
+
+def _refuse_null(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("null", "is empty: give it a value, or leave the key out")
+    return value
 
 
 class Element(BaseModel):
@@ -35,6 +59,15 @@ class Element(BaseModel):
         protected_namespaces=(),
     )
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        # A document that says null has left a value out, by mistake as a rule; the specification allows it nowhere.
+        schema = handler(source)
+        # A class that holds itself is met again while it is made; the first meeting counts.
+        with contextlib.suppress(LookupError):
+            _refuse_nulls(handler.resolve_ref_schema(schema))
+        return schema
+
     def to_dict(self) -> dict[str, Any]:
         """The element as JSON: what the document says, in the canonical spelling, defaults left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -48,6 +81,12 @@ class Element(BaseModel):
             raise PydanticCustomError(
                 "one-of", "needs exactly one of {names}; it has {found}", {"names": names, "found": found}
             )
+        return self
+
+    def require_something(self, message: str) -> Self:
+        """Refuse an element that says nothing."""
+        if not self.model_fields_set:
+            raise PydanticCustomError("nothing", "{message}", {"message": message})
         return self
 
 

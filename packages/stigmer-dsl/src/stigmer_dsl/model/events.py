@@ -43,8 +43,7 @@ class EventFilter(Element):
 
     @model_validator(mode="after")
     def _filters_something(self) -> Self:
-        if not self.with_.to_dict():
-            raise PydanticCustomError("filter", "needs at least one attribute to filter by")
+        self.with_.require_something("needs at least one attribute to filter by")
         return self
 
 
@@ -60,7 +59,12 @@ class EventConsumption(Element):
 
     @model_validator(mode="after")
     def _one_strategy(self) -> Self:
-        return self.require_one_of("all", "any", "one")
+        self.require_one_of("all", "any", "one")
+        if self.until is not None and self.any is None:
+            raise PydanticCustomError("until", "has `until`, which goes with `any` only")
+        if isinstance(self.until, EventConsumption) and self.until.until is not None:
+            raise PydanticCustomError("until", "has an `until` with an `until` of its own")
+        return self
 
     @property
     def strategy(self) -> Literal["all", "any", "one"]:
@@ -88,6 +92,12 @@ class EmittedEvent(Element):
     """The event that an emit task publishes."""
 
     with_: EventProperties
+
+    @model_validator(mode="after")
+    def _has_a_type(self) -> Self:
+        if self.with_.type is None:
+            raise PydanticCustomError("incomplete", "needs `type` among the attributes of the event")
+        return self
 
 
 class EmitConfiguration(Element):

@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from stigmer_dsl.model.element import Element, Flag, Mapped, Text, by_shape
+from stigmer_dsl.model.element import Element, ExpressionText, Flag, Mapped, Text, by_shape
 from stigmer_dsl.model.values import DurationLike, ExternalResource
 
 Arguments: TypeAlias = tuple[Text, ...]
 SubflowInput: TypeAlias = Annotated[
-    Annotated[Mapped, Tag("<object>")] | Annotated[tuple[Any, ...], Tag("<list>")] | Annotated[Text, Tag("<text>")],
+    Annotated[Mapped, Tag("<object>")]
+    | Annotated[tuple[Any, ...], Tag("<list>")]
+    | Annotated[ExpressionText, Tag("<text>")],
     by_shape("an object, a list or an expression"),
 ]
 

@@ -145,6 +145,10 @@ class ErrorFilter(Element):
     title: Text | None = None
     detail: Text | None = None
 
+    @model_validator(mode="after")
+    def _filters_something(self) -> Self:
+        return self.require_something("needs at least one field to filter by")
+
 
 class Backoff(Element):
     """How the delay grows: not at all, by itself, or by doubling."""

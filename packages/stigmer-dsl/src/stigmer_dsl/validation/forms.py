@@ -1,12 +1,15 @@
-"""The forms of texts: cron expressions, URI templates, names of variables. Each check says what is wrong, or None."""
+"""The forms of texts: cron expressions, URI templates, points in time … Each check says what is wrong, or None."""
 
 import re
+from datetime import datetime
 
 from stigmer_dsl.expressions import ARGUMENTS
 
 _URI = re.compile(r"(?:[^:/?#\s]+:)?(?://[^/?#\s]*)?[^?#\s]*(?:\?[^#\s]*)?(?:#\S*)?")
 _TEMPLATE_VARIABLE = re.compile(r"\{([^{}]*)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _CRON_MACROS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: n for n, name in enumerate(_MONTH_NAMES, 1)}
@@ -56,6 +59,22 @@ def wrong_uri(text: str) -> str | None:
         if not name or name[0] in "+#./;?&=,!@|" or name.endswith("*") or "," in name or re.search(r":\d+$", name):
             return f"{{{name}}} is not the plain form of a URI template's variable, {{name}}"
     return None if _URI.fullmatch(rest) else "a URI holds no spaces"
+
+
+def wrong_time(text: str) -> str | None:
+    """What is wrong with a point in time in the form of RFC 3339."""
+    found = _TIME.fullmatch(text)
+    try:
+        # A leap second exists, but not for Python.
+        datetime.fromisoformat(text.upper().replace(":60", ":59") if found else "")
+    except ValueError:
+        return f"{text!r} is no point in time such as 2026-01-31T12:00:00Z"
+    return None
+
+
+def wrong_pointer(text: str) -> str | None:
+    """What is wrong with a JSON pointer."""
+    return None if _POINTER.fullmatch(text) else f"{text!r} is no JSON pointer such as /do/0/name"
 
 
 def wrong_variable(name: str) -> str | None:

@@ -3,7 +3,7 @@
 Walks the typed model once. Knows which fields hold expressions, which are constants, and which variables exist where.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from stigmer_dsl.model import (
     EndpointConfiguration,
     ErrorDefinition,
     EventConsumption,
+    EventProperties,
     Export,
     Extension,
     ForConfiguration,
@@ -47,14 +48,13 @@ from stigmer_dsl.model import (
     Workflow,
 )
 from stigmer_dsl.model.element import Element, wire_name
-from stigmer_dsl.model.events import EventProperties
 from stigmer_dsl.model.tasks import CALLS
 from stigmer_dsl.problems import did_you_mean, pointer_to
 from stigmer_dsl.schemas import invalid_schema, unsupported_format
 from stigmer_dsl.secrets import PLACEHOLDER, names_secret
 from stigmer_dsl.validation.expressions import ExpressionChecks
 from stigmer_dsl.validation.findings import Finding, Report
-from stigmer_dsl.validation.forms import wrong_cron, wrong_uri, wrong_variable
+from stigmer_dsl.validation.forms import wrong_cron, wrong_pointer, wrong_time, wrong_uri, wrong_variable
 
 DIRECTIVES = frozenset({"continue", "exit", "end"})
 """Flow directives that are no names of tasks."""
@@ -96,8 +96,13 @@ _URIS: Mapping[type[Element], frozenset[str]] = {
     EndpointConfiguration: frozenset({"uri"}),
     ErrorDefinition: frozenset({"type"}),
     OpenIdConnectAuthentication: frozenset({"authority"}),
-    EventProperties: frozenset({"dataschema"}),
+    EventProperties: frozenset({"dataschema", "source"}),
 }
+_FORMS: Mapping[tuple[type[Element], str], Callable[[str], str | None]] = {
+    (EventProperties, "time"): wrong_time,
+    (ErrorDefinition, "instance"): wrong_pointer,
+}
+"""Fields whose text is an expression, or has a form of its own."""
 _DURATIONS = frozenset({"after", "delay", "duration", "wait", "every", "timeout", "for_"})
 _JITTER = frozenset({"from_", "to"})
 
@@ -281,6 +286,8 @@ class MeaningCheck:
                 self._expressions.bare(at, value, inner)
             elif isinstance(value, str) and name in uris:
                 self._uri(at, value, inner)
+            elif isinstance(value, str) and (form := _FORMS.get((type(element), name))) is not None:
+                self._formed(at, value, inner, form)
             elif isinstance(value, str) and (
                 name in _DURATIONS or (name in _JITTER and type(element).__name__ == "Jitter")
             ):
@@ -390,6 +397,17 @@ class MeaningCheck:
             durations.parse(text)
         except DurationError as error:
             self._find("dsl.duration", pointer, str(error))
+            return
+        if "," in text or text != text.strip():
+            self._find("dsl.duration", pointer, f"{text!r} holds a comma or spaces", "write PT1.5S")
+
+    def _formed(self, pointer: str, text: str, scope: frozenset[str], wrong: Callable[[str], str | None]) -> None:
+        self._expressions.text(pointer, text, scope)
+        if is_expression(text) or "${" in text:
+            return
+        found = wrong(text)
+        if found is not None:
+            self._find("dsl.value", pointer, found)
 
     def _uri(self, pointer: str, text: str, scope: frozenset[str]) -> None:
         self._expressions.text(pointer, text, scope)

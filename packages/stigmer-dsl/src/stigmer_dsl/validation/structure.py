@@ -33,6 +33,7 @@ _TYPES: Mapping[str, str] = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
+_EMPTY: Mapping[str, str] = {"too_short": "needs at least one entry", "string_too_short": "must not be empty"}
 _PATTERNS: Mapping[str, str] = {
     "namespace": "1 to 63 letters, digits and hyphens, beginning and ending with a letter or digit",
     "name": "1 to 63 letters, digits and hyphens, beginning and ending with a letter or digit",
@@ -42,6 +43,7 @@ _PATTERNS: Mapping[str, str] = {
 _OLD_NAMES: Mapping[str, str] = {"description": "summary", "id": "name", "specVersion": "dsl"}
 _CODES: Mapping[str, str] = {
     "shape": "dsl.type",
+    "null": "dsl.type",
     "task-kind": "dsl.task-kind",
     "entry": "dsl.entry",
     "one-of": "dsl.one-of",
@@ -76,7 +78,7 @@ def examine_structure(value: Any) -> Structure:
     try:
         return Structure(workflow=Workflow.model_validate(value))
     except ValidationError as error:
-        details = error.errors(include_url=False)[:MAX_FINDINGS]
+        details = [detail for detail in error.errors(include_url=False) if not _is_echo(detail)][:MAX_FINDINGS]
     if not isinstance(value, dict):
         message = f"a workflow is an object, not {_shown(value)}"
         return Structure(workflow=None, findings=[Finding(code="dsl.type", pointer="", message=message)])
@@ -91,6 +93,12 @@ def examine_structure(value: Any) -> Structure:
     except ValidationError:
         structure.workflow = None
     return structure
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Whether a list is only said to be too short because an entry of it is wrong, which is said already."""
+    given = detail["input"]
+    return detail["type"] == "too_short" and isinstance(given, (list, tuple)) and bool(cast("list[Any]", given))
 
 
 def _locate(loc: Sequence[int | str], value: Any) -> _Located:
@@ -140,6 +148,8 @@ def _finding(detail: ErrorDetails, located: _Located) -> Finding:
     if kind == "string_pattern_mismatch":
         message = f"must be {_PATTERNS.get(last, 'of another form')}, not {_shown(detail['input'])}"
         return Finding(code="dsl.value", pointer=located.pointer, message=message)
+    if kind in _EMPTY:
+        return Finding(code="dsl.value", pointer=located.pointer, message=_EMPTY[kind])
     hint = _misspelt_kind(located.value) if kind == "task-kind" else ""
     code = _CODES.get(kind, "dsl.value")
     return Finding(code=code, pointer=located.pointer, message=_lower(detail["msg"]), hint=hint)
