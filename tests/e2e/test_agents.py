@@ -65,7 +65,7 @@ def test_a_person_allows_a_call_at_the_prompt(stack: Cli, buyer: str, script: Ca
     terminal.until("[l]ater? ")
     terminal.type("a\n")
     terminal.until("✓ write_file")
-    terminal.until("Ordered: Updated file /order.txt")
+    terminal.until("Ordered: Updated file /workspace/order.txt")
     assert terminal.end() == 0
 
 
@@ -79,7 +79,7 @@ def test_a_person_changes_what_is_written(stack: Cli, buyer: str, script: Callab
     terminal.type("e\n")
     terminal.until("arguments (JSON): ")
     terminal.type('{"file_path": "/other.txt", "content": "two"}\n')
-    terminal.until("Ordered: Updated file /other.txt")
+    terminal.until("Ordered: Updated file /workspace/other.txt")
     assert terminal.end() == 0
 
 
@@ -187,5 +187,5 @@ def test_an_agent_waits_over_a_restart_of_everything(cli: Cli, buyer: str) -> No
     terminal = cli.type("watch", identifier)
     terminal.until("[l]ater? ")
     terminal.type("a\n")
-    terminal.until("Ordered: Updated file /order.txt")
+    terminal.until("Ordered: Updated file /workspace/order.txt")
     assert terminal.end() == 0

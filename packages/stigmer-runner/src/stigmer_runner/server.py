@@ -7,7 +7,7 @@ because only the caller can do so durably.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import getrandbits
@@ -81,6 +81,15 @@ class StigmerServer:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def stream(self, service: str, method: str, request: Message | Mapping[str, Any]) -> AsyncIterator[Message]:
+        """Yield the answers of `service.method`, of which a lost connection is the end.
+
+        Raises:
+            RpcError: The server refused, or is away.
+        """
+        async for message in self._channel.service(service).stream(method, request):
+            yield message
 
 
 def server_channel(settings: RunnerSettings, tracing: "Tracing | None" = None) -> Channel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
@@ -11,7 +12,7 @@ from stigmer_runner.server import MINIMAL, StigmerServer
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.turn.approvals import Action, ApprovalPolicy, Rule
-from agent_runner.turn.definition import AgentDefinition, SubAgentDefinition
+from agent_runner.turn.definition import AgentDefinition, SkillReference, SubAgentDefinition
 
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""
@@ -21,6 +22,8 @@ _EXECUTION = f"{_AGENTIC}.agentexecution.v1"
 
 APPROVE, ASK = "stigmer.ai/approve-tools", "stigmer.ai/ask-person"
 """Annotations of an agent: globs of tools whose calls people must allow, and `true` if it may ask people."""
+NETWORK = "stigmer.ai/sandbox-network"
+"""Annotation of an agent: `true` if its commands need the network."""
 _RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
 _ON_EXPIRY: tuple[Action, ...] = (Action.REJECT, Action.REJECT, Action.APPROVE, Action.FAIL)
 """By the numbers of the contract's enums."""
@@ -124,7 +127,8 @@ def definition_of(agent: Message) -> AgentDefinition:
         name=agent.metadata.slug or agent.metadata.name,
         instructions=spec.instructions,
         mcp_servers=tuple(server.name for server in spec.mcp_servers),
-        skills=tuple(reference.slug for reference in spec.skill_refs),
+        skills=_skills(agent, spec.skill_refs),
+        network=agent.metadata.annotations.get(NETWORK, "") == "true",
         approvals=_approvals(agent),
         can_ask=spec.can_ask or agent.metadata.annotations.get(ASK, "") == "true",
         sub_agents=tuple(
@@ -133,10 +137,24 @@ def definition_of(agent: Message) -> AgentDefinition:
                 description=each.description,
                 instructions=each.instructions,
                 mcp_servers=tuple(each.mcp_servers),
-                skills=tuple(reference.slug for reference in each.skill_refs),
+                skills=_skills(agent, each.skill_refs),
             )
             for each in spec.sub_agents
         ),
+    )
+
+
+def _skills(agent: Message, references: Iterable[Message]) -> tuple[SkillReference, ...]:
+    """References as they are meant: what they leave out is that of the agent."""
+    metadata = agent.metadata
+    return tuple(
+        SkillReference(
+            slug=each.slug,
+            org=each.org or metadata.org,
+            scope=each.scope or metadata.owner_scope,
+            version=each.version,
+        )
+        for each in references
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from stigmer_runner.settings import RunnerSettings, setting
+from stigmer_sandbox import Limits
 
 from agent_runner.models.catalog import ModelSettings
+from agent_runner.workspace.limits import WorkspaceLimits
 
 _PROVIDER = r"^[a-z0-9_]*$"
 
@@ -76,12 +78,54 @@ class Settings(RunnerSettings):
     turn_seconds: float = setting(
         86_400.0, "STIGMER_AGENT_TURN_SECONDS", description="how long a turn may take, restarts included", ge=1
     )
+    sandbox: Literal["local", "host", "off"] = setting(
+        "local",
+        "STIGMER_AGENT_SANDBOX",
+        description="where agents' files and commands are: in namespaces of this machine, on the machine itself, or "
+        "nowhere: then files live in the conversation, and there is no shell",
+    )
+    sandbox_network: bool = setting(
+        True, "STIGMER_AGENT_NETWORK", description="whether an agent's commands get the network when the agent asks"
+    )
+    sandbox_memory_mb: int = setting(
+        1024, "STIGMER_AGENT_MEMORY_MB", description="mebibytes that one command of an agent may take", ge=64
+    )
+    sandbox_seconds: float = setting(
+        120.0, "STIGMER_AGENT_COMMAND_SECONDS", description="how long one command may take, unless it says", gt=0
+    )
+    workspace_mb: int = setting(
+        1024, "STIGMER_AGENT_WORKSPACE_MB", description="mebibytes that a session's workspace may hold", ge=1
+    )
+    workspace_days: float = setting(
+        30.0, "STIGMER_AGENT_WORKSPACE_DAYS", description="days that an unused workspace is kept", gt=0
+    )
     status_seconds: float = setting(
         0.5,
         "STIGMER_AGENT_STATUS_SECONDS",
         description="pause between reports of an answer that is being given",
         ge=0.05,
     )
+
+    @property
+    def workspaces(self) -> Path:
+        """Where sessions work."""
+        return self.data_folder.expanduser() / "workspaces"
+
+    @property
+    def workspace_limits(self) -> WorkspaceLimits:
+        """What bounds a session's workspace."""
+        command = Limits(memory_bytes=self.sandbox_memory_mb * 2**20, seconds=self.sandbox_seconds, processes=128)
+        return WorkspaceLimits(
+            most_bytes=self.workspace_mb * 2**20,
+            days=self.workspace_days,
+            command=command,
+            network=self.sandbox_network,
+        )
+
+    @property
+    def skills(self) -> Path:
+        """Where skills are unpacked."""
+        return self.data_folder.expanduser() / "skills"
 
     @property
     def journal(self) -> Path:

@@ -9,6 +9,7 @@ from loguru import logger
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
+from stigmer_sandbox import HostSandbox, LocalSandbox
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -18,9 +19,12 @@ from agent_runner.errors import ConfigurationError
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.resources import Resources
 from agent_runner.settings import Settings
+from agent_runner.skills.shelf import Shelf
+from agent_runner.turn.equipment import Equipper
 from agent_runner.turn.journal import Journal
 from agent_runner.turn.turn import TurnLimits, TurnTaker
 from agent_runner.workflow import AgentExecutionWorkflow
+from agent_runner.workspace.workspaces import Workspaces
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -34,6 +38,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         resources = Resources(server)
         models = ModelCatalog(settings.models)
         warming = asyncio.create_task(_warm(models))
+        workspaces = await _workspaces(settings)
         turns = TurnTaker(
             resources=resources,
             environments=Environments(server),
@@ -41,7 +46,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             models=models,
             keys=settings.keys,
             limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
+            equipper=Equipper(workspaces, Shelf(settings.skills, server)),
         )
+        tidying = asyncio.create_task(workspaces.tidy()) if workspaces is not None else None
         activities = AgentActivities(
             resources=resources, turns=turns, journal=journal, turn_seconds=settings.turn_seconds
         )
@@ -61,8 +68,24 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
             )
 
-        await run_worker(settings, make_worker, stop=stop, tracing=tracing)
+        try:
+            await run_worker(settings, make_worker, stop=stop, tracing=tracing)
+        finally:
+            if tidying is not None:
+                tidying.cancel()
         await warming
+
+
+async def _workspaces(settings: Settings) -> Workspaces | None:
+    """Where sessions work, if anywhere: without a sandbox, agents have no shell, and files in their memory alone."""
+    if settings.sandbox == "off":
+        return None
+    sandbox = LocalSandbox() if settings.sandbox == "local" else HostSandbox()
+    made = Workspaces(settings.workspaces, sandbox, settings.workspace_limits)
+    if reason := await made.unusable():
+        logger.warning("agents get no workspace and no shell: {}", reason)
+        return None
+    return made
 
 
 async def _warm(models: ModelCatalog) -> None:

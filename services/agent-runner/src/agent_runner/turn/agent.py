@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from deepagents import SubAgent, create_deep_agent  # pyright: ignore[reportUnknownVariableType] - open parameters
-from deepagents.backends import StateBackend
+from deepagents.backends import BackendProtocol, StateBackend
 from deepagents.middleware.subagents import GENERAL_PURPOSE_SUBAGENT
 from langchain.agents.middleware import TodoListMiddleware
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
+from agent_runner.skills.skill import Skill, prompt
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.middleware import RunnerMiddleware, TurnContext
 from agent_runner.turn.questions import ask_person
+
+MAIN = ""
+"""Name of the main agent, where agents of a definition are told apart."""
 
 Graph = Any
 """A compiled LangGraph; its type has four parameters that say nothing here."""
@@ -28,10 +33,12 @@ def build_agent(
     context: TurnContext,
     checkpointer: BaseCheckpointSaver[Any],
     tools: tuple[BaseTool, ...] = (),
+    backend: BackendProtocol | None = None,
+    skills: Mapping[str, tuple[Skill, ...]] | None = None,
 ) -> Graph:
     """The graph that runs `definition`, with planning, files in its own state, and its sub-agents.
 
-    Files live in the session's checkpoint: nothing here can reach the host's.
+    Without a backend, files live in the session's checkpoint, and there is no shell.
 
     Raises:
         ConfigurationError: The model cannot be made.
@@ -46,7 +53,7 @@ def build_agent(
         return SubAgent(
             name=name,
             description=description,
-            system_prompt=instructions,
+            system_prompt=_instructions(instructions, name, skills),
             model=models.make(choice, agent=name) if choice.provider == SCRIPTED else model,
             tools=list(tools),
             middleware=[RunnerMiddleware(context)],
@@ -61,10 +68,15 @@ def build_agent(
     return create_deep_agent(
         model,
         list(tools),
-        system_prompt=definition.instructions,
+        system_prompt=_instructions(definition.instructions, MAIN, skills),
         middleware=[TodoListMiddleware(), RunnerMiddleware(context)],
         subagents=sub_agents,
-        backend=StateBackend(),
+        backend=backend or StateBackend(),
         checkpointer=checkpointer,
         name=definition.name,
     )
+
+
+def _instructions(instructions: str, name: str, skills: Mapping[str, tuple[Skill, ...]] | None) -> str:
+    told = prompt((skills or {}).get(name, ()))
+    return f"{instructions}\n\n{told}" if told else instructions

@@ -10,6 +10,23 @@ DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkillReference:
+    """Names a skill.
+
+    Attributes:
+        slug: Its slug.
+        org: Slug of the organization that owns it.
+        scope: The contract's owner scope.
+        version: A tag, a hash, or empty for the newest.
+    """
+
+    slug: str
+    org: str
+    scope: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubAgentDefinition:
     """A sub-agent that the main agent may give tasks to.
 
@@ -18,14 +35,14 @@ class SubAgentDefinition:
         description: When to use it.
         instructions: Its system prompt.
         mcp_servers: Names of MCP servers that it declares.
-        skills: Slugs of skills that it declares.
+        skills: The skills that it may use.
     """
 
     name: str
     description: str
     instructions: str
     mcp_servers: tuple[str, ...] = ()
-    skills: tuple[str, ...] = ()
+    skills: tuple[SkillReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +54,29 @@ class AgentDefinition:
         instructions: Its system prompt.
         sub_agents: Its sub-agents, in order, with unique names.
         mcp_servers: Names of MCP servers that it declares.
-        skills: Slugs of skills that it declares.
+        skills: The skills that it may use.
         approvals: Which tool calls people must allow; the first that fits counts.
         can_ask: Whether it may ask people questions.
+        network: Whether its commands need the network.
     """
 
     name: str
     instructions: str
     sub_agents: tuple[SubAgentDefinition, ...] = ()
     mcp_servers: tuple[str, ...] = ()
-    skills: tuple[str, ...] = ()
+    skills: tuple[SkillReference, ...] = ()
     approvals: tuple[ApprovalPolicy, ...] = ()
     can_ask: bool = False
+    network: bool = False
 
     def unavailable(self) -> tuple[str, ...]:
         """What this agent declares and this runner does not offer yet, a sentence each for the person."""
         everyone = (self, *self.sub_agents)
         servers = sorted({name for each in everyone for name in each.mcp_servers})
-        skills = sorted({slug for each in everyone for slug in each.skills})
         sentences: list[str] = []
         if servers:
             sentences.append(
                 f"This runner cannot connect to MCP servers yet: "
                 f"the tools of {', '.join(servers)} are not available in this run."
             )
-        if skills:
-            sentences.append(f"This runner cannot load skills yet: {', '.join(skills)} are not available in this run.")
         return tuple(sentences)

@@ -32,6 +32,13 @@ BUILT_IN: Mapping[str, Effect] = dict.fromkeys(
 )
 """The tools that deepagents brings, on its state backend. Every other tool is ONCE unless it is declared otherwise."""
 
+IN_WORKSPACE: Mapping[str, Effect] = {
+    **dict.fromkeys(("write_file", "delete"), Effect.REPEATABLE),
+    # An edit finds nothing to change when it is done again.
+    "edit_file": Effect.ONCE,
+}
+"""Those of them that change files where files are kept outside of the checkpoint."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectKey:

@@ -29,6 +29,7 @@ from agent_runner.turn.agent import Graph, build_agent
 from agent_runner.turn.conversation import Conversation, read_conversation
 from agent_runner.turn.decisions import Decisions, Waiting, next_expiry, waiting_calls
 from agent_runner.turn.definition import AgentDefinition
+from agent_runner.turn.equipment import Equipment, Equipper
 from agent_runner.turn.events import Said
 from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Gate
@@ -77,6 +78,7 @@ class TurnTaker:
         models: The models.
         keys: Secrets of this process.
         limits: What bounds each turn.
+        equipper: Gets ready what agents have at hand.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class TurnTaker:
         models: ModelCatalog,
         keys: tuple[str, ...],
         limits: TurnLimits,
+        equipper: Equipper,
     ) -> None:
         self._resources = resources
         self._environments = environments
@@ -95,6 +98,7 @@ class TurnTaker:
         self._models = models
         self._keys = keys
         self._limits = limits
+        self._equipper = equipper
 
     async def take(self, run: ResolvedRun, *, attempt: int, stop: asyncio.Event) -> TurnResult:
         """Take the turn of `run`, or what an earlier attempt left of it, and report its end.
@@ -134,10 +138,11 @@ class TurnTaker:
         try:
             definition = await self._resources.agent(run.agent_id)
             choice = self._models.choose(execution.spec.execution_config.model_name, environment=variables)
+            equipment = await self._equipper.equip(run.thread, definition, variables)
             async with self._journal.hold(
                 Turn(thread=run.thread, execution=run.execution_id, attempt=attempt)
             ) as lease:
-                result = await self._hold(taken, lease, definition, choice)
+                result = await self._hold(taken, lease, definition, choice, equipment)
             if result.phase == WAITING:
                 return result
         except ExecutionEndedError as error:
@@ -154,10 +159,12 @@ class TurnTaker:
         self._environments.forget(run.execution_id)
         return result
 
-    async def _hold(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> TurnResult:
+    async def _hold(
+        self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice, equipment: Equipment
+    ) -> TurnResult:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
         taken.tell_beginning(definition, choice)
-        work = asyncio.create_task(self._run(taken, lease, definition, choice))
+        work = asyncio.create_task(self._run(taken, lease, definition, choice, equipment))
         watchers = [asyncio.create_task(taken.reporter.run()), asyncio.create_task(_renew(lease))]
         try:
             await asyncio.wait((work, *watchers), return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +177,9 @@ class TurnTaker:
                 task.cancel()
             await asyncio.gather(work, *watchers, return_exceptions=True)
 
-    async def _run(self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice) -> TurnResult:
+    async def _run(
+        self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice, equipment: Equipment
+    ) -> TurnResult:
         run = taken.run
         context = TurnContext(
             execution=run.execution_id,
@@ -178,6 +187,7 @@ class TurnTaker:
             ledger=lease,
             observe=taken.reporter.observe,
             settle=taken.reporter.settle,
+            effects=equipment.effects,
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe),
         )
         decisions = Decisions(self._resources, run.execution_id, taken.builder)
@@ -185,7 +195,14 @@ class TurnTaker:
         async with self._journal.checkpoints(lease) as saver:
             # In a thread: the first use of a provider imports its package, which takes seconds.
             graph = await asyncio.to_thread(
-                build_agent, definition, models=self._models, choice=choice, context=context, checkpointer=saver
+                build_agent,
+                definition,
+                models=self._models,
+                choice=choice,
+                context=context,
+                checkpointer=saver,
+                backend=equipment.backend,
+                skills=equipment.skills,
             )
             state = await graph.aget_state(config)
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.

@@ -1,0 +1,70 @@
+"""What an agent has at hand in a turn: a workspace with a shell, and its skills."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent_runner.models.catalog import PROVIDERS
+from agent_runner.skills.shelf import Shelf
+from agent_runner.skills.skill import Skill
+from agent_runner.turn.agent import MAIN
+from agent_runner.turn.definition import AgentDefinition, SkillReference
+from agent_runner.turn.effects import IN_WORKSPACE, Effect
+from agent_runner.workspace.backend import SandboxBackend
+from agent_runner.workspace.workspaces import Workspaces
+
+_OF_MODELS = frozenset(name for each in PROVIDERS.values() for name in (each.key, each.base_url))
+"""Variables that are there for the model: no command of the agent needs them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipment:
+    """What one turn has.
+
+    Attributes:
+        backend: The workspace; None: files live in the conversation.
+        skills: The skills of each agent, by its name.
+        effects: What its tools do when run twice, where that is not as usual.
+    """
+
+    backend: SandboxBackend | None
+    skills: Mapping[str, tuple[Skill, ...]]
+    effects: Mapping[str, Effect]
+
+
+class Equipper:
+    """Gets ready what agents need.
+
+    Args:
+        workspaces: Where sessions work; None: nowhere.
+        shelf: Skills.
+    """
+
+    def __init__(self, workspaces: Workspaces | None, shelf: Shelf) -> None:
+        self._workspaces = workspaces
+        self._shelf = shelf
+
+    async def equip(self, thread: str, definition: AgentDefinition, environment: Mapping[str, str]) -> Equipment:
+        """What the agent has in a turn of `thread`.
+
+        Raises:
+            ResourceError: A skill cannot be had.
+            RpcError: The server is away.
+        """
+        skills = {MAIN: await self._skills(definition.skills)}
+        for each in definition.sub_agents:
+            skills[each.name] = await self._skills(each.skills)
+        if self._workspaces is None:
+            return Equipment(backend=None, skills=skills, effects={})
+        backend = await self._workspaces.open(
+            thread,
+            environment={name: value for name, value in environment.items() if name not in _OF_MODELS},
+            readable=tuple(sorted({skill.folder for found in skills.values() for skill in found})),
+            network=definition.network,
+        )
+        return Equipment(backend=backend, skills=skills, effects=IN_WORKSPACE)
+
+    async def _skills(self, references: tuple[SkillReference, ...]) -> tuple[Skill, ...]:
+        return tuple(await asyncio.gather(*map(self._shelf.get, references)))
