@@ -11,6 +11,9 @@ from urllib.parse import parse_qs
 
 import jwt
 import pytest
+from stigmer_sandbox import OutboundPolicy
+from workflow_runner.activities import Requests, Tokens
+from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.testing import Execution, Request, Response, Runs, Site
 
 SECRET = "s3cret-and-long-enough-for-hs256-keys"
@@ -330,6 +333,30 @@ async def test_a_token_server_that_refuses_or_is_away_is_a_clear_error(runs: Run
     assert away["type"].endswith("/errors/communication")
     forbidden = await runs.error(document(site.url, policy.replace(site.url, "http://169.254.169.254")))
     assert forbidden["status"] == 403
+
+
+async def test_calls_that_wait_for_a_token_learn_together_that_there_is_none(site: Site) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def refuse(_: Request) -> Response:
+        asked.set()
+        await go_on.wait()
+        return Response({"error": "invalid_client"}, 401)
+
+    site.page("/oauth2/token", refuse)
+    requests = Requests(OutboundPolicy())
+    tokens = Tokens(requests)
+    properties = {"authority": site.url, "grant": "client_credentials", "client": {"id": "me", "secret": SECRET}}
+    waiting = [asyncio.create_task(tokens.get("oauth2", properties, seconds=30)) for _ in range(5)]
+    await asyncio.wait_for(asked.wait(), 30)
+    go_on.set()
+    failures = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(failure).partition(" gives ")[2] for failure in failures} == {"no token: invalid_client"}
+    assert len(site.seen("/oauth2/token")) == 1
+    with pytest.raises(CallFailedError):
+        await tokens.get("oauth2", properties, seconds=30)
+    assert len(site.seen("/oauth2/token")) == 2
+    await requests.close()
 
 
 @pytest.mark.parametrize(

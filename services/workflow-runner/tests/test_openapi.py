@@ -304,6 +304,23 @@ async def test_a_document_is_asked_for_again_by_its_tag(runs: Runs, site: Site) 
     assert [request.headers.get("if-none-match") for request in site.seen("/api")] == [None, '"v1"']
 
 
+async def test_many_calls_at_once_fetch_a_document_once(runs: Runs, site: Site) -> None:
+    document = serve(site, {"operationId": "get", "path": "/x"})
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Request) -> Response:
+        asked.set()
+        await go_on.wait()
+        return Response(document)
+
+    site.page("/api", answer)
+    calls = asyncio.gather(*(runs.output(call(site, "get")) for _ in range(4)))
+    await asyncio.wait_for(asked.wait(), 30)
+    go_on.set()
+    assert [output["path"] for output in await calls] == ["/x"] * 4
+    assert len(site.seen("/api")) == 1
+
+
 async def test_files_are_read_where_the_operator_allows_a_folder_and_nowhere_else(
     start_runner: StartRunner, site: Site, tmp_path: Path
 ) -> None:

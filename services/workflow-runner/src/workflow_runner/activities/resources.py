@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
 from stigmer_dsl import Problem
 from stigmer_dsl.expressions import is_expression
@@ -75,6 +76,7 @@ class Resources:
         self._most = most
         self._folder = None if folder is None else folder.resolve()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return the resources of a workflow that are files, where none may be read."""
@@ -100,10 +102,15 @@ class Resources:
         url = expand(endpoint)
         if urlsplit(url).scheme.lower() == "file":
             return await asyncio.to_thread(self._read, url, what)
+        key = hashlib.sha256(json.dumps([url, endpoint["authentication"]], sort_keys=True).encode()).hexdigest()
         try:
-            return await self._download(url, endpoint, seconds)
+            # Many calls at once fetch it once; a lock lives as long as somebody holds it or waits for it.
+            async with asyncio.timeout(seconds), self._fetching.setdefault(key, asyncio.Lock()):
+                return await self._download(key, url, endpoint, seconds)
         except CallFailedError as failure:
             raise failure.about(f"{what} cannot be fetched") from None
+        except TimeoutError:
+            raise CallFailedError("timeout", f"{what} was not fetched within {seconds:g} s") from None
 
     def _read(self, url: str, what: str) -> Resource:
         if self._folder is None:
@@ -122,8 +129,7 @@ class Resources:
             raise CallFailedError("configuration", f"{what} {url} is larger than the cap of {self._most} bytes")
         return Resource(url=url, content=content, media_type="")
 
-    async def _download(self, url: str, endpoint: EndpointArguments, seconds: float) -> Resource:
-        key = hashlib.sha256(json.dumps([url, endpoint["authentication"]], sort_keys=True).encode()).hexdigest()
+    async def _download(self, key: str, url: str, endpoint: EndpointArguments, seconds: float) -> Resource:
         kept = self._kept.get(key)
         now = time.monotonic()
         if kept is not None and now < kept.fresh_until:

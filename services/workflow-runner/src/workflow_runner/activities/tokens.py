@@ -47,6 +47,9 @@ class _Kept:
     renew_at: float = 0.0
     refresh: str = ""
     """The newest refresh token, where the server gives a new one with each access token."""
+    failed_at: float = 0.0
+    failure: CallFailedError | None = None
+    """Why there was no token, for those who waited for it."""
 
 
 class Tokens:
@@ -60,9 +63,26 @@ class Tokens:
     async def get(self, scheme: str, properties: Mapping[str, Any], *, refused: str = "", seconds: float) -> str:
         """See `TokenSource`."""
         kept = self._of(scheme, properties)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._current(kept, scheme, properties, refused, seconds)
+        except TimeoutError:
+            raise CallFailedError("timeout", f"no token within {seconds:g} s") from None
+
+    async def _current(
+        self, kept: _Kept, scheme: str, properties: Mapping[str, Any], refused: str, seconds: float
+    ) -> str:
+        """Return the token that is kept, or a new one. Who waits for one takes part in how that ends."""
+        began = time.monotonic()
         async with kept.lock:
+            if kept.failure is not None and kept.failed_at >= began:
+                raise kept.failure
             if not kept.token or kept.token == refused or time.monotonic() >= kept.renew_at:
-                await self._renew(kept, scheme, properties, seconds)
+                try:
+                    await self._renew(kept, scheme, properties, seconds)
+                except CallFailedError as failure:
+                    kept.failed_at, kept.failure = time.monotonic(), failure
+                    raise
             conceal(kept.token)
             return kept.token
 
@@ -93,6 +113,7 @@ class Tokens:
         kept.renew_at = time.monotonic() + _lifetime(token, found)
         if properties["grant"] == "refresh_token" and found.get("refresh_token"):
             kept.refresh = str(found["refresh_token"])
+            conceal(kept.refresh)
 
     async def _discover(self, properties: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Return what an OpenID Connect provider says of itself."""

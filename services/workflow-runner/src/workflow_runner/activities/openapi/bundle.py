@@ -3,6 +3,7 @@
 After that every reference is one inside the value, and nothing else needs to reach out.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -73,7 +74,7 @@ async def bundle(url: str, value: Mapping[str, Any], load: Load) -> Document:
     numbers: dict[str, int] = {}
     others: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    made = _rebased(value, url, "", url, numbers)
+    made = await asyncio.to_thread(_rebased, value, url, "", url, numbers)
     while len(others) < len(numbers):
         if len(numbers) > MOST_DOCUMENTS:
             raise CallFailedError("configuration", f"the OpenAPI document refers to more than {MOST_DOCUMENTS} others")
@@ -86,7 +87,7 @@ async def bundle(url: str, value: Mapping[str, Any], load: Load) -> Document:
             # Only what an operation needs must be there; who needs it is told.
             missing[number] = failure.error.detail
         else:
-            others[number] = _rebased(found, base, f"/{OTHERS}/{number}", url, numbers)
+            others[number] = await asyncio.to_thread(_rebased, found, base, f"/{OTHERS}/{number}", url, numbers)
     return Document(url=url, value={**made, OTHERS: others} if others else made, missing=missing)
 
 

@@ -3,8 +3,10 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from temporalio import activity
 
@@ -24,6 +26,14 @@ _WHAT = "the OpenAPI document"
 _MOST_KEPT = 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A document, and the operations of it that were called."""
+
+    document: Document
+    operations: dict[str, Operation] = field(default_factory=dict[str, Operation])
+
+
 class OpenApiCalls:
     """Calls operations."""
 
@@ -32,7 +42,8 @@ class OpenApiCalls:
         self._requests = requests
         self._resources = resources
         self._authentication = authentication
-        self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @activity.defn(name=names.FIND_OPENAPI)
     async def find(self, call: Any) -> Any:
@@ -75,13 +86,17 @@ class OpenApiCalls:
         endpoint = given["document"]
         resource = await self._resources.fetch(endpoint, seconds=seconds, what=_WHAT)
         key = f"{resource.digest} {resource.url}"
-        document = self._kept.get(key)
-        if document is None:
-            document = self._kept[key] = await self._read(resource, endpoint, seconds)
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            kept = self._kept.get(key)
+            if kept is None:
+                kept = self._kept[key] = _Kept(document=await self._read(resource, endpoint, seconds))
         self._kept.move_to_end(key)
         if len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
-        return document, find_operation(document, given["operation_id"])
+        wanted = given["operation_id"]
+        if wanted not in kept.operations:
+            kept.operations[wanted] = find_operation(kept.document, wanted)
+        return kept.document, kept.operations[wanted]
 
     async def _read(self, resource: Resource, endpoint: EndpointArguments, seconds: float) -> Document:
         async def load(address: str) -> tuple[str, Any]:
