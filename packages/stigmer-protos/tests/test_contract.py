@@ -20,6 +20,7 @@ SCALARS = {
     Field.TYPE_INT32: "int32",
     Field.TYPE_INT64: "int64",
     Field.TYPE_FLOAT: "float",
+    Field.TYPE_DOUBLE: "double",
     Field.TYPE_BYTES: "bytes",
 }
 # What the cloud has added since, with its own numbers: the only additions below 1000 to elements of the contract.

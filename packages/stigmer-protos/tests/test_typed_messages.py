@@ -227,7 +227,7 @@ def test_a_client_that_knows_more_than_this_package_is_understood_and_answered_i
     newer = newer_agent_class()
     sent = newer(api_version="agentic.stigmer.ai/v1", kind="Agent", trust_level=7)
     sent.spec.description = "reviews code"
-    sent.spec.budget.currency = "EUR"
+    sent.spec.allowance.currency = "EUR"
     here: Any = descriptors.message_type("ai.stigmer.agentic.agent.v1.Agent").FromString(sent.SerializeToString())
     assert (here.kind, here.spec.description) == ("Agent", "reviews code")
     assert newer.FromString(here.SerializeToString()) == sent
@@ -243,16 +243,16 @@ def newer_agent_class() -> Any:
             if file.package == "ai.stigmer.agentic.agent.v1" and message.name == "Agent":
                 message.field.add(name="trust_level", number=900, type=FieldDescriptorProto.TYPE_INT32, label=1)
             if file.package == "ai.stigmer.agentic.agent.v1" and message.name == "AgentSpec":
-                message.nested_type.append(DescriptorProto(name="Budget"))
+                message.nested_type.append(DescriptorProto(name="Allowance"))
                 message.nested_type[-1].field.add(
                     name="currency", number=1, type=FieldDescriptorProto.TYPE_STRING, label=1
                 )
                 message.field.add(
-                    name="budget",
+                    name="allowance",
                     number=901,
                     type=FieldDescriptorProto.TYPE_MESSAGE,
                     label=1,
-                    type_name=".ai.stigmer.agentic.agent.v1.AgentSpec.Budget",
+                    type_name=".ai.stigmer.agentic.agent.v1.AgentSpec.Allowance",
                 )
         pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName("ai.stigmer.agentic.agent.v1.Agent"))

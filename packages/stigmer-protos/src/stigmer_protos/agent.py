@@ -10,6 +10,7 @@ from stigmer_protos._gen.ai.stigmer.agentic.agent.v1 import (
     ApprovalExpiry as ApprovalExpiry,
     ApprovalPolicy as ApprovalPolicy,
     ApprovalRule as ApprovalRule,
+    Budget as Budget,
     DockerServer as DockerServer,
     HttpServer as HttpServer,
     McpServerDefinition as McpServerDefinition,

@@ -27,4 +27,5 @@ from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     ToolApproval as ToolApproval,
     ToolCall as ToolCall,
     ToolCallStatus as ToolCallStatus,
+    Usage as Usage,
 )

@@ -87,6 +87,9 @@ def _merge_status(status: Message, report: Message) -> None:
         status.ClearField("todos")
         for key in report.todos:
             status.todos[key].CopyFrom(report.todos[key])
+    for name in ("usage", "session_usage", "output"):
+        if report.HasField(name):
+            getattr(status, name).CopyFrom(getattr(report, name))
     for key in report.approvals:
         # What a person decided may be newer than what the runner has read.
         if not status.approvals[key].decision:

@@ -12,6 +12,7 @@ __all__ = (
     "ApprovalExpiry",
     "ApprovalPolicy",
     "ApprovalRule",
+    "Budget",
     "DockerServer",
     "HttpServer",
     "McpServerDefinition",
@@ -228,6 +229,28 @@ class AgentSpec(betterproto2.Message):
     Whether the agent may ask people questions; it waits for the answer.
     """
 
+    model: "str" = betterproto2.field(1002, betterproto2.TYPE_STRING)
+    """
+    The model, as `provider:model`; what an execution says goes before it, what the runner is set to after it.
+    """
+
+    fallback_models: "list[str]" = betterproto2.field(1003, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Models that answer when the one before them cannot, in this order.
+    """
+
+    budget: "Budget | None" = betterproto2.field(1004, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What a run may use up.
+    """
+
+    output_schema: "_____google__protobuf__.Struct | None" = betterproto2.field(
+        1005, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    JSON Schema of the answer; without one it is text.
+    """
+
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "AgentSpec", AgentSpec)
 
@@ -302,6 +325,36 @@ class ApprovalPolicy(betterproto2.Message):
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "ApprovalPolicy", ApprovalPolicy)
+
+
+@dataclass(eq=False, repr=False)
+class Budget(betterproto2.Message):
+    """
+    What a run may use up; 0 is without bound. A run that reaches a bound ends before its next call of a model.
+    """
+
+    max_model_calls: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Calls of models, of the agent and its sub-agents together.
+    """
+
+    max_tokens: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Tokens read and written.
+    """
+
+    max_cost_usd: "float" = betterproto2.field(3, betterproto2.TYPE_DOUBLE)
+    """
+    Cost in US dollars, as far as prices are known.
+    """
+
+    max_seconds: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    Seconds of work; waiting for people does not count.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "Budget", Budget)
 
 
 @dataclass(eq=False, repr=False)
@@ -564,5 +617,6 @@ class VolumeMount(betterproto2.Message):
 default_message_pool.register_message("ai.stigmer.agentic.agent.v1", "VolumeMount", VolumeMount)
 
 
+from ......google import protobuf as _____google__protobuf__
 from ....commons import apiresource as ___commons__apiresource__
 from ...environment import v1 as __environment__v1__

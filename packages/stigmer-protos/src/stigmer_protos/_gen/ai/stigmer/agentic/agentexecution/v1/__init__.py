@@ -29,6 +29,7 @@ __all__ = (
     "ToolApproval",
     "ToolCall",
     "ToolCallStatus",
+    "Usage",
 )
 
 from dataclasses import dataclass
@@ -504,6 +505,21 @@ class AgentExecutionStatus(betterproto2.Message):
     What people were asked about tool calls, and what they decided, by the call's id.
     """
 
+    usage: "Usage | None" = betterproto2.field(1004, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What the execution has used up.
+    """
+
+    output: "_____google__protobuf__.Value | None" = betterproto2.field(1005, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The answer, where the agent or the execution has a schema for it.
+    """
+
+    session_usage: "Usage | None" = betterproto2.field(1006, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What its session has used up, this execution included.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "AgentExecutionStatus", AgentExecutionStatus
@@ -607,6 +623,28 @@ class ExecutionConfig(betterproto2.Message):
     model_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     The model, as `provider:model` or by a name the runner knows; empty for the runner's default.
+    """
+
+    temperature: "float | None" = betterproto2.field(1000, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    0 to 2; unset leaves it to the runner.
+    """
+
+    fallback_models: "list[str]" = betterproto2.field(1001, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Models that answer when the one before them cannot; they go before those of the agent.
+    """
+
+    budget: "__agent__v1__.Budget | None" = betterproto2.field(1002, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What this run may use up; a bound that is 0 is that of the agent.
+    """
+
+    output_schema: "_____google__protobuf__.Struct | None" = betterproto2.field(
+        1003, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    JSON Schema of the answer, in place of the agent's.
     """
 
 
@@ -923,6 +961,47 @@ class ToolCall(betterproto2.Message):
 default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "ToolCall", ToolCall)
 
 
+@dataclass(eq=False, repr=False)
+class Usage(betterproto2.Message):
+    """
+    What calls of models have used up.
+    """
+
+    model_calls: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many calls were answered.
+    """
+
+    input_tokens: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Tokens that models have read.
+    """
+
+    cached_tokens: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    Those of them that were read from a cache.
+    """
+
+    output_tokens: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    Tokens that models have written.
+    """
+
+    cost_usd: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    Cost in US dollars, as far as prices are known.
+    """
+
+    unpriced_calls: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    Calls of models whose price is not known: the cost is without them.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "Usage", Usage)
+
+
 from ......google import protobuf as _____google__protobuf__
 from ....commons import apiresource as ___commons__apiresource__
+from ...agent import v1 as __agent__v1__
 from ...executioncontext import v1 as __executioncontext__v1__
