@@ -1,5 +1,7 @@
 """Data flow and control flow, as the specification says them."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from workflow_runner.testing import Runs, StartRunner
 
@@ -287,3 +289,17 @@ async def test_a_definition_that_cannot_be_run_says_what_and_where(runs: Runs) -
 
 async def test_the_workflow_output_is_transformed(runs: Runs) -> None:
     assert await runs.output("do:\n- x: {set: {n: 4}}\noutput: {as: .n}") == 4
+
+
+async def test_a_wait_may_last_until_a_time(runs: Runs) -> None:
+    begun = datetime.now(UTC)
+    until = (begun + timedelta(seconds=0.7)).isoformat()
+    past = '${ "2020-01-01T00:00:00Z" }'
+    assert await runs.output(f"do:\n- w: {{wait: '${{ .until }}'}}\n- p: {{wait: '{past}'}}", {"until": until})
+    assert datetime.now(UTC).isoformat() >= until
+
+
+async def test_a_time_to_wait_for_needs_a_time_zone(runs: Runs) -> None:
+    error = await runs.error("do:\n- w: {wait: '${ .until }'}", {"until": "2030-01-01T00:00:00"})
+    assert (error["status"], error["instance"]) == (400, "/do/0/w")
+    assert "has no time zone" in error["detail"]

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from workflow_runner import names
-from workflow_runner.testing import Execution, PeerServer, Request, Response, Runs, Site
+from workflow_runner.testing import Execution, PeerServer, Request, Response, Runs, Site, StartRunner
 
 COMPLETED, FAILED = 3, 4
 FOR_EVER = "{wait: P300D}"
@@ -250,3 +250,116 @@ async def test_a_thousand_branches_are_done(runs: Runs) -> None:
 async def test_branches_that_compute_for_long_take_turns(runs: Runs) -> None:
     loop = "{for: {in: '[range(400)]'}, do: [{s: {set: '${ . + 1 }'}}]}"
     assert await runs.output(forks(*(f"b{n}: {loop}" for n in range(4))), 0) == [400] * 4
+
+
+async def runs_of(client: Client, execution: Execution) -> list[str]:
+    """The runs that the execution took, from their histories."""
+    handle = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}")
+    found = [(await handle.describe()).raw_description.workflow_execution_info.first_run_id]
+    while True:
+        history = await client.get_workflow_handle(handle.id, run_id=found[-1]).fetch_history()
+        after = history.events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        if not after:
+            return found
+        found.append(after)
+
+
+BUSY = """{for: {in: '[range(5)]', at: i}, do: [
+          {call: POST}, {pause: {wait: PT0.001S}}, {add: {set: {n: '${ .n + 1 }'}}}]}"""
+
+
+async def test_a_fork_goes_on_in_a_new_history_while_branches_wait_listen_and_hold(
+    start_runner: StartRunner, client: Client, site: Site
+) -> None:
+    echo(site)
+    runs = await start_runner(max_history_events=40)
+    send = echoing(site, """{n: '${ .n }'}""")
+    busy = BUSY.replace("{call: POST}", f"{{send: {send}}}")
+    retries = (
+        "{try: [{flaky: {call: http, with: {method: post, endpoint: SITE/flaky}}}], "
+        "catch: {retry: {delay: PT1S, limit: {attempt: {count: 3}}}}}"
+    ).replace("SITE", site.url)
+    answers = iter([Response({}, 500), Response({"ok": True})])
+    site.page("/flaky", lambda _: next(answers))
+    execution = runs.add(
+        forks(
+            later("sleeps", 1.5, "{set: {slept: true}}"),
+            "listens: {listen: {to: {one: {with: {type: signal, id: go}}}}}",
+            f"busy: {busy}",
+            f"nested: {{fork: {{branches: [{{again: {busy}}}, {{{later('dozes', 1, '{set: {dozed: true}}')}}}]}}}}",
+            f"retries: {retries}",
+        ),
+        {"n": 0},
+    )
+    handle = await runs.start(execution)
+    await runs.peer.until(execution, lambda seen: statuses(seen).get("/do/0/f/fork/branches/2/busy") == COMPLETED)
+    await client.get_workflow_handle(handle.id).signal(names.SIGNAL, {"id": "s", "name": "go", "payload": "gone"})
+    output = await ended(client.get_workflow_handle(handle.id))
+    assert output == [{"slept": True}, ["gone"], {"n": 5}, [{"n": 5}, {"dozed": True}], {"ok": True}]
+    assert len(await runs_of(client, execution)) > 1
+    # Nothing was done twice.
+    assert sorted(request.json["n"] for request in site.seen("/echo")) == sorted([*range(5), *range(5)])
+    assert len(site.seen("/flaky")) == 2
+    assert set(statuses(execution).values()) == {COMPLETED, FAILED}
+    assert [name for name, status in statuses(execution).items() if status == FAILED] == [
+        "/do/0/f/fork/branches/4/retries/try/0/flaky"
+    ]
+
+
+async def test_a_race_is_won_in_a_later_history(start_runner: StartRunner, client: Client) -> None:
+    runs = await start_runner(max_history_events=30)
+    pauses = ", ".join(f"{{p{n}: {{wait: PT0.01S}}}}" for n in range(20))
+    execution = await runs.run(
+        forks(f"slow: {{do: [{{w: {FOR_EVER}}}]}}", f"wins: {{do: [{pauses}, {{s: {{set: {{n: 1}}}}}}]}}", compete=True)
+    )
+    assert execution.output == {"n": 1}
+    assert len(await runs_of(client, execution)) > 1
+    at = "/do/0/f/fork/branches/0/slow"
+    assert [statuses(execution)[name] for name in (at, f"{at}/do/0/w")] == [FAILED, FAILED]
+
+
+async def test_a_failed_fork_is_recovered_where_each_branch_was(runs: Runs, site: Site) -> None:
+    echo(site)
+    answers = iter([Response({}, 500), Response({"n": 3})])
+    site.page("/flaky", lambda _: next(answers))
+    flaky = f"{{call: http, with: {{method: post, endpoint: {site.url}/flaky}}}}"
+    execution = await runs.run(
+        f"""
+do:
+- f:
+    fork:
+      branches:
+      - done: {echoing(site, "{n: 1}")}
+      - fails: {{do: [{{first: {echoing(site, "{n: 2}")}}}, {{w: {{wait: PT0.3S}}}}, {{flaky: {flaky}}}]}}
+      - waits: {{do: [{{before: {echoing(site, "{n: 4}")}}}, {{w: {{wait: PT0.6S}}}}, {{s: {{set: {{n: 5}}}}}}]}}
+- last: {{set: '${{ map(.n) }}'}}
+"""
+    )
+    assert execution.phase == "FAILED"
+    place = next(item for item in execution.checkpoints[-1].positions if item.failed)
+    assert place.reference == "/do/0/f/fork/branches/1/fails/do/2/flaky"
+    assert await ended(await runs.recover(execution)) == [1, 3, 5]
+    assert [request.json["n"] for request in site.seen("/echo")] == [1, 2, 4]
+    assert set(statuses(execution).values()) == {COMPLETED}
+
+
+async def test_a_run_begins_again_with_a_task_in_a_branch(runs: Runs, site: Site) -> None:
+    echo(site)
+    answers = iter([Response({}, 500), Response({"n": 9})])
+    site.page("/flaky", lambda _: next(answers))
+    flaky = f"{{call: http, with: {{method: post, endpoint: {site.url}/flaky}}}}"
+    execution = await runs.run(
+        f"""
+do:
+- f:
+    fork:
+      branches:
+      - a: {echoing(site, "{n: 1}")}
+      - b: {{do: [{{first: {echoing(site, "{n: 2}")}}}, {{second: {echoing(site, "{n: 3}")}}}]}}
+- flaky: {flaky}
+"""
+    )
+    assert execution.phase == "FAILED"
+    assert await ended(await runs.recover(execution, "/do/0/f/fork/branches/1/b/do/1/second")) == {"n": 9}
+    # What stood before it in its branch is kept; the branches beside it begin anew.
+    assert sorted(request.json["n"] for request in site.seen("/echo")) == [1, 1, 2, 3, 3]

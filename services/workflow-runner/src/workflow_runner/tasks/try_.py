@@ -26,15 +26,21 @@ class _Try:
         if not state:
             state |= {"attempt": 1, "began": step.time(), "error": None}
         while state["error"] is None:
+            if "pause" in state:
+                await step.sleep(timedelta(seconds=state["pause"]))
+                del state["pause"]
+                state["attempt"] += 1
+                state.pop("until", None)
             try:
                 return Outcome(output=await self._attempt(task, step))
             except WorkflowError as error:
                 variables = {task.catch.as_: error.to_dict()}
                 if not _catches(task, error, step, variables):
                     raise
-                if await _try_again(task, step, variables):
-                    state["attempt"] += 1
-                    state.pop("until", None)
+                pause = _pause(task, step, variables)
+                if pause is not None:
+                    # Kept, because the run may go on in a new history in the middle of it.
+                    state["pause"] = pause.total_seconds()
                 elif task.catch.do is None and task.catch.retry is not None:
                     raise  # tried as often as was asked for, and nothing else to do
                 else:
@@ -77,28 +83,26 @@ def _catches(task: TryTask, error: WorkflowError, step: Step, variables: dict[st
     )
 
 
-async def _try_again(task: TryTask, step: Step, variables: dict[str, Any]) -> bool:
-    """Wait as the policy says and return True, or return False when it allows no further attempt."""
+def _pause(task: TryTask, step: Step, variables: dict[str, Any]) -> timedelta | None:
+    """Return how long the policy waits before the next attempt; None when it allows none."""
     policy = _policy(task, step)
     if policy is None:
-        return False
+        return None
     if policy.when is not None and not step.holds(policy.when, variables):
-        return False
+        return None
     if policy.except_when is not None and step.holds(policy.except_when, variables):
-        return False
+        return None
     retry: int = step.state["attempt"]  # the first retry follows the first attempt
     # Without a limit of its own a policy would never end.
     count = policy.limit.attempt.count if policy.limit and policy.limit.attempt else None
     if retry > (step.limits["max_backward_jumps"] if count is None else count):
-        return False
+        return None
     delay = max(_delay(policy, retry, step, variables), _asked_for(variables[task.catch.as_]))
     if policy.limit and policy.limit.duration is not None:
         limit = step.duration(policy.limit.duration).total_seconds()
         if step.time() + delay.total_seconds() - step.state["began"] > limit:
-            return False
-    if delay > timedelta():
-        await step.sleep(delay)
-    return True
+            return None
+    return delay
 
 
 def _asked_for(error: Mapping[str, Any]) -> timedelta:
