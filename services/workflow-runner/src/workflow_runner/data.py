@@ -43,6 +43,8 @@ class Scope:
     """Id of the task around, empty at the top."""
     iteration: int | None = None
     attempt: int = 1
+    extended: CurrentTask | None = None
+    """Inside an extension: the task around which it is."""
 
     def around(
         self, *, parent: str, variables: Mapping[str, Any], iteration: int | None, attempt: int | None
@@ -53,6 +55,7 @@ class Scope:
             parent=parent,
             iteration=self.iteration if iteration is None else iteration,
             attempt=self.attempt if attempt is None else attempt,
+            extended=self.extended,
         )
 
 

@@ -40,6 +40,8 @@ class TaskFrame(TypedDict):
     """The list in progress inside."""
     branches: "NotRequired[dict[str, ListFrame]]"
     """Of a fork instead: the branches in progress, by their index."""
+    around: NotRequired[Any]
+    """How far the extensions of the task are, where it has some."""
     done: NotRequired[Done]
     """What its work gave, where only what comes after the work is left to do."""
 

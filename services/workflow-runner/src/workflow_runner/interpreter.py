@@ -17,6 +17,7 @@ from stigmer_dsl.model import DurationLike, Workflow
 
 from workflow_runner.checkpoint import Marks, Wreck
 from workflow_runner.data import Evaluator, Scope, View, length
+from workflow_runner.extensions import Extensions
 from workflow_runner.flow import EndOfWorkflow, ListFrame
 from workflow_runner.messages import Limits, TaskRecord
 from workflow_runner.port import Block, Engine
@@ -52,6 +53,7 @@ class Interpreter:
         self.context = context
         self.deadline = deadline
         self.limit = limit
+        self.extensions = Extensions(workflow)
         self.marks = Marks()
         self.has_progressed = False
         self._strand = Strand(self)
@@ -106,9 +108,9 @@ class Interpreter:
         run = self._strand.run_list(Block(self.workflow.do, "/do", "/do", scope), data, frame)
         try:
             if self.deadline is None:
-                return await run
+                return (await run).output
             async with self.engine.clock.limit(self.deadline):
-                return await run
+                return (await run).output
         except EndOfWorkflow as end:
             return end.output
         except TimeoutError:

@@ -9,7 +9,8 @@ from stigmer_dsl.model import TaskList, Workflow
 from workflow_runner.checkpoint import Mark, Marks, Wreck
 from workflow_runner.clock import Clock
 from workflow_runner.data import Evaluator, Scope
-from workflow_runner.flow import ListFrame, TaskFrame
+from workflow_runner.extensions import Extensions
+from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
@@ -137,6 +138,11 @@ class Run(Protocol):
         ...
 
     @property
+    def extensions(self) -> Extensions:
+        """What is done before and after tasks."""
+        ...
+
+    @property
     def marks(self) -> Marks:
         """Where it can be begun with again."""
         ...
@@ -162,8 +168,8 @@ class Strand(Protocol):
     wreck: Wreck | None
     """Where it failed."""
 
-    async def run_list(self, block: Block, data: Any, frame: ListFrame | None) -> Any:
-        """Run tasks one after the other and return the last one's output."""
+    async def run_list(self, block: Block, data: Any, frame: ListFrame | None) -> Outcome:
+        """Run tasks one after the other; the outcome is the last one's output, and `exit` where one said so."""
         ...
 
     async def run_branch(self, block: Block, index: int, data: Any, frame: ListFrame | None) -> Any:

@@ -25,18 +25,18 @@ class Strand:
         self.wreck: Wreck | None = None
         """The innermost task that did not end well: from there the run can be recovered."""
 
-    async def run_list(self, block: Block, data: Any, frame: ListFrame | None) -> Any:
-        """Run the tasks of `block` from its first, with `data` as its input, or from `frame`; return the output."""
+    async def run_list(self, block: Block, data: Any, frame: ListFrame | None) -> Outcome:
+        """Run the tasks of `block` from its first, with `data` as its input, or from `frame`."""
         here: ListFrame = frame or {"index": 0, "input": data, "jumps": 0, "visits": {}}
         while here["index"] < len(block.tasks):
             match await self._run_next(block, here):
                 case None | "continue":
                     here["index"] += 1
                 case "exit":
-                    break
+                    return Outcome(here["input"], "exit")
                 case target:
                     self._jump(block, target, here)
-        return here["input"]
+        return Outcome(here["input"])
 
     async def run_branch(self, block: Block, index: int, data: Any, frame: ListFrame | None) -> Any:
         """Run one of the tasks of `block`, which are done side by side, and return its output."""

@@ -38,8 +38,10 @@ def unsupported(workflow: Workflow) -> list[Problem]:
     problems = list(_unsupported_in(workflow.do, "/do"))
     if workflow.evaluate.language != "jq":
         problems.append(_problem("/evaluate/language", f"expressions in {workflow.evaluate.language!r} are not run"))
-    if workflow.use.extensions:
-        problems.append(_problem("/use/extensions", "extensions are not run"))
+    for index, item in enumerate(workflow.use.extensions):
+        at = pointer_to(("use", "extensions", index, item.name))
+        for path, tasks in (("/before", item.extension.before), ("/after", item.extension.after)):
+            problems += _unsupported_in(tasks or (), at + path)
     if workflow.schedule is not None:
         problems.append(_problem("/schedule", "schedules are not run; start the workflow yourself"))
     problems += _unsupported_grants(workflow)
