@@ -112,6 +112,10 @@ REQUIREMENTS: dict[str, tuple[str, str]] = {
     "problems.codes": ("own#problems", "every code is documented and produced"),
     "stored.kinds": ("own#stored", "every stored kind compiles, however its kind is written"),
     "stored.nested": ("own#stored", "tasks inside stored tasks compile at any depth"),
+    "stored.written": (
+        "own#stored",
+        "what the stored form can say is written so that it compiles back; the rest is told",
+    ),
     "stored.pointers": ("own#stored", "problems point into the stored form"),
     "stored.numbers": ("own#stored", "whole doubles of a Struct become whole numbers"),
     "trusted": ("own#model", "what to_dict gives loads back to the same workflow"),

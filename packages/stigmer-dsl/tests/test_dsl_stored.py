@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stigmer_dsl import DocumentError, InvalidDocumentError, Workflow, compile_spec, compile_tasks
+from stigmer_dsl import DocumentError, InvalidDocumentError, Workflow, compile_spec, compile_tasks, parse, to_stored
 from stigmer_dsl.stored import kind_name
 
 HEADER = {"dsl": "1.0.0", "namespace": "ns", "name": "n", "version": "1.0.0"}
@@ -150,6 +150,43 @@ KINDS: list[tuple[int | str, tuple[str, ...], dict[str, Any], dict[str, Any]]] =
         {"message": "Go?", "outcomes": ["yes", "no"]},
         {"call": "human_input", "with": {"message": "Go?", "outcomes": ["yes", "no"]}},
     ),
+    (
+        "llm_call",
+        ("LLM_CALL",),
+        {"prompt": "${ .q }", "system": "s", "max_tokens": 100.0, "temperature": 0.5, "response": {"document": {}}},
+        {
+            "call": "llm_call",
+            "with": {
+                "prompt": "${ .q }",
+                "system": "s",
+                "maxTokens": 100,
+                "temperature": 0.5,
+                "response": {"document": {}},
+            },
+        },
+    ),
+    ("transform", (), {"as": {"n": "${ .x }"}}, {"call": "transform", "with": {"as": {"n": "${ .x }"}}}),
+    (
+        "validate",
+        (),
+        {"input": "${ .x }", "schema": {"document": {"type": "object"}}},
+        {"call": "validate", "with": {"input": "${ .x }", "schema": {"document": {"type": "object"}}}},
+    ),
+    (
+        "notification",
+        (),
+        {"message": "m", "level": "error", "recipients": ["a"], "endpoint": {"uri": "https://x.y"}},
+        {
+            "call": "notification",
+            "with": {"message": "m", "level": "error", "recipients": ["a"], "endpoint": {"uri": "https://x.y"}},
+        },
+    ),
+    (
+        "eval",
+        (),
+        {"input": "${ .answer }", "criteria": ["short", "true"], "threshold": 0.5},
+        {"call": "eval", "with": {"input": "${ .answer }", "criteria": ["short", "true"], "threshold": 0.5}},
+    ),
 ]
 
 
@@ -167,6 +204,81 @@ def test_every_kind_compiles_however_it_is_written(
         spellings += [float(number), str(number), f"WORKFLOW_TASK_KIND_{names[0]}"]
     for kind in spellings:
         assert only_task(compile_tasks(spec(task("t", kind, config)))) == compiled, kind
+
+
+@pytest.mark.requirement("stored.written")
+@pytest.mark.parametrize(("number", "names", "config", "compiled"), KINDS)
+def test_every_kind_is_written_back_so_that_it_compiles_to_the_same(
+    number: int | str, names: tuple[str, ...], config: dict[str, Any], compiled: dict[str, Any]
+) -> None:
+    stored = spec(
+        task("t", number, config, export={"as": "${ . }"}, flow={"then": "end"}),
+        task("deep", "do", {"do": [task("t", number, config)]}),
+        envSpec={"data": {"TOKEN": {}}},
+    )
+    workflow = compile_tasks(stored)
+    written = to_stored(workflow)
+    assert written["tasks"][0]["kind"] in (f"WORKFLOW_TASK_KIND_{names[0]}" if names else "", number)
+    assert compile_tasks(written).to_dict() == workflow.to_dict()
+
+
+@pytest.mark.requirement("stored.written")
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ("timeout: { after: PT1S }\ndo: [ { a: { wait: PT1S } } ]", ["/timeout"]),
+        ("do: [ { a: { wait: PT1S, if: .x, metadata: { b: 1 } } } ]", ["/do/0/a/if", "/do/0/a/metadata"]),
+        ("do: [ { a: { wait: PT1.5S } } ]", ["/do/0/a/wait"]),
+        ("do: [ { a: { wait: '${ .x }' } } ]", ["/do/0/a/wait"]),
+        ("do: [ { a: { set: '${ . }' } } ]", ["/do/0/a/set"]),
+        (
+            "do: [ { a: { call: http, with: { method: get, endpoint: https://x.y, query: { a: b } } } } ]",
+            ["/do/0/a/with/query"],
+        ),
+        (
+            "do: [ { a: { call: http, with: { method: head, endpoint: { uri: https://x.y, authentication: { bearer: { token: t } } } } } } ]",
+            ["/do/0/a/with/method", "/do/0/a/with/endpoint/authentication"],
+        ),
+        (
+            "do: [ { a: { for: { in: [1], at: n }, while: .x, do: [ { b: { wait: PT1S } } ] } } ]",
+            ["/do/0/a/for/in", "/do/0/a/for/at", "/do/0/a/while"],
+        ),
+        ("do: [ { a: { fork: { branches: [ { b: { wait: PT1S } } ] } } } ]", ["/do/0/a/fork/branches/0/b"]),
+        (
+            "do: [ { a: { try: [ { b: { wait: PT1S } } ], catch: { retry: { delay: PT1S } } } } ]",
+            ["/do/0/a/catch", "/do/0/a/catch/retry"],
+        ),
+        (
+            "do: [ { a: { raise: { error: { type: https://x.y/z, status: 418, detail: d } } } } ]",
+            ["/do/0/a/raise/error"],
+        ),
+        (
+            "do: [ { a: { listen: { to: { one: { with: { type: order.placed } } } } } } ]",
+            ["/do/0/a/listen/to/one/with"],
+        ),
+        ("do: [ { a: { run: { shell: { command: ls } } } } ]", ["/do/0/a/run/shell"]),
+        ("do: [ { a: { call: 'f:1.0.0@default' } } ]", ["/do/0/a/call"]),
+    ],
+)
+def test_what_the_stored_form_cannot_say_is_told(body: str, pointers: list[str]) -> None:
+    workflow = parse("document: { dsl: 1.0.0, namespace: ns, name: n, version: 1.0.0 }\n" + body)
+    with pytest.raises(InvalidDocumentError) as caught:
+        to_stored(workflow)
+    assert {problem.code for problem in caught.value.problems} == {"stored.form"}
+    assert sorted(problem.pointer for problem in caught.value.problems) == sorted(pointers)
+
+
+def test_other_spellings_of_the_same_are_written_too() -> None:
+    text = """document: { dsl: 1.0.0, namespace: ns, name: n, version: 1.0.0, summary: s }
+do:
+  - a: { call: http, with: { method: get, endpoint: https://x.y }, timeout: { after: PT1M } }
+  - b: { wait: PT2M }
+  - c: { try: [ { d: { wait: { seconds: 1 } } } ], catch: { do: [ { e: { raise: { error: { type: https://x.y/z, status: 500, detail: m } } } } ] } }
+"""
+    a, b, c = to_stored(parse(text))["tasks"]
+    assert a["task_config"] == {"method": "GET", "endpoint": {"uri": "https://x.y"}, "timeout_seconds": 60}
+    assert b["task_config"] == {"seconds": 120}
+    assert c["task_config"]["catch"]["do"][0]["task_config"] == {"error": "https://x.y/z", "message": "m"}
 
 
 def test_a_kind_that_is_none_has_no_name() -> None:
@@ -281,7 +393,10 @@ def test_endless_nesting_is_refused() -> None:
     ("stored", "code", "pointer"),
     [
         (task("t", "sett", {}), "stored.kind", "/tasks/0/kind"),
-        (task("t", "llm_call", {}), "stored.kind", "/tasks/0/kind"),
+        (task("t", "llm_call", {}), "dsl.missing-field", "/tasks/0/task_config"),
+        (task("t", "llm_call", {"prompt": "x", "max_tokens": 0}), "dsl.value", "/tasks/0/task_config/max_tokens"),
+        (task("t", "transform", {"as": "..["}), "expression.syntax", "/tasks/0/task_config/as"),
+        (task("t", "eval", {"criteria": []}), "dsl.value", "/tasks/0/task_config/criteria"),
         (task("t", 0, {}), "dsl.missing-field", "/tasks/0"),
         ({"kind": 10, "task_config": {"seconds": 1}}, "dsl.missing-field", "/tasks/0"),
         ({"name": "t", "kind": 10}, "dsl.missing-field", "/tasks/0"),

@@ -18,7 +18,7 @@ from stigmer_dsl.parse import parse, validate
 from stigmer_dsl.problems import Position, Problem
 from stigmer_dsl.secrets import Secrets
 from stigmer_dsl.source import Source, SourceDocument
-from stigmer_dsl.stored import compile_spec, compile_tasks
+from stigmer_dsl.stored import compile_spec, compile_tasks, to_stored
 
 __all__ = [
     "DocumentError",
@@ -48,5 +48,6 @@ __all__ = [
     "model",
     "parse",
     "secrets",
+    "to_stored",
     "validate",
 ]

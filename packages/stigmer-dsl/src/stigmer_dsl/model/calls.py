@@ -1,12 +1,12 @@
-"""Arguments of call tasks: the functions of the specification and ours (agent, activity, human_input)."""
+"""Arguments of call tasks: the functions of the specification."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, Strict, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from stigmer_dsl.model.authentication import Authentication
 from stigmer_dsl.model.element import Element, ExpressionText, Flag, Mapped, Text, Whole, by_shape
-from stigmer_dsl.model.values import DurationLike, Endpoint, ExternalResource, OutputFormat, Schema
+from stigmer_dsl.model.values import DurationLike, Endpoint, ExternalResource, OutputFormat
 
 if TYPE_CHECKING:
     from stigmer_dsl.model.tasks import SubscriptionIterator
@@ -229,43 +229,3 @@ class McpArguments(Element):
     timeout: DurationLike | None = None
     transport: McpTransport
     client: McpClient | None = None
-
-
-class AgentConfiguration(Element):
-    """Settings of one agent run."""
-
-    model: Text | None = None
-    timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
-    """Seconds; 0 is the same as not said."""
-    temperature: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
-
-
-class AgentArguments(Element):
-    """A message to one of our agents."""
-
-    agent: Annotated[Text, Field(min_length=1, max_length=63)]
-    """The agent's slug, or an expression."""
-    scope: Literal["platform", "organization"] = "organization"
-    message: Annotated[Text, Field(min_length=1)]
-    env: dict[str, Text] | None = None
-    config: AgentConfiguration | None = None
-
-
-class ActivityArguments(Element):
-    """A Temporal activity of another worker."""
-
-    name: Annotated[Text, Field(min_length=1)]
-    arguments: Listed | None = None
-    task_queue: Text | None = None
-    """The queue its worker listens on; the runner's own unless said."""
-
-
-class HumanInputArguments(Element):
-    """A question to a person; the workflow waits for the answer."""
-
-    message: Annotated[Text, Field(min_length=1)]
-    outcomes: Annotated[tuple[Text, ...], Field(min_length=1)] = ("approve", "reject")
-    """What the person may choose from."""
-    form: Schema | None = None
-    """What the data sent with the answer must look like."""
-    assignees: tuple[Text, ...] | None = None

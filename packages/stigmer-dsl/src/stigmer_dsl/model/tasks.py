@@ -17,19 +17,26 @@ from pydantic import (
 
 from stigmer_dsl.model.calls import (
     A2aArguments,
-    ActivityArguments,
-    AgentArguments,
     AsyncApiArguments,
     AsyncApiSubscription,
     GrpcArguments,
     HttpArguments,
-    HumanInputArguments,
     McpArguments,
     OpenApiArguments,
     Values,
 )
 from stigmer_dsl.model.element import Element, Flag, Mapped, Text, by_shape, by_value, entry_of
 from stigmer_dsl.model.events import EmitConfiguration, EventConsumption
+from stigmer_dsl.model.own_calls import (
+    ActivityArguments,
+    AgentArguments,
+    EvalArguments,
+    HumanInputArguments,
+    LlmCallArguments,
+    NotificationArguments,
+    TransformArguments,
+    ValidateArguments,
+)
 from stigmer_dsl.model.processes import RunConfiguration
 from stigmer_dsl.model.values import (
     DurationLike,
@@ -134,6 +141,46 @@ class CallHumanInputTask(TaskBase):
     with_: HumanInputArguments
 
 
+class CallLlmTask(TaskBase):
+    """Ask a model."""
+
+    kind: ClassVar[str] = "call llm_call"
+    call: Literal["llm_call"]
+    with_: LlmCallArguments
+
+
+class CallTransformTask(TaskBase):
+    """Bring data into another form."""
+
+    kind: ClassVar[str] = "call transform"
+    call: Literal["transform"]
+    with_: TransformArguments
+
+
+class CallValidateTask(TaskBase):
+    """Check data against a schema."""
+
+    kind: ClassVar[str] = "call validate"
+    call: Literal["validate"]
+    with_: ValidateArguments
+
+
+class CallNotificationTask(TaskBase):
+    """Tell people or programs outside."""
+
+    kind: ClassVar[str] = "call notification"
+    call: Literal["notification"]
+    with_: NotificationArguments
+
+
+class CallEvalTask(TaskBase):
+    """Have a model judge data."""
+
+    kind: ClassVar[str] = "call eval"
+    call: Literal["eval"]
+    with_: EvalArguments
+
+
 class CallFunctionTask(TaskBase):
     """Call a function of `use.functions` or of a catalog (`name:version@catalog`)."""
 
@@ -144,7 +191,10 @@ class CallFunctionTask(TaskBase):
 
 CALLS: dict[str, str] = {
     name: f"<call {name}>"
-    for name in ("http", "grpc", "openapi", "asyncapi", "a2a", "mcp", "agent", "activity", "human_input")
+    for name in (
+        *("http", "grpc", "openapi", "asyncapi", "a2a", "mcp"),
+        *("agent", "activity", "human_input", "llm_call", "transform", "validate", "notification", "eval"),
+    )
 }
 """The built-in functions, and the tag of each."""
 
@@ -158,6 +208,11 @@ CallTask: TypeAlias = Annotated[
     | Annotated[CallAgentTask, Tag("<call agent>")]
     | Annotated[CallActivityTask, Tag("<call activity>")]
     | Annotated[CallHumanInputTask, Tag("<call human_input>")]
+    | Annotated[CallLlmTask, Tag("<call llm_call>")]
+    | Annotated[CallTransformTask, Tag("<call transform>")]
+    | Annotated[CallValidateTask, Tag("<call validate>")]
+    | Annotated[CallNotificationTask, Tag("<call notification>")]
+    | Annotated[CallEvalTask, Tag("<call eval>")]
     | Annotated[CallFunctionTask, Tag("<call function>")],
     Discriminator(by_value("call", CALLS, "<call function>")),
 ]

@@ -10,9 +10,10 @@ from stigmer_dsl.problems import Problem
 from stigmer_dsl.stored.compiler import compile_document, environment_names
 from stigmer_dsl.stored.config import Notes
 from stigmer_dsl.stored.kinds import kind_name
+from stigmer_dsl.stored.writer import write_document
 from stigmer_dsl.validation import examine
 
-__all__ = ["compile_spec", "compile_tasks", "kind_name"]
+__all__ = ["compile_spec", "compile_tasks", "kind_name", "to_stored"]
 
 
 def compile_tasks(spec: Mapping[str, Any]) -> Workflow:
@@ -50,3 +51,19 @@ def compile_spec(spec: Mapping[str, Any], *, name: str = "definition") -> Workfl
     if isinstance(definition, str) and definition.strip():
         return parse(definition, name=name, secrets=environment_names(spec))
     return compile_tasks(spec)
+
+
+def to_stored(workflow: Workflow) -> dict[str, Any]:
+    """The stored spec, `document` and `tasks`, of a workflow: the way back from `compile_tasks`.
+
+    The stored form says less than the language: no schemas, conditions, retries … What it can say compiles back to the
+    same workflow; of anything else the document itself can be stored, as `definition`.
+
+    Raises:
+        InvalidDocumentError: The form cannot say it; every part that it has no place for, with its pointer.
+    """
+    problems: list[Problem] = []
+    spec = write_document(workflow, problems)
+    if problems:
+        raise InvalidDocumentError(problems)
+    return spec

@@ -2,14 +2,25 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from stigmer_dsl.errors import PREFIX, STANDARD
 from stigmer_dsl.expressions import is_expression
+from stigmer_dsl.model import (
+    Element,
+    EvalArguments,
+    HumanInputArguments,
+    LlmCallArguments,
+    NotificationArguments,
+    TransformArguments,
+    ValidateArguments,
+)
+from stigmer_dsl.model.element import wire_name
 from stigmer_dsl.problems import did_you_mean, pointer_to
 from stigmer_dsl.secrets import PLACEHOLDER
 from stigmer_dsl.stored.config import Config, Notes, whole_numbers
-from stigmer_dsl.stored.kinds import NAMES, NUMBERS, UNSUPPORTED, kind_name
+from stigmer_dsl.stored.kinds import CALLS, NAMES, NUMBERS, kind_name
 
 _MAX_DEPTH = 50
 _SCOPES: Mapping[object, str] = {
@@ -26,6 +37,16 @@ _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:\S+")
 _GRPC_HOST, _GRPC_PORT = "localhost", 50051
 
 Body = dict[str, Any]
+
+FUNCTIONS: Mapping[str, type[Element]] = {
+    "human_input": HumanInputArguments,
+    "llm_call": LlmCallArguments,
+    "transform": TransformArguments,
+    "validate": ValidateArguments,
+    "notification": NotificationArguments,
+    "eval": EvalArguments,
+}
+"""The arguments of each kind that is a function of the language."""
 
 
 class TaskCompiler:
@@ -51,7 +72,7 @@ class TaskCompiler:
             "agent_call": self._agent,
             "do": self._do,
             "emit": self._emit,
-            "human_input": self._human_input,
+            **{name: partial(self._function, name) for name in CALLS},
         }
 
     def tasks(self, stored: Any, origin: str, target: str) -> list[Body]:
@@ -94,12 +115,10 @@ class TaskCompiler:
     def _kind(self, task: Config, stored: Mapping[str, Any], origin: str) -> str | None:
         said = stored.get(task.key("kind"))
         name = kind_name(said)
-        if name is not None and name not in UNSUPPORTED:
+        if name is not None:
             return name
         if said in (None, 0, "WORKFLOW_TASK_KIND_UNSPECIFIED"):
             self._notes.find("dsl.missing-field", origin, "needs `kind`")
-        elif name is not None:
-            self._notes.find("stored.kind", task.at("kind"), f"tasks of the kind {name!r} are not supported")
         else:
             hint = did_you_mean(str(said), NAMES, otherwise="such as " + ", ".join(list(NUMBERS.values())[:4]))
             self._notes.find("stored.kind", task.at("kind"), f"{said!r} is no kind of task", hint)
@@ -319,14 +338,17 @@ class TaskCompiler:
         self._notes.came_from(at + "/emit/event/with", config.at("event"))
         return {"emit": {"event": {"with": event}}}
 
-    def _human_input(self, config: Config, at: str) -> Body:
+    def _function(self, name: str, config: Config, at: str) -> Body:
+        """A function of the language; its arguments are the configuration, and checked as such."""
         with_: Body = {}
-        self._move(config, "message", str, with_, at + "/with/message", required=True)
-        with_.setdefault("message", "unknown")
-        self._move(config, "outcomes", list, with_, at + "/with/outcomes")
-        self._move(config, "form", dict, with_, at + "/with/form")
-        self._move(config, "assignees", list, with_, at + "/with/assignees")
-        return {"call": "human_input", "with": with_}
+        self._notes.came_from(at + "/with", config.at(""))
+        for field in FUNCTIONS[name].model_fields:
+            plain = field.rstrip("_")
+            value = config.any(plain)
+            if value is not None:
+                with_[wire_name(field)] = value
+                self._notes.came_from(f"{at}/with/{wire_name(field)}", config.at(plain))
+        return {"call": name, "with": with_}
 
 
 def placeholders(value: Any) -> set[str]:

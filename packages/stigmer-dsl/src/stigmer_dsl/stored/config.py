@@ -58,7 +58,9 @@ class Config:
         return name if name in self._value else wire_name(name)
 
     def at(self, name: str) -> str:
-        """The pointer of a field."""
+        """The pointer of a field; of the object itself for an empty name."""
+        if not name:
+            return self._pointer
         return self._pointer + pointer_to([name if name in self._value else wire_name(name)])
 
     def read(self, name: str, kind: type, *, required: bool = False) -> Any:

@@ -31,10 +31,9 @@ _SHORT: Mapping[str, str] = {
     "run_workflow": "run",
     "emit_event": "emit",
 }
-NAMES: tuple[str, ...] = (*NUMBERS.values(), "human_input")
-"""Every kind that compiles."""
-UNSUPPORTED = frozenset({"llm_call", "transform", "validate", "notification", "eval"})
-"""Kinds that exist elsewhere, and that this library does not know the form of."""
+CALLS: tuple[str, ...] = ("human_input", "llm_call", "transform", "validate", "notification", "eval")
+"""Kinds that have a name and no number: functions of the language, with the same arguments."""
+NAMES: tuple[str, ...] = (*NUMBERS.values(), *CALLS)
 
 
 def kind_name(kind: object) -> str | None:
@@ -50,4 +49,4 @@ def kind_name(kind: object) -> str | None:
         return NUMBERS.get(int(kind))
     name = kind.removeprefix(PREFIX).lower()
     name = _SHORT.get(name, name)
-    return name if name in NAMES or name in UNSUPPORTED else None
+    return name if name in NAMES else None

@@ -44,6 +44,7 @@ from stigmer_dsl.model import (
     TaskBase,
     TaskItem,
     TaskList,
+    TransformArguments,
     TryTask,
     Workflow,
 )
@@ -74,6 +75,7 @@ _BARE: Mapping[type[Element], frozenset[str]] = {
     AsyncApiSubscription: frozenset({"filter"}),
     AsyncApiConsumption: frozenset({"while_", "until"}),
     Extension: frozenset({"when"}),
+    TransformArguments: frozenset({"as_"}),
 }
 """Fields whose text is an expression with or without `${ }`."""
 

@@ -1,0 +1,108 @@
+"""Arguments of the functions that we have beside those of the specification."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict, Tag
+
+from stigmer_dsl.model.calls import Listed
+from stigmer_dsl.model.element import Element, Text, Whole, by_shape
+from stigmer_dsl.model.values import Endpoint, Schema, Transformation
+
+
+class AgentConfiguration(Element):
+    """Settings of one agent run."""
+
+    model: Text | None = None
+    timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
+    """Seconds; 0 is the same as not said."""
+    temperature: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
+
+
+class AgentArguments(Element):
+    """A message to one of our agents."""
+
+    agent: Annotated[Text, Field(min_length=1, max_length=63)]
+    """The agent's slug, or an expression."""
+    scope: Literal["platform", "organization"] = "organization"
+    message: Annotated[Text, Field(min_length=1)]
+    env: dict[str, Text] | None = None
+    config: AgentConfiguration | None = None
+
+
+class ActivityArguments(Element):
+    """A Temporal activity of another worker."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    arguments: Listed | None = None
+    task_queue: Text | None = None
+    """The queue its worker listens on; the runner's own unless said."""
+
+
+class HumanInputArguments(Element):
+    """A question to a person; the workflow waits for the answer."""
+
+    message: Annotated[Text, Field(min_length=1)]
+    outcomes: Annotated[tuple[Text, ...], Field(min_length=1)] = ("approve", "reject")
+    """What the person may choose from."""
+    form: Schema | None = None
+    """What the data sent with the answer must look like."""
+    assignees: tuple[Text, ...] | None = None
+
+
+class LlmCallArguments(Element):
+    """A question to a model, without an agent around it."""
+
+    prompt: Annotated[Text, Field(min_length=1)]
+    system: Text | None = None
+    """What the model is told about itself first."""
+    model: Text | None = None
+    """The runner's own unless said."""
+    temperature: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    response: Schema | None = None
+    """What the answer must look like; without it the answer is a text."""
+
+
+class TransformArguments(Element):
+    """Data in another form."""
+
+    input: Any = None
+    """What is transformed; the task's input unless said."""
+    as_: Transformation
+    """An expression on it, or an object with expressions in it."""
+
+
+class ValidateArguments(Element):
+    """A check of data; the task outputs the data, or faults with a validation error."""
+
+    input: Any = None
+    """What is checked; the task's input unless said."""
+    schema_: Schema
+
+
+class NotificationArguments(Element):
+    """A message to people or programs outside."""
+
+    message: Annotated[Text, Field(min_length=1)]
+    title: Text | None = None
+    level: Literal["info", "warning", "error"] = "info"
+    recipients: tuple[Text, ...] | None = None
+    data: Any = None
+    endpoint: Endpoint | None = None
+    """Where it is posted as JSON; without it, it is published as an event."""
+
+
+class EvalArguments(Element):
+    """A judgement of data by a model: whether, and how well, it meets criteria."""
+
+    input: Any = None
+    """What is judged; the task's input unless said."""
+    criteria: Annotated[
+        Annotated[Text, Field(min_length=1), Tag("<text>")]
+        | Annotated[tuple[Text, ...], Field(min_length=1), Tag("<list>")],
+        by_shape("a text, or a list of texts"),
+    ]
+    model: Text | None = None
+    """The runner's own unless said."""
+    threshold: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
+    """The score from which on the data passes; below it the task faults. Without it every score passes."""
