@@ -14,6 +14,7 @@ from stigmer_sandbox import (
     HostSandbox,
     Limits,
     LocalSandbox,
+    Pipes,
     Sandbox,
     SandboxUnavailableError,
 )
@@ -250,3 +251,80 @@ async def test_nothing_is_left_open(sandbox: Sandbox) -> None:
         with pytest.raises(CommandError):
             await sandbox.run(shell("true", files={"../a": b"b"}))
     assert open_files() <= before
+
+
+async def ask(pipes: Pipes, question: bytes) -> bytes:
+    pipes.input.write(question + b"\n")
+    await pipes.input.drain()
+    return await pipes.output.readline()
+
+
+async def test_a_command_can_be_talked_with_and_goes_when_its_input_ends(sandbox: Sandbox) -> None:
+    answers: list[bytes] = []
+
+    async def talk(pipes: Pipes) -> None:
+        answers.extend([await ask(pipes, b"one"), await ask(pipes, b"two")])
+
+    finished = await sandbox.run(shell("while read -r line; do echo got $line; done; echo bye >&2; exit 3"), talk)
+    assert answers == [b"got one\n", b"got two\n"]
+    assert (finished.ending, finished.code, finished.stderr) == (Ending.EXITED, 3, b"bye\n")
+    assert finished.stdout == b""
+
+
+async def test_a_command_that_does_not_go_is_ended_when_all_was_said(sandbox: Sandbox, mark: str) -> None:
+    async def talk(pipes: Pipes) -> None:
+        assert await pipes.output.readline() == b"here\n"
+
+    finished = await sandbox.run(shell(f"echo here; sleep {mark} & sleep {mark}"), talk)
+    assert finished.ending is Ending.DISMISSED
+    assert processes_with(mark) == []
+
+
+async def test_a_command_that_nobody_listens_to_any_more_is_ended_however_much_it_writes(sandbox: Sandbox) -> None:
+    async def talk(pipes: Pipes) -> None:
+        assert await pipes.output.readline() == b"y\n"
+
+    finished = await sandbox.run(shell("yes"), talk)
+    assert finished.ending is Ending.DISMISSED
+
+
+async def test_what_a_command_says_last_is_heard_and_then_its_output_ends(sandbox: Sandbox) -> None:
+    heard = bytearray()
+
+    async def talk(pipes: Pipes) -> None:
+        heard.extend(await pipes.output.read())
+
+    finished = await sandbox.run(shell("echo last"), talk)
+    assert (finished.ending, bytes(heard)) == (Ending.EXITED, b"last\n")
+
+
+async def test_a_talk_that_fails_or_lasts_ends_the_command(sandbox: Sandbox, mark: str) -> None:
+    async def fail(_: Pipes) -> None:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        await sandbox.run(shell(f"sleep {mark}"), fail)
+
+    async def listen(pipes: Pipes) -> None:
+        await pipes.output.read()
+
+    finished = await sandbox.run(shell(f"sleep {mark}", limits=Limits(seconds=0.3)), listen)
+    assert finished.ending is Ending.TIME
+    assert processes_with(mark) == []
+
+
+async def test_who_is_cancelled_while_talking_leaves_no_process_behind(sandbox: Sandbox, mark: str) -> None:
+    begun = asyncio.Event()
+
+    async def talk(pipes: Pipes) -> None:
+        await pipes.output.readline()
+        begun.set()
+        await pipes.output.readline()
+
+    running = asyncio.create_task(sandbox.run(shell(f"echo here; sleep {mark}"), talk))
+    async with asyncio.timeout(20):
+        await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert processes_with(mark) == []

@@ -22,6 +22,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
         "call activity",
         "call grpc",
         "call http",
+        "call mcp",
         "call openapi",
         "do",
         "emit",

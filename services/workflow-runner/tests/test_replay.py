@@ -19,7 +19,7 @@ from workflow_runner.workflow import InvokeWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
-    *("call-activity", "grpc"),
+    *("call-activity", "grpc", "mcp"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
 

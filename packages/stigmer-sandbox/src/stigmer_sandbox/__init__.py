@@ -9,7 +9,9 @@ from stigmer_sandbox.commands import (
     Limits,
     LocalSandbox,
     NoSandbox,
+    Pipes,
     Sandbox,
+    Talk,
 )
 from stigmer_sandbox.errors import (
     CommandError,
@@ -30,6 +32,7 @@ from stigmer_sandbox.outbound import (
     OutboundPolicy,
     Reach,
     Resolver,
+    Streamed,
     Target,
     checked_addresses,
     classify,
@@ -38,6 +41,7 @@ from stigmer_sandbox.outbound import (
     read_host,
     read_target,
     resolve,
+    stream,
 )
 
 __all__ = [
@@ -56,6 +60,7 @@ __all__ = [
     "OutboundError",
     "OutboundPolicy",
     "OutboundTimeoutError",
+    "Pipes",
     "Reach",
     "RefusedAddressError",
     "ResolutionError",
@@ -64,6 +69,8 @@ __all__ = [
     "Sandbox",
     "SandboxError",
     "SandboxUnavailableError",
+    "Streamed",
+    "Talk",
     "Target",
     "TargetError",
     "TooManyRedirectsError",
@@ -74,4 +81,5 @@ __all__ = [
     "read_host",
     "read_target",
     "resolve",
+    "stream",
 ]

@@ -230,6 +230,32 @@ ProcessArguments = TypedDict(
 """The arguments of a process: its code, or the `resource` that holds it. Older runs have its URL as `source`."""
 
 
+class McpServer(EndpointArguments):
+    """An MCP server behind HTTP."""
+
+    headers: dict[str, str]
+
+
+class McpProcess(TypedDict):
+    """An MCP server that is a process."""
+
+    command: str
+    arguments: list[str]
+    environment: dict[str, str]
+    network: bool
+
+
+class McpArguments(TypedDict):
+    """The arguments of an MCP call. One of `http` and `stdio` is there."""
+
+    method: str
+    parameters: dict[str, Any]
+    protocol_version: str
+    client: dict[str, str]
+    http: McpServer | None
+    stdio: McpProcess | None
+
+
 class CallAnswer(TypedDict):
     """How a call ended: `output`, or `error`, or neither when it was too slow for a local activity."""
 

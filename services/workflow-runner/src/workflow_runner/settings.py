@@ -91,6 +91,15 @@ class Settings(RunnerSettings):
     sandbox_processes: int = setting(
         64, "STIGMER_RUN_PROCESSES", description="processes that a script or shell may have at once", ge=1
     )
+    sandbox_readable: str = setting(
+        "",
+        "STIGMER_RUN_READABLE",
+        description="folders that MCP servers may read besides the machine's programs, separated by colons",
+    )
+
+    def readable(self) -> tuple[Path, ...]:
+        """Return the folders of `sandbox_readable`."""
+        return tuple(Path(folder) for folder in self.sandbox_readable.split(":") if folder)
 
     def limits(self) -> Limits:
         """Return the bounds that each run takes along."""

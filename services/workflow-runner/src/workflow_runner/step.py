@@ -406,12 +406,13 @@ class TaskStep:
         if first is not None:
             self._strand.wreck = Wreck(first.reference, self.mark, self._run.context, self.frame(), branches)
 
-    async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
+    async def call(
+        self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float | None = None
+    ) -> Any:
         """See `Step`."""
         self._show_progress()
-        answer = await self._run.engine.call(
-            activity, arguments, repeatable=repeatable, seconds=self._seconds_left(), key=self.pointer
-        )
+        left = self._seconds_left() if seconds is None else min(seconds, self._seconds_left())
+        answer = await self._run.engine.call(activity, arguments, repeatable=repeatable, seconds=left, key=self.pointer)
         if "error" in answer:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return answer.get("output")

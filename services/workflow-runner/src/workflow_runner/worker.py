@@ -18,6 +18,7 @@ from workflow_runner.activities import (
     GrpcCalls,
     HttpCalls,
     Loading,
+    McpCalls,
     OpenApiCalls,
     Processes,
     Reporting,
@@ -55,11 +56,22 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         http = HttpCalls(calls, requests, authentication)
         openapi = OpenApiCalls(calls, requests, resources, authentication)
         grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
-        processes = _processes(settings, calls, resources)
+        sandbox, process_limits = _sandbox(settings), _process_limits(settings)
+        processes = Processes(calls, sandbox, resources, process_limits, allow_network=settings.sandbox_network)
+        mcp = McpCalls(
+            calls,
+            requests,
+            authentication,
+            sandbox,
+            process_limits,
+            allow_network=settings.sandbox_network,
+            readable=settings.readable(),
+        )
 
         async def lacking(workflow: Workflow) -> list[Problem]:
             queueless = [] if settings.activity_task_queue else without_queue(workflow)
-            return [*queueless, *resources.lacking(workflow), *await processes.lacking(workflow)]
+            files = resources.lacking(workflow)
+            return [*queueless, *files, *await processes.lacking(workflow), *await mcp.lacking(workflow)]
 
         loading = Loading(server, reporting, settings.limits(), lacking=lacking)
 
@@ -75,6 +87,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     openapi.find,
                     openapi.call,
                     grpc.call,
+                    mcp.call,
                     processes.run,
                     events.emit,
                     events.receive,
@@ -104,15 +117,18 @@ def _allow_large_values(worker: Worker) -> None:
     worker._workflow_worker._deadlock_timeout_seconds = _STEP_SECONDS  # noqa: SLF001 # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue] - see above
 
 
-def _processes(settings: Settings, calls: Calls, resources: Resources) -> Processes:
+def _sandbox(settings: Settings) -> Sandbox:
     sandboxes: dict[str, Callable[[], Sandbox]] = {
         "local": LocalSandbox,
         "host": HostSandbox,
         "off": lambda: NoSandbox("the operator of this runner lets no process run (STIGMER_RUN_SANDBOX=off)"),
     }
-    limits = Limits(
+    return sandboxes[settings.sandbox]()
+
+
+def _process_limits(settings: Settings) -> Limits:
+    return Limits(
         memory_bytes=settings.sandbox_memory_mb * 2**20,
         processes=settings.sandbox_processes,
         output_bytes=settings.response_bytes,
     )
-    return Processes(calls, sandboxes[settings.sandbox](), resources, limits, allow_network=settings.sandbox_network)

@@ -24,7 +24,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from workflow_runner import names
 from workflow_runner.settings import Settings
-from workflow_runner.testing import Execution, Response, Runs, Site, peer_server, site_server
+from workflow_runner.testing import Execution, Request, Response, Runs, Site, peer_server, site_server
 from workflow_runner.testing.shop import PROTO, SERVICE, TYPES, shop_server
 from workflow_runner.worker import serve
 
@@ -146,6 +146,24 @@ do:
     try: [{it: {call: grpc, with: {proto: PROTO, service: SHOP, method: Fail, arguments: {code: 5, message: gone}}}}]
     catch: {do: [{tell: {set: {status: '${ $error.status }'}}}]}
 """,
+    "mcp": """
+use: {secrets: [TOKEN]}
+do:
+- list:
+    call: mcp
+    with: {method: tools/list, transport: {http: {endpoint: SITE/mcp, headers: {K: '${ $secrets.TOKEN }'}}}}
+- call:
+    call: mcp
+    with:
+      method: tools/call
+      parameters: {name: add, arguments: {n: '${ .tools[0].name }'}}
+      timeout: PT20S
+      transport: {http: {endpoint: SITE/mcp}}
+- fail:
+    try:
+    - it: {call: mcp, with: {method: tools/call, parameters: {name: fail}, transport: {http: {endpoint: SITE/mcp}}}}
+    catch: {do: [{tell: {set: {title: '${ $error.title }'}}}]}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -173,6 +191,7 @@ async def record(address: str, wanted: set[str]) -> None:
         site.page("/pets/7", {"name": "Rex"})
         site.page("/pets", {"id": 8})
         site.page("/api", _API)
+        site.page("/mcp", _mcp)
         answers = iter([Response({}), Response({}, 500), Response({})])
         site.page("/flaky", lambda _: next(answers))
         runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")
@@ -206,6 +225,28 @@ async def _charge(amount: int, currency: str) -> dict[str, Any]:
 @activity.defn(name="Decline")
 async def _decline() -> None:
     raise ApplicationError("no money", {"balance": -1}, type="CardDeclined")
+
+
+def _mcp(request: Request) -> Response:
+    """Be the smallest MCP server that there is."""
+    if request.method != "POST":
+        return Response({}, 405)
+    asked = request.json
+    results: dict[str, Any] = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "serverInfo": {"name": "s", "version": "1"},
+        },
+        "tools/list": {"tools": [{"name": "add", "inputSchema": {"type": "object"}}]},
+        "tools/call": {
+            "content": [{"type": "text", "text": "done"}],
+            "isError": asked.get("params", {}).get("name") == "fail",
+        },
+    }
+    if "id" not in asked:
+        return Response(b"", 202)
+    return Response({"jsonrpc": "2.0", "id": asked["id"], "result": results[asked["method"]]})
 
 
 async def _slow(_: Any) -> Response:

@@ -145,7 +145,6 @@ from stigmer_dsl.model.workflow import (
     Schedule,
     Use,
     Workflow,
-    every_task,
     load_trusted,
 )
 
@@ -274,7 +273,6 @@ __all__ = [
     "WaitTask",
     "Workflow",
     "describe",
-    "every_task",
     "inner_lists",
     "load_trusted",
 ]

@@ -1,7 +1,7 @@
 """A whole document: header, reusable components, tasks, schedule."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from stigmer_dsl.model.authentication import AuthenticationPolicy
 from stigmer_dsl.model.element import Element, Mapped, Text, entry_of
 from stigmer_dsl.model.events import EventConsumption
-from stigmer_dsl.model.tasks import Task, TaskBase, TaskList, inner_lists
+from stigmer_dsl.model.tasks import Task, TaskList
 from stigmer_dsl.model.values import (
     DurationLike,
     Endpoint,
@@ -21,7 +21,6 @@ from stigmer_dsl.model.values import (
     Timeout,
     TimeoutLike,
 )
-from stigmer_dsl.problems import pointer_to
 
 _NUMBER = r"(0|[1-9]\d*)"
 _BEFORE = r"(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
@@ -123,30 +122,6 @@ class Workflow(Element):
     output: Output | None = None
     schedule: Schedule | None = None
     evaluate: Evaluate = Evaluate()
-
-
-def every_task(workflow: Workflow) -> Iterator[tuple[str, str, TaskBase]]:
-    """Yield every task of a workflow, at any depth: its JSON pointer, its name, and itself.
-
-    Those of `do` come first, then functions, then what extensions do before and after.
-    """
-    yield from _tasks_in(workflow.do, "/do")
-    for name, task in workflow.use.functions.items():
-        yield from _task_and_inner(name, cast("TaskBase", task), pointer_to(["use", "functions", name]))
-    for index, item in enumerate(workflow.use.extensions):
-        for path, tasks in (("before", item.extension.before), ("after", item.extension.after)):
-            yield from _tasks_in(tasks or (), pointer_to(["use", "extensions", index, item.name, path]))
-
-
-def _tasks_in(tasks: TaskList, pointer: str) -> Iterator[tuple[str, str, TaskBase]]:
-    for index, item in enumerate(tasks):
-        yield from _task_and_inner(item.name, item.task, pointer + pointer_to([index, item.name]))
-
-
-def _task_and_inner(name: str, task: TaskBase, pointer: str) -> Iterator[tuple[str, str, TaskBase]]:
-    yield pointer, name, task
-    for path, tasks in inner_lists(task):
-        yield from _tasks_in(tasks, pointer + path)
 
 
 def load_trusted(value: Mapping[str, Any]) -> Workflow:

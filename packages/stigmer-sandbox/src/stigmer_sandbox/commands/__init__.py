@@ -2,7 +2,7 @@
 
 from stigmer_sandbox.commands.host import HostSandbox, NoSandbox
 from stigmer_sandbox.commands.local import LocalSandbox
-from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Sandbox
+from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Pipes, Sandbox, Talk
 
 __all__ = [
     "WORKSPACE",
@@ -13,5 +13,7 @@ __all__ = [
     "Limits",
     "LocalSandbox",
     "NoSandbox",
+    "Pipes",
     "Sandbox",
+    "Talk",
 ]

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from stigmer_sandbox.commands.local import PATH
-from stigmer_sandbox.commands.port import Command, Finished
+from stigmer_sandbox.commands.port import Command, Finished, Talk
 from stigmer_sandbox.commands.processes import session_runs
 from stigmer_sandbox.commands.running import run_process
 from stigmer_sandbox.commands.scratch import put_files
@@ -27,14 +27,14 @@ class HostSandbox:
         """See `Sandbox`."""
         await self.run(Command(arguments=("true",)))
 
-    async def run(self, command: Command) -> Finished:
+    async def run(self, command: Command, talk: Talk | None = None) -> Finished:
         """See `Sandbox`."""
         if command.workspace is not None:
-            return await self._run(command, command.workspace)
+            return await self._run(command, command.workspace, talk)
         with tempfile.TemporaryDirectory(prefix="stigmer-", ignore_cleanup_errors=True) as folder:
-            return await self._run(command, Path(folder))
+            return await self._run(command, Path(folder), talk)
 
-    async def _run(self, command: Command, workspace: Path) -> Finished:
+    async def _run(self, command: Command, workspace: Path, talk: Talk | None) -> Finished:
         if not command.arguments or shutil.which(command.arguments[0], path=PATH) is None:
             program = command.arguments[0] if command.arguments else ""
             raise CommandError(f"there is no program {program!r} on this machine (looked in {PATH})")
@@ -48,6 +48,7 @@ class HostSandbox:
                 limits=command.limits,
                 remains=session_runs,
                 folder=workspace,
+                talk=talk,
             )
         except (OSError, ValueError) as error:
             raise CommandError(f"{command.arguments[0]!r} cannot be begun: {error}") from error
@@ -66,6 +67,6 @@ class NoSandbox:
         """See `Sandbox`."""
         raise SandboxUnavailableError(self._reason)
 
-    async def run(self, command: Command) -> Finished:
+    async def run(self, command: Command, talk: Talk | None = None) -> Finished:
         """See `Sandbox`."""
         raise SandboxUnavailableError(self._reason)

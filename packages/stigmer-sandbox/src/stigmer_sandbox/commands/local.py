@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stigmer_sandbox.commands import cgroups, seccomp
-from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished
+from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Talk
 from stigmer_sandbox.commands.processes import runs
 from stigmer_sandbox.commands.running import run_process
 from stigmer_sandbox.commands.scratch import checked_name, put_files
@@ -57,7 +57,7 @@ class LocalSandbox:
         """See `Sandbox`."""
         await self.run(Command(arguments=("true",)))
 
-    async def run(self, command: Command) -> Finished:
+    async def run(self, command: Command, talk: Talk | None = None) -> Finished:
         """See `Sandbox`."""
         if self._program is None:
             raise SandboxUnavailableError(f"bubblewrap is not installed; {_ADVICE}")
@@ -81,6 +81,7 @@ class LocalSandbox:
                 remains=lambda _: any(runs(told["child-pid"]) for told in _told(report) if "child-pid" in told),
                 own=_OWN,
                 passed=opened.files,
+                talk=talk,
             )
             if finished.ending is Ending.EXITED and not any("exit-code" in told for told in _told(report)):
                 said = finished.stderr.decode(errors="replace").strip() or f"exit code {finished.code}"

@@ -6,7 +6,8 @@ It knows nothing of languages: a script is a command that reads a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -68,6 +69,8 @@ class Ending(Enum):
     """It used more memory than it might."""
     PROCESSES = "processes"
     """It started more processes than it might."""
+    DISMISSED = "dismissed"
+    """All had been said, and it did not go by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,20 @@ class Finished:
     truncated: bool = False
     """Whether some output was dropped."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipes:
+    """What a command writes and reads, while it runs."""
+
+    output: asyncio.StreamReader
+    """Its stdout; at its end when the command is."""
+    input: asyncio.StreamWriter
+    """Its stdin."""
+
+
+Talk = Callable[[Pipes], Awaitable[None]]
+"""Talks with a command. It may be cancelled, when the command's time is over or it took too much."""
 
 
 @runtime_checkable
@@ -101,12 +118,18 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def run(self, command: Command) -> Finished:
+    async def run(self, command: Command, talk: Talk | None = None) -> Finished:
         """Run a command to its end, which comes in any case when its time is over.
 
         A caller that is cancelled ends the command, and everything that it started, before it returns.
 
+        Args:
+            command: What to run.
+            talk: Reads and writes the command's pipes while it runs; then its `stdin` is not given, and its stdout
+                not kept. When it returns, the command's input is closed, and a moment later the command is ended.
+
         Raises:
+            Exception: What `talk` raises.
             CommandError: The command cannot be begun: no such program, an unusable name or folder.
             SandboxUnavailableError: Commands cannot be run here.
         """

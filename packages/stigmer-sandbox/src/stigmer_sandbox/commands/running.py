@@ -13,12 +13,14 @@ from pathlib import Path
 
 from loguru import logger
 
-from stigmer_sandbox.commands.port import Ending, Finished, Limits
+from stigmer_sandbox.commands.port import Ending, Finished, Limits, Pipes, Talk
 from stigmer_sandbox.commands.processes import use_of
 
 _CHUNK = 64 * 1024
 _LOOK_SECONDS = 0.05
 _GONE_SECONDS = 10.0
+_FAREWELL_SECONDS = 1.0
+"""How long a command that was talked with has to go by itself."""
 _SIGNALLED = 128
 
 
@@ -44,6 +46,7 @@ async def run_process(
     own: int = 0,
     passed: Sequence[int] = (),
     folder: Path | None = None,
+    talk: Talk | None = None,
 ) -> Finished:
     """Run a process to its end, or end it, and return when nothing of it runs any more.
 
@@ -56,6 +59,7 @@ async def run_process(
         own: How many processes are the sandbox's, and not the command's.
         passed: Open files that it inherits.
         folder: Where it begins.
+        talk: Talks with it; see `Sandbox.run`.
 
     Raises:
         OSError: It cannot be started.
@@ -81,16 +85,23 @@ async def run_process(
         await _end(await starting, remains, ())
         raise
     outputs = _Output(limits.output_bytes), _Output(limits.output_bytes)
-    streams = [
-        asyncio.create_task(_read(stream, output))
-        for stream, output in zip((process.stdout, process.stderr), outputs, strict=True)
-    ]
-    feeding = asyncio.create_task(_feed(process, stdin))
+    errors = asyncio.create_task(_read(process.stderr, outputs[1]))
+    if talk is None:
+        feeding = asyncio.create_task(_feed(process, stdin))
+        helpers = [asyncio.create_task(_read(process.stdout, outputs[0])), errors]
+        talking = None
+    else:
+        talking = feeding = asyncio.create_task(_talk(process, talk))
+        helpers = [asyncio.create_task(_drain(process, talking)), errors]
     try:
-        ending = await _watch(process, limits, own)
+        ending = await _watch(process, limits, own, talking)
     finally:
-        feeding.cancel()
-        await asyncio.shield(asyncio.create_task(_end(process, remains, (feeding, *streams))))
+        # What a command said last, before it ended, is still to be heard by who talks with it.
+        if talking is None or process.returncode is None:
+            feeding.cancel()
+        await asyncio.shield(asyncio.create_task(_end(process, remains, (feeding, *helpers))))
+    if talking is not None and talking.done() and not talking.cancelled():
+        talking.result()
     code = process.returncode or 0
     return Finished(
         code=code if code >= 0 else _SIGNALLED - code,
@@ -118,13 +129,36 @@ async def _feed(process: asyncio.subprocess.Process, content: bytes) -> None:
         await process.stdin.wait_closed()
 
 
-async def _watch(process: asyncio.subprocess.Process, limits: Limits, own: int) -> Ending:
-    """Return when the process has ended, or as soon as a limit is passed."""
+async def _talk(process: asyncio.subprocess.Process, talk: Talk) -> None:
+    if process.stdout is None or process.stdin is None:
+        return
+    try:
+        await talk(Pipes(output=process.stdout, input=process.stdin))
+    finally:
+        process.stdin.close()
+
+
+async def _drain(process: asyncio.subprocess.Process, talking: asyncio.Task[None]) -> None:
+    """Read what nobody listens to any more: a process does not count as ended while its pipe is full."""
+    await asyncio.wait([talking])
+    while process.stdout is not None and await process.stdout.read(_CHUNK):
+        pass
+
+
+async def _watch(
+    process: asyncio.subprocess.Process, limits: Limits, own: int, talking: asyncio.Task[None] | None
+) -> Ending:
+    """Return when the process has ended, or as soon as a limit is passed, or all was said."""
     until = time.monotonic() + limits.seconds
     ended = asyncio.ensure_future(process.wait())
+    awaited = {ended} if talking is None else {ended, talking}
     try:
         while (left := until - time.monotonic()) > 0:
-            await asyncio.wait([ended], timeout=min(_LOOK_SECONDS, left))
+            await asyncio.wait(awaited, timeout=min(_LOOK_SECONDS, left), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and talking is not None and talking.done():
+                if talking.exception() is None:
+                    await asyncio.wait([ended], timeout=min(_FAREWELL_SECONDS, max(0.0, until - time.monotonic())))
+                return Ending.EXITED if ended.done() else Ending.DISMISSED
             if ended.done():
                 return Ending.EXITED
             use = await asyncio.to_thread(use_of, process.pid)

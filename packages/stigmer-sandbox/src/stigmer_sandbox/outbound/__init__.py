@@ -1,7 +1,7 @@
 """The guard on outbound requests: where they may go, and what they may cost."""
 
 from stigmer_sandbox.outbound.address import Reach, classify
-from stigmer_sandbox.outbound.client import Fetched, fetch, guarded_client
+from stigmer_sandbox.outbound.client import Fetched, Streamed, fetch, guarded_client, stream
 from stigmer_sandbox.outbound.pinning import Resolver, checked_addresses, resolve
 from stigmer_sandbox.outbound.policy import OutboundPolicy
 from stigmer_sandbox.outbound.target import Target, read_host, read_target
@@ -13,6 +13,7 @@ __all__ = [
     "OutboundPolicy",
     "Reach",
     "Resolver",
+    "Streamed",
     "Target",
     "checked_addresses",
     "classify",
@@ -21,4 +22,5 @@ __all__ = [
     "read_host",
     "read_target",
     "resolve",
+    "stream",
 ]

@@ -1,9 +1,10 @@
 """Whole exchanges through the guard: redirects, size and time under the policy's caps."""
 
 import asyncio
+import contextlib
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -34,6 +35,17 @@ class Fetched:
     headers: tuple[tuple[str, str], ...]
     """Names in lower case, in the order sent; content-encoding is already undone."""
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """A response whose body is still on its way."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    """As in `Fetched`."""
+    body: AsyncIterator[bytes]
+    """The body in parts, decompressed; raises what `fetch` does."""
 
 
 def guarded_client(
@@ -93,6 +105,32 @@ async def fetch(
         raise OutboundTimeoutError(f"no complete answer within {limit:g} s") from None
 
 
+@contextlib.asynccontextmanager
+async def stream(
+    client: httpx.AsyncClient,
+    policy: OutboundPolicy,
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    auth: httpx.Auth | None = None,
+) -> AsyncGenerator[Streamed]:
+    """Send one request and give the response while it comes, until the block ends.
+
+    Redirects are responses like others. The size of the body is capped as in `fetch`; its time is the caller's.
+
+    Raises:
+        OutboundError: The request was refused, or broke a cap.
+        httpx.TransportError: The peer could not be reached, or broke the protocol.
+    """
+    read_target(url)
+    response = await _send(client, client.build_request(method, url, headers=headers, content=content), auth)
+    async with contextlib.aclosing(response):
+        body = _capped(response, policy.max_response_bytes)
+        yield Streamed(status=response.status_code, headers=_headers(response), body=body)
+
+
 async def _exchange(
     client: httpx.AsyncClient,
     policy: OutboundPolicy,
@@ -138,16 +176,26 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request, auth: httpx.A
 
 
 async def _whole(response: httpx.Response, cap: int) -> Fetched:
+    body = bytearray()
+    async for part in _capped(response, cap):
+        body += part
+    return Fetched(url=str(response.url), status=response.status_code, headers=_headers(response), body=bytes(body))
+
+
+def _headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), value) for name, value in response.headers.multi_items())
+
+
+async def _capped(response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
     declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > cap:
         raise ResponseTooLargeError(f"the response holds {declared} bytes, more than the cap of {cap}")
-    body = bytearray()
+    size = 0
     async for part in _decoded(response, cap + 1):
-        body += part
-        if len(body) > cap:
+        size += len(part)
+        if size > cap:
             raise ResponseTooLargeError(f"the response is larger than the cap of {cap} bytes")
-    headers = tuple((name.lower(), value) for name, value in response.headers.multi_items())
-    return Fetched(url=str(response.url), status=response.status_code, headers=headers, body=bytes(body))
+        yield part
 
 
 async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:

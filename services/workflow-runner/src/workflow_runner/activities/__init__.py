@@ -6,6 +6,7 @@ from workflow_runner.activities.events import Events
 from workflow_runner.activities.grpc import GrpcCalls
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
+from workflow_runner.activities.mcp import McpCalls
 from workflow_runner.activities.openapi import OpenApiCalls
 from workflow_runner.activities.processes import Processes
 from workflow_runner.activities.report import Reporting
@@ -20,6 +21,7 @@ __all__ = [
     "GrpcCalls",
     "HttpCalls",
     "Loading",
+    "McpCalls",
     "OpenApiCalls",
     "Processes",
     "Reporting",

@@ -162,7 +162,7 @@ def _output(process: ProcessArguments, finished: Finished, seconds: float) -> An
             raise CallFailedError("timeout", f"the process took longer than {seconds:g} s{_said(stderr)}")
         case Ending.MEMORY | Ending.PROCESSES:
             raise CallFailedError("runtime", f"the process was ended: too much {finished.ending.value}{_said(stderr)}")
-        case Ending.EXITED:
+        case Ending.EXITED | Ending.DISMISSED:
             pass
     if finished.truncated and process["return"] in ("stdout", "stderr", "all"):
         raise CallFailedError("runtime", "the process wrote more than can be kept; let it write to a file, or less")

@@ -1,7 +1,8 @@
 """Sending HTTP requests through the outbound guard, for whatever call needs one."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,9 +13,11 @@ from stigmer_sandbox import (
     OutboundPolicy,
     OutboundTimeoutError,
     RefusedAddressError,
+    Streamed,
     TargetError,
     fetch,
     guarded_client,
+    stream,
 )
 from uritemplate import URITemplate
 
@@ -61,8 +64,7 @@ class Requests:
         Raises:
             CallFailedError: There is no answer, or more than allowed.
         """
-        line = described(method, url)
-        try:
+        with _translated(method, url):
             return await fetch(
                 self._client,
                 self._policy,
@@ -75,19 +77,48 @@ class Requests:
                 max_bytes=most,
                 auth=auth,
             )
-        except OutboundTimeoutError as error:
-            raise CallFailedError("timeout", f"{line}: {error}") from None
-        except TargetError as error:
-            raise CallFailedError("configuration", f"{line}: {error}") from None
-        except RefusedAddressError as error:
-            raise CallFailedError("authorization", f"{line}: {error}") from None
-        except OutboundError as error:
-            raise CallFailedError("communication", f"{line}: {error}") from None
-        except httpx.TransportError as error:
-            reason = str(error) or type(error).__name__
-            raise CallFailedError("communication", f"{line}: {reason}", status=503) from None
-        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-            raise CallFailedError("configuration", f"{line}: {error}") from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> AsyncGenerator[Streamed]:
+        """Send one request as `send` does, and give the answer while it comes; the time is the caller's.
+
+        Raises:
+            CallFailedError: There is no answer, or more than allowed; reading it says so too.
+        """
+        with _translated(method, url):
+            async with stream(
+                self._client, self._policy, method=method, url=url, headers=headers, content=content, auth=auth
+            ) as answer:
+                yield answer
+
+
+@contextmanager
+def _translated(method: str, url: str) -> Generator[None]:
+    """Let what goes wrong with a request be the failure of its call."""
+    line = described(method, url)
+    try:
+        yield
+    except OutboundTimeoutError as error:
+        raise CallFailedError("timeout", f"{line}: {error}") from None
+    except TargetError as error:
+        raise CallFailedError("configuration", f"{line}: {error}") from None
+    except RefusedAddressError as error:
+        raise CallFailedError("authorization", f"{line}: {error}") from None
+    except OutboundError as error:
+        raise CallFailedError("communication", f"{line}: {error}") from None
+    except httpx.TransportError as error:
+        reason = str(error) or type(error).__name__
+        raise CallFailedError("communication", f"{line}: {reason}", status=503) from None
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise CallFailedError("configuration", f"{line}: {error}") from None
 
 
 def expand(endpoint: EndpointArguments) -> str:

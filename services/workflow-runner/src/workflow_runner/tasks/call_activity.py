@@ -6,8 +6,9 @@ from typing import Any, cast
 from stigmer_dsl import Problem
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.expressions import is_expression
-from stigmer_dsl.model import CallActivityTask, TaskBase, Workflow, every_task
+from stigmer_dsl.model import CallActivityTask, TaskBase, Workflow
 
+from workflow_runner.document import find
 from workflow_runner.flow import Outcome
 from workflow_runner.foreign import OWN_PREFIX, ActivityOptions, ForeignActivity, read_options
 from workflow_runner.tasks.port import Step, TaskKind, configuration_fault
@@ -19,9 +20,9 @@ def without_queue(workflow: Workflow) -> list[Problem]:
     """Return the activities of a workflow that name no queue, for a runner that has none for them."""
     message = "name a taskQueue: this runner has none for activities that name none (STIGMER_ACTIVITY_TASK_QUEUE)"
     return [
-        Problem(code="unsupported", message=f"task {name!r}: {message}", pointer=f"{pointer}/with")
-        for pointer, name, task in every_task(workflow)
-        if isinstance(task, CallActivityTask) and not task.with_.task_queue
+        Problem(code="unsupported", message=message, pointer=f"{pointer}/with")
+        for pointer, task in find(workflow, CallActivityTask)
+        if not task.with_.task_queue
     ]
 
 

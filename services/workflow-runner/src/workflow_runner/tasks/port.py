@@ -186,8 +186,10 @@ class Step(Protocol):
         """
         ...
 
-    async def call(self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Any:
-        """Call out through `activity` and return the call's output.
+    async def call(
+        self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float | None = None
+    ) -> Any:
+        """Call out through `activity` and return the call's output, within `seconds` if the task has not fewer left.
 
         `arguments` may hold symbolic secrets; they are filled in where the call is made. A call that is
         `repeatable` may be made again when the worker that makes it is lost. Of another the outcome is

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import RunTask, Script, Shell
+from stigmer_dsl.model import RunTask, Script, Shell, TaskBase
 
 from workflow_runner import names
 from workflow_runner.arguments import evaluate_resource
@@ -37,10 +37,10 @@ class _Run:
             raise WorkflowError.standard("configuration", "there is nothing to run", instance=step.pointer)
         arguments: dict[str, Any] = {
             **(_script(process, step) if isinstance(process, Script) else _shell(process, step)),
-            "stdin": "" if process.stdin is None else _text(step.evaluate(process.stdin), "stdin", step),
-            "arguments": [_text(step.evaluate(value), "an argument", step) for value in process.arguments or ()],
+            "stdin": "" if process.stdin is None else text_of(step.evaluate(process.stdin), "stdin", step),
+            "arguments": [text_of(step.evaluate(value), "an argument", step) for value in process.arguments or ()],
             "environment": _environment(process.environment, step),
-            "network": _wants_network(task, step),
+            "network": wants_network(task, step),
             "return": run.return_,
         }
         return Outcome(output=await step.call(names.RUN_PROCESS, arguments, repeatable=False))
@@ -53,24 +53,26 @@ def _script(script: Script, step: Step) -> dict[str, Any]:
 
 
 def _shell(shell: Shell, step: Step) -> dict[str, Any]:
-    return {"language": "shell", "code": _text(step.evaluate(shell.command), "the command", step), "source": None}
+    return {"language": "shell", "code": text_of(step.evaluate(shell.command), "the command", step), "source": None}
 
 
 def _environment(given: Mapping[str, Any] | None, step: Step) -> dict[str, str]:
     found: Any = {} if given is None else step.evaluate(given)
     if not isinstance(found, dict):
         raise WorkflowError.standard("expression", "the environment is not an object", instance=step.pointer)
-    return {name: _text(value, f"the variable {name}", step) for name, value in cast("dict[str, Any]", found).items()}
+    return {name: text_of(value, f"the variable {name}", step) for name, value in cast("dict[str, Any]", found).items()}
 
 
-def _wants_network(task: RunTask, step: Step) -> bool:
+def wants_network(task: TaskBase, step: Step) -> bool:
+    """Return whether the metadata of a task asks for the network."""
     asked = step.evaluate((task.metadata or {}).get("network", False))
     if not isinstance(asked, bool):
         raise WorkflowError.standard("expression", "metadata.network is neither true nor false", instance=step.pointer)
     return asked
 
 
-def _text(value: Any, what: str, step: Step) -> str:
+def text_of(value: Any, what: str, step: Step) -> str:
+    """Return a value as a process is given it: texts, numbers and truth values; `what` names it."""
     match value:
         case str():
             return value

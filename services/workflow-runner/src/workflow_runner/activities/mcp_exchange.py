@@ -1,0 +1,104 @@
+"""Whole exchanges with MCP servers, and what is told of those that come to nothing."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from stigmer_sandbox import Command, CommandError, Ending, Finished, Pipes, Sandbox, SandboxUnavailableError
+
+from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.mcp_http import Bridge, http_streams
+from workflow_runner.activities.mcp_process import Listener, process_streams
+from workflow_runner.activities.mcp_session import ConnectionEndedError, Streams, converse
+from workflow_runner.activities.requests import Requests, described, expand
+from workflow_runner.messages import McpArguments, McpServer
+
+_EXCERPT = 500
+
+
+async def ask_server(
+    requests: Requests, server: McpServer, auth: httpx.Auth | None, mcp: McpArguments, *, seconds: float, most: int
+) -> Any:
+    """Make a request to a server behind HTTP and return its result.
+
+    Raises:
+        CallFailedError: There is none.
+    """
+    line = described("POST", expand(server))
+    bridge = Bridge(requests, auth)
+    told = _Told()
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            http_streams(bridge, expand(server), server["headers"], most=most) as streams,
+        ):
+            await told.by(streams, mcp)
+    except TimeoutError:
+        # What was told counts, even if the server does not let us go.
+        if not told.results and told.failure is None:
+            told.failure = CallFailedError("timeout", f"the MCP server gave no answer within {seconds:g} s")
+    if told.results:
+        return told.results[0]
+    failure = told.failure or CallFailedError("communication", "the MCP server ended the connection")
+    raise bridge.failure or failure.about(line)
+
+
+async def ask_process(sandbox: Sandbox, command: Command, mcp: McpArguments, seconds: float) -> Any:
+    """Start a process, make a request to it, end it, and return the result.
+
+    Raises:
+        CallFailedError: There is none.
+    """
+    listener = Listener(most=command.limits.output_bytes)
+    told = _Told()
+
+    async def talk(pipes: Pipes) -> None:
+        async with process_streams(pipes, listener) as streams:
+            await told.by(streams, mcp)
+
+    try:
+        finished = await sandbox.run(command, talk)
+    except SandboxUnavailableError as error:
+        raise CallFailedError("configuration", str(error)) from None
+    except CommandError as error:
+        raise CallFailedError("configuration", f"the MCP server cannot be begun: {error}") from None
+    if told.results:
+        return told.results[0]
+    raise _failure(told.failure, finished, listener, seconds)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a server told; kept, because an exception would come out of a connection as one of a group."""
+
+    results: list[Any] = field(default_factory=list[Any])
+    failure: CallFailedError | None = None
+    """None too where the server ended before it had answered."""
+
+    async def by(self, streams: Streams, mcp: McpArguments) -> None:
+        try:
+            self.results.append(await converse(streams, mcp))
+        except CallFailedError as failure:
+            self.failure = failure
+        except ConnectionEndedError:
+            pass
+
+
+def _failure(
+    failure: CallFailedError | None, finished: Finished, listener: Listener, seconds: float
+) -> CallFailedError:
+    """Return why a process gave no result."""
+    errors = finished.stderr[-_EXCERPT:].decode("utf-8", "replace").strip()
+    said = f"; it said: {errors}" if errors else ""
+    noise = f"; it wrote what is no message: {listener.noise}" if listener.noise else ""
+    if listener.broken:
+        return CallFailedError("communication", f"the MCP server does not speak the protocol: {listener.broken}{said}")
+    if finished.ending in (Ending.MEMORY, Ending.PROCESSES):
+        return CallFailedError("runtime", f"the MCP server was ended: too much {finished.ending.value}{said}")
+    if finished.ending is Ending.TIME:
+        return CallFailedError("timeout", f"the MCP server gave no answer within {seconds:g} s{noise}{said}")
+    if failure is not None:
+        return failure
+    ended = f"ended with exit code {finished.code}" if finished.ending is Ending.EXITED else "closed its output"
+    return CallFailedError("communication", f"the MCP server {ended} before it answered{noise}{said}")
