@@ -20,6 +20,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
     *("call-activity", "grpc", "mcp"),
+    *("fork", "fork-compete", "fork-continued", "extensions"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
 

@@ -164,6 +164,54 @@ do:
     - it: {call: mcp, with: {method: tools/call, parameters: {name: fail}, transport: {http: {endpoint: SITE/mcp}}}}
     catch: {do: [{tell: {set: {title: '${ $error.title }'}}}]}
 """,
+    "fork": """
+do:
+- t:
+    try:
+    - f:
+        fork:
+          branches:
+          - get: {call: http, with: {method: get, endpoint: SITE/pet}}
+          - post: {do: [{w: {wait: PT0.01S}}, {post: {call: http, with: {method: post, endpoint: SITE/pet}}}]}
+          - inner: {fork: {branches: [{a: {set: {n: 1}}}, {b: {wait: PT0.6S}}]}}
+    - g:
+        fork:
+          branches:
+          - waits: {wait: P1D}
+          - fails: {do: [{w: {wait: PT0.05S}}, {boom: {raise: {error: {type: 'https://example.com/x', status: 418}}}}]}
+    catch: {}
+""",
+    "fork-compete": """
+do:
+- f:
+    fork:
+      compete: true
+      branches:
+      - waits: {wait: P1D}
+      - calls: {call: http, with: {method: get, endpoint: SITE/slow}}
+      - listens: {listen: {to: {one: {with: {type: signal, id: never}}}}}
+      - wins: {do: [{w: {wait: PT0.05S}}, {s: {set: {n: 1}}}]}
+""",
+    "fork-continued": """
+do:
+- f:
+    fork:
+      branches:
+      - sleeps: {wait: PT1S}
+      - busy: {for: {in: '[range(8)]'}, do: [{get: {call: http, with: {method: get, endpoint: SITE/pet}}}]}
+      - inner: {fork: {branches: [{a: {wait: PT0.7S}}, {b: {do: [{w: {wait: PT0.01S}}, {s: {set: {n: 1}}}]}}]}}
+""",
+    "extensions": """
+use:
+  extensions:
+  - say:
+      extend: all
+      before: [{get: {call: http, with: {method: get, endpoint: SITE/pet}}}]
+      after: [{w: {wait: PT0.01S}}]
+do:
+- a: {set: {n: 1}}
+- l: {for: {in: '[1, 2]'}, do: [{b: {set: {n: 2}}}]}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
