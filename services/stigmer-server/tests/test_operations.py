@@ -27,8 +27,7 @@ from stigmer_sqlite import StoreError
 
 from stigmer_server.command_line import parse
 from stigmer_server.errors import ServerError
-from stigmer_server.keys import key_name
-from stigmer_server.settings import decode_keys
+from stigmer_server.keys import decode_keys, key_name
 from stigmer_server.testing import Api, manifest, serve
 
 CANARY = "canary-7be1"

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from stigmer_server.errors import SettingsError
-from stigmer_server.settings import Settings, load, variables_of
+from stigmer_server.settings import Settings
+from stigmer_server.settings_file import variables_of
+from stigmer_server.settings_flags import load
 
 VARIABLES = sorted(name for info in Settings.model_fields.values() for name in variables_of(info))
 

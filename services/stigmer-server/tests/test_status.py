@@ -14,7 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from stigmer_server.monitoring.status import Component, State, Status
-from stigmer_server.settings import load
+from stigmer_server.settings_flags import load
 from stigmer_server.testing import Api, TemporalServer, serve
 
 READY, AWAY, OFF = "COMPONENT_STATE_READY", "COMPONENT_STATE_AWAY", "COMPONENT_STATE_OFF"

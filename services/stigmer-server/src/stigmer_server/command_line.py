@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stigmer_server.operations import OPERATIONS, Operation
-from stigmer_server.settings import Settings, add_flags, resolve
+from stigmer_server.settings import Settings
+from stigmer_server.settings_flags import add_flags, resolve
 
 _NAME = "operation"
 

@@ -7,6 +7,7 @@ whoever reads it while the keys are rotated finds the old keys or the new ones.
 from __future__ import annotations
 
 import base64
+import binascii
 import fcntl
 import hashlib
 import os
@@ -17,7 +18,6 @@ from pathlib import Path
 from stigmer_sqlite.disk import sync_folder
 
 from stigmer_server.errors import BusyError
-from stigmer_server.settings import decode_keys
 
 _BYTES = 32
 
@@ -108,3 +108,24 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         msg = f"another process is changing the keys in {path}"
         raise BusyError(msg) from None
+
+
+def decode_keys(text: str) -> list[bytes]:
+    """Return the keys of a comma-separated list, each 32 bytes in base64 or hex. Raises: ValueError."""
+    return [_decode_key(part.strip()) for part in text.split(",") if part.strip()] or [_decode_key("")]
+
+
+def _decode_key(text: str) -> bytes:
+    for decode in (bytes.fromhex, _from_base64):
+        try:
+            key = decode(text)
+        except (ValueError, binascii.Error):
+            continue
+        if len(key) == _BYTES:
+            return key
+    msg = f"an encryption key is {_BYTES} bytes in base64 or hex (make one: openssl rand -base64 32)"
+    raise ValueError(msg)
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)

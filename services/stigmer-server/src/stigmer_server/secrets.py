@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from loguru import logger
 
 from stigmer_server.errors import InvalidError, ServerError, StartupError
-from stigmer_server.keys import KeyFile, Stamp, key_name
+from stigmer_server.keys import KeyFile, Stamp, decode_keys, key_name
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, at_path
-from stigmer_server.settings import decode_keys
 
 REDACTED = "***REDACTED***"
 """What every reader sees in place of a secret, and may send back to keep it."""

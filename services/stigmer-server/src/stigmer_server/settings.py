@@ -1,4 +1,4 @@
-"""Every setting of the server, where it comes from, and nothing else: the only reader of the environment.
+"""Every setting of the server: what it may be, what it is by default, and which variable says otherwise.
 
 A value is taken from the first of: command line, environment, file, default. An empty environment variable counts
 as unset. All wrong values are reported together, and none is ever replaced by a default in silence.
@@ -6,32 +6,20 @@ as unset. All wrong values are reported together, and none is ever replaced by a
 
 from __future__ import annotations
 
-import argparse
-import base64
-import binascii
-import os
-import tomllib
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from stigmer_grpc.traces import TraceExporter
 
-from stigmer_server.errors import SettingsError
-
-CONFIG_VARIABLE = "STIGMER_SERVER_CONFIG"
-"""Names the settings file when `--config` does not."""
+from stigmer_server.keys import decode_keys
+from stigmer_server.settings_file import FileSource
 
 HTTP_PORT = 8081
 """Where HTTP is offered when nobody says where, and nobody else is there."""
-_KEY_BYTES = 32
 _RUNNERS = frozenset({"workflow", "agent"})
-_named_file: ContextVar[str] = ContextVar("settings file of the command line", default="")
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 _Address = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}$")
@@ -289,7 +277,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the settings file between the environment and the defaults."""
-        return init_settings, env_settings, _FileSource(settings_cls)
+        return init_settings, env_settings, FileSource(settings_cls)
 
     @property
     def keys_path(self) -> Path:
@@ -358,91 +346,6 @@ class Settings(BaseSettings):
         return f"{self.grpc_host}:{self.grpc_port}"
 
 
-class _FileSource(PydanticBaseSettingsSource):
-    """Values of the settings file that the environment names; its keys are field names or variable names."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Look the field up by hand; unused, because the file is returned whole."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        name = _named_file.get() or os.environ.get(CONFIG_VARIABLE, "")
-        if not name:
-            return {}
-        names = {alias: alias for info in self.settings_cls.model_fields.values() for alias in variables_of(info)}
-        names |= {field: variables_of(info)[0] for field, info in self.settings_cls.model_fields.items()}
-        return {names.get(key, key): value for key, value in read_file(Path(name)).items() if value not in (None, "")}
-
-
-def read_file(path: Path) -> Mapping[str, Any]:
-    """Return the content of a settings file, TOML or YAML by its name.
-
-    Raises:
-        SettingsError: It cannot be read, is not well formed, or is not a table of settings.
-    """
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"settings file {path}: {error}"]) from error
-    if content is None:
-        return {}
-    if not isinstance(content, Mapping):
-        raise SettingsError([f"settings file {path}: expected a table of settings"])
-    return cast("Mapping[str, Any]", content)
-
-
-def _yaml(text: str) -> Any:
-    """Return what YAML text says. Raises: ValueError."""
-    # Imported when there is such a file to read, which is seldom.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    try:
-        return yaml.load(text)
-    except YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-def load(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of the command line, the environment and the file.
-
-    Raises:
-        SettingsError: Something is wrong; it names every problem.
-        SystemExit: The command line asked for help or the version, or is not a command line.
-    """
-    parser = argparse.ArgumentParser(prog="stigmer-server")
-    add_flags(parser)
-    return resolve(vars(parser.parse_args(arguments)))
-
-
-def resolve(flags: Mapping[str, Any], *, serving: bool = True) -> Settings:
-    """Return the settings of the given flags, the environment and the file; what are no flags of settings is ignored.
-
-    Args:
-        flags: Values by the names of settings.
-        serving: Whether they must allow to listen where they say, too.
-
-    Raises:
-        SettingsError: Something is wrong; it names every problem.
-    """
-    named = _named_file.set(flags.get("config") or "")
-    given = {name: flags[name] for name in Settings.model_fields if flags.get(name) is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise SettingsError([_problem(item["loc"], item["msg"]) for item in error.errors()]) from error
-    finally:
-        _named_file.reset(named)
-    if not serving:
-        return settings
-    listening = [settings.address, *([] if settings.http_port == "off" else [f"{settings.http_host}:0"])]
-    if problems := list(dict.fromkeys(problem for address in listening for problem in settings.refusals(address))):
-        raise SettingsError(problems)
-    return settings
-
-
 def is_local(address: str) -> bool:
     """Tell whether only this machine reaches what listens at the address: host:port, [host]:port or unix:path."""
     if address.startswith(("unix:", "unix-abstract:", ":")):
@@ -456,59 +359,3 @@ def is_local(address: str) -> bool:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part for part in (part.strip() for part in text.split(",")) if part)
-
-
-def variables_of(info: FieldInfo) -> tuple[str, ...]:
-    """Return the names of the environment variables that a setting is read from, best first."""
-    alias = info.validation_alias
-    return tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else ()
-
-
-def decode_keys(text: str) -> list[bytes]:
-    """Return the keys of a comma-separated list, each 32 bytes in base64 or hex. Raises: ValueError."""
-    return [_decode_key(part.strip()) for part in text.split(",") if part.strip()] or [_decode_key("")]
-
-
-def _decode_key(text: str) -> bytes:
-    for decode in (bytes.fromhex, _from_base64):
-        try:
-            key = decode(text)
-        except (ValueError, binascii.Error):
-            continue
-        if len(key) == _KEY_BYTES:
-            return key
-    msg = f"an encryption key is {_KEY_BYTES} bytes in base64 or hex (make one: openssl rand -base64 32)"
-    raise ValueError(msg)
-
-
-def _from_base64(text: str) -> bytes:
-    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every setting; one that is not given leaves nothing behind."""
-    group = parser.add_argument_group("settings", "each from the first of: flag, environment variable, file, default")
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help=f"settings file, TOML or YAML, keyed by setting ({CONFIG_VARIABLE})",
-    )
-    for name, info in Settings.model_fields.items():
-        is_switch = info.annotation is bool
-        default = "" if info.default is None or is_switch else f"; default {info.default}"
-        words = f"{info.description} ({', '.join(variables_of(info))}{default})".replace("%", "%%")
-        flag = "--" + name.replace("_", "-")
-        if is_switch:
-            group.add_argument(flag, action="store_const", const=True, default=argparse.SUPPRESS, help=words)
-        else:
-            group.add_argument(flag, metavar="VALUE", default=argparse.SUPPRESS, help=words)
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    name = str(location[0]) if location else "settings"
-    for field, info in Settings.model_fields.items():
-        if name == field or name in variables_of(info):
-            flag = "--" + field.replace("_", "-")
-            return f"{flag} ({', '.join(variables_of(info))}): {message}"
-    return f"{name}: {message}"

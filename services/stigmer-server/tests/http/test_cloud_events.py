@@ -284,5 +284,5 @@ async def test_a_list_is_a_batch_for_those_who_ask_for_one(stand: Stand, taken: 
 
 
 def test_an_event_without_a_version_is_of_the_one_there_is() -> None:
-    event = descriptors.message_type("ai.stigmer.events.v1.CloudEvent")()
-    assert to_json(event) == {"specversion": "1.0"}
+    event = descriptors.message_type("ai.stigmer.events.v1.CloudEvent")(id="1", source="/here", type="made")
+    assert to_json(event) == {"specversion": "1.0", "id": "1", "source": "/here", "type": "made"}

@@ -20,10 +20,11 @@ from starlette.datastructures import Headers
 from stigmer_grpc import InvalidArgumentError, StatusCode
 from stigmer_protos import descriptors
 
+from stigmer_server.cloud_events import to_json
 from stigmer_server.http.exchange import Exchange
 from stigmer_server.http.problems import HttpError
 from stigmer_server.http.proto_json import Problems, parse_json, read
-from stigmer_server.messages import Message, to_plain
+from stigmer_server.messages import Message
 
 SERVICE = "ai.stigmer.events.v1.EventController"
 PUBLISH, SUBSCRIBE, LIST = (f"/{SERVICE}/{name}" for name in ("publish", "subscribe", "list"))
@@ -83,27 +84,6 @@ async def request_of(exchange: Exchange) -> Message:
             events = [_from_headers(exchange.headers, text, problems)]
     problems.check()
     return exchange.build({"events": events})
-
-
-def to_json(event: Message) -> dict[str, Any]:
-    """Return an event in the JSON format of CloudEvents."""
-    plain = to_plain(event)
-    told: dict[str, Any] = {"specversion": event.spec_version or _VERSION}
-    fields = event.DESCRIPTOR.fields_by_name
-    for attribute, field in _FIELDS.items():
-        if attribute != "specversion" and (name := fields[field].json_name) in plain:
-            told[attribute] = plain[name]
-    told |= plain.get("extensions", {})
-    match event.WhichOneof("data"):
-        case "json_data":
-            told["data"] = plain.get("jsonData")
-        case "text_data":
-            told["data"] = event.text_data
-        case "binary_data":
-            told["data_base64"] = plain.get("binaryData", "")
-        case _:
-            pass
-    return told
 
 
 def batch(answer: Message) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from stigmer_grpc import Channel, RpcError, Service, StatusCode
 from stigmer_grpc.errors import REQUEST_ID
 
+from stigmer_server.cloud_events import to_json
 from stigmer_server.controllers.kinds import NEXT_PAGE
 from stigmer_server.http import answers, cloud_events, metadata, requests
 from stigmer_server.http.bodies import Body, GoneError, Receive
@@ -189,7 +190,7 @@ async def _answered(exchange: Exchange, answer: Message, headers: dict[str, str]
 
 def _event_of(delivery: Message) -> Any:
     """Return the event that is delivered; None where only the place in the stream is told."""
-    return cloud_events.to_json(delivery.event) if delivery.HasField("event") else None
+    return to_json(delivery.event) if delivery.HasField("event") else None
 
 
 def _with_options(sent: dict[str, str], options: requests.Options, route: Route) -> dict[str, str]:

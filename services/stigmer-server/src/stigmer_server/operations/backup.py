@@ -19,7 +19,7 @@ from stigmer_sqlite import DatabaseFile, HistoryEntry, Record
 from stigmer_sqlite.disk import sync_folder
 
 from stigmer_server.errors import OperationError
-from stigmer_server.keys import KeyFile
+from stigmer_server.keys import KeyFile, decode_keys
 from stigmer_server.kinds import Kinds, registry
 from stigmer_server.messages import Message
 from stigmer_server.operations import bundle
@@ -29,7 +29,7 @@ from stigmer_server.operations.port import Operation, Result
 from stigmer_server.operations.sizes import size
 from stigmer_server.sealed import all_sealed
 from stigmer_server.secrets import key_of
-from stigmer_server.settings import Settings, decode_keys
+from stigmer_server.settings import Settings
 
 _RETRIES = 2
 """How often it is begun anew when artifacts are swept away between reading the database and copying them."""

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record, StoreError
 
 from stigmer_server.errors import OperationError
-from stigmer_server.keys import KeyFile
+from stigmer_server.keys import KeyFile, decode_keys
 from stigmer_server.kinds import Kind, Kinds, registry
 from stigmer_server.labels import labels_of, without_names
 from stigmer_server.messages import Message, to_json
@@ -30,7 +30,7 @@ from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, is_archive
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.sealed import Sealed, document_of, sealed_values
 from stigmer_server.secrets import Sealer, UnsealError, is_sealed, secrets_of
-from stigmer_server.settings import Settings, decode_keys
+from stigmer_server.settings import Settings
 from stigmer_server.upgrades import SCHEMA
 
 _SHOWN = 100

@@ -19,13 +19,13 @@ from stigmer_sqlite.database_file import own, put_in_place
 from stigmer_sqlite.disk import sync_folder
 
 from stigmer_server.errors import OperationError
-from stigmer_server.keys import KeyFile, key_name
+from stigmer_server.keys import KeyFile, decode_keys, key_name
 from stigmer_server.operations import bundle
 from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, Manifest, open_bundle
 from stigmer_server.operations.partial import partial_folder
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.operations.sizes import size
-from stigmer_server.settings import Settings, decode_keys
+from stigmer_server.settings import Settings
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:

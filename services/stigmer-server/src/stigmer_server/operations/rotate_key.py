@@ -17,12 +17,12 @@ from stigmer_sqlite import DatabaseFile
 from stigmer_sqlite.database_file import own
 
 from stigmer_server.errors import OperationError
-from stigmer_server.keys import KeyFile, key_name, new_key
+from stigmer_server.keys import KeyFile, decode_keys, key_name, new_key
 from stigmer_server.kinds import registry
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.sealed import Document, all_sealed, kinds_with_secrets, resealed
 from stigmer_server.secrets import Sealer, key_of
-from stigmer_server.settings import Settings, decode_keys
+from stigmer_server.settings import Settings
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
