@@ -125,10 +125,14 @@ class Resources:
             record = await self.store.get(kind.name, id)
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
-        caller = self.call.caller
-        if caller.org is not None and not caller.sees(record.org_id, shared=kind.shared):
-            raise MissingError.of(kind.title, id)
+        self._require_seen(kind, id, record.org_id)
         return record
+
+    def _require_seen(self, kind: Kind, id: str, org: str) -> None:
+        """Check that the caller may see what belongs to the organization. Raises: MissingError."""
+        caller = self.call.caller
+        if caller.org is not None and not caller.sees(org, shared=kind.shared):
+            raise MissingError.of(kind.title, id)
 
     async def fetch(self, kind: Kind, id: str) -> bytes:
         """Return a resource as the caller may see it. Raises: MissingError.
@@ -139,9 +143,7 @@ class Resources:
             found = await self.store.encoding(kind.name, id)
         except NotFoundError as error:
             raise MissingError.of(kind.title, id) from error
-        caller = self.call.caller
-        if caller.org is not None and not caller.sees(found.org_id, shared=kind.shared):
-            raise MissingError.of(kind.title, id)
+        self._require_seen(kind, id, found.org_id)
         return self.redacted(kind, parts.joined(kind.name, id, found), head=found.wire)
 
     def shown(self, kind: Kind, record: Record) -> bytes:

@@ -16,7 +16,8 @@ from cloudevents.core.v1.event import CloudEvent
 from stigmer_grpc import CallContext
 from stigmer_protos import descriptors
 
-from stigmer_server.http.cloud_events import BATCH, EVENT, SERVICE, to_json
+from stigmer_server.cloud_events import to_json
+from stigmer_server.http.cloud_events import BATCH, EVENT, SERVICE
 from stigmer_server.http.testing import Stand, serve_handlers
 from stigmer_server.messages import to_plain
 

@@ -32,28 +32,31 @@ class Authorization:
 
     def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Awaitable[Message | bytes]:
         """See UnaryInterceptor."""
-        caller: Any = context.values[CALLER]
-        if caller.role is not Role.OPERATOR:
-            rule = self._rules[context.method]
-            streams = context.method_descriptor.client_streaming
-            _check_role(rule, caller, None if streams else request)
-            if caller.org is not None and rule.scope in _LOOKED_UP and not streams:
-                return self._looked_up(rule, call_next, request, context)
-        return call_next(request, context)
+        rule = self._rule_to_look_up(request, context)
+        return call_next(request, context) if rule is None else self._looked_up(rule, call_next, request, context)
 
     async def intercept_stream(
         self, call_next: CallNextStream, request: Any, context: CallContext
     ) -> AsyncIterator[Message | bytes]:
         """See StreamInterceptor."""
-        caller: Any = context.values[CALLER]
-        if caller.role is not Role.OPERATOR:
-            rule = self._rules[context.method]
-            streams = context.method_descriptor.client_streaming
-            _check_role(rule, caller, None if streams else request)
-            if caller.org is not None and rule.scope in _LOOKED_UP and not streams:
-                await self._look_up(rule, request, context)
+        rule = self._rule_to_look_up(request, context)
+        if rule is not None:
+            await self._look_up(rule, request, context)
         async for response in call_next(request, context):
             yield response
+
+    def _rule_to_look_up(self, request: Any, context: CallContext) -> Rule | None:
+        """Return the rule by which what the request names has to be looked up; None: the call may go on as it is.
+
+        Raises:
+            DeniedError: The caller's role never may.
+        """
+        caller: Any = context.values[CALLER]
+        if caller.role is Role.OPERATOR:
+            return None
+        rule, streams = self._rules[context.method], context.bound.client_streaming
+        _check_role(rule, caller, None if streams else request)
+        return rule if caller.org is not None and rule.scope in _LOOKED_UP and not streams else None
 
     async def _looked_up(self, rule: Rule, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
         await self._look_up(rule, request, context)
