@@ -103,12 +103,15 @@ class DigestSite:
         return Response(b"x" * 100, 401, {"www-authenticate": "\r\nwww-authenticate: ".join([head, *others])})
 
     def _expected(self, request: Request, given: dict[str, str]) -> str:
-        name = given.get("algorithm", "MD5")
+        name = given.get("algorithm", "MD5").removesuffix("-SESS")
         hash_of: Callable[[str], str] = lambda text: hashlib.new(  # noqa: E731 - one line of the RFC
-            name.replace("-", "").removesuffix("sess").lower(), text.encode()
+            name.replace("SHA-", "SHA").replace("-", "_").lower(), text.encode()
         ).hexdigest()
-        first = hash_of(f"me:the realm:{'pass-123'}")
-        second = hash_of(f"{request.method}:{given['uri']}")
+        first = hash_of("me:the realm:pass-123")
+        if given.get("algorithm", "").endswith("-SESS"):
+            first = hash_of(f"{first}:{self.nonce}:{given['cnonce']}")
+        body = f":{hash_of(request.body.decode())}" if given["qop"] == "auth-int" else ""
+        second = hash_of(f"{request.method}:{given['uri']}{body}")
         middle = [self.nonce, given["nc"], given["cnonce"], given["qop"]]
         return hash_of(":".join([first, *middle, second]))
 
@@ -119,11 +122,12 @@ class DigestSite:
         ['Digest realm="the realm", nonce="NONCE", qop="auth"'],
         ['Digest realm="the realm", nonce="NONCE", qop="auth, auth-int", algorithm=SHA-256, opaque="o"'],
         [
+            'Basic realm="x", Digest realm="the realm", nonce="NONCE", qop="auth", algorithm=WHIRLPOOL',
             'Digest realm="the realm", nonce="NONCE", qop="auth", algorithm=SHA-512-256',
-            'Digest realm="the realm", nonce="NONCE", qop="auth", algorithm=MD5',
         ],
+        ['Digest realm="the realm", nonce="NONCE", qop="auth-int", algorithm=MD5-SESS'],
     ],
-    ids=["MD5", "SHA-256", "the first that is known"],
+    ids=["MD5", "SHA-256", "the first that is known", "auth-int"],
 )
 async def test_digest_authentication_answers_a_challenge_and_counts_its_nonce(
     runs: Runs, site: Site, challenges: list[str]
@@ -149,6 +153,9 @@ do:
     page.nonce = "another"
     assert await runs.output(definition, secrets={"PASSWORD": "pass-123"}) == {"in": True}
     assert page.counts[3:] == ["00000001", "00000002", "00000003"]
+    page.nonce = "third"
+    await asyncio.gather(*(runs.output(definition, secrets={"PASSWORD": "pass-123"}) for _ in range(3)))
+    assert sorted(page.counts[6:]) == [f"{count:08x}" for count in range(1, 10)]
 
 
 async def test_a_wrong_digest_and_a_challenge_that_nobody_knows_are_errors(runs: Runs, site: Site) -> None:
@@ -158,7 +165,7 @@ async def test_a_wrong_digest_and_a_challenge_that_nobody_knows_are_errors(runs:
     DigestSite(site, 'Digest realm="r", nonce="NONCE", qop="auth", algorithm=WHIRLPOOL')
     error = await runs.error(document(site.url, policy))
     assert error["type"].endswith("/errors/authentication")
-    assert "asks for WHIRLPOOL" in error["detail"]
+    assert "cannot be answered: Digest realm" in error["detail"]
 
 
 async def test_many_calls_at_once_and_later_ones_ask_for_one_token(runs: Runs, site: Site) -> None:
@@ -253,6 +260,14 @@ async def test_every_grant_asks_as_its_specification_says(
     assert found == {name: [value] for name, value in asked.items()}
 
 
+async def test_an_authority_may_be_a_template(runs: Runs, site: Site) -> None:
+    server = TokenServer(site, "/acme/oauth2/token")
+    protected(site)
+    policy = f"{{oauth2: {{authority: '{site.url}/{{tenant}}', {CLIENT}}}}}"
+    assert "sent" in await runs.output(document(site.url, policy), {"tenant": "acme"})
+    assert len(server.asked) == 1
+
+
 async def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(runs: Runs, site: Site) -> None:
     server = TokenServer(site, expires_in=0, refresh_token="newer-one")
     protected(site)
@@ -324,14 +339,18 @@ async def test_tokens_of_issuers_that_are_not_named_are_refused(runs: Runs, site
 async def test_a_token_server_that_refuses_or_is_away_is_a_clear_error(runs: Runs, site: Site) -> None:
     said = {"error": "invalid_client", "error_description": f"never heard of {SECRET}"}
     site.page("/oauth2/token", Response(said, 401))
-    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}}}}}"
-    error = await runs.error(document(site.url, policy))
+    policy = f"{{oauth2: {{authority: '{site.url}', {CLIENT}}}}}".replace(SECRET, "${ $secrets.LOGIN }")
+    error = await runs.error(document(site.url, policy), secrets={"LOGIN": SECRET})
     assert error["type"].endswith("/errors/authentication")
     assert error["status"] == 401
     assert "gives no token: invalid_client: never heard of ***REDACTED***" in error["detail"]
-    away = await runs.error(document(site.url, policy.replace(site.url, "http://127.0.0.1:1")))
+    away = await runs.error(
+        document(site.url, policy.replace(site.url, "http://127.0.0.1:1")), secrets={"LOGIN": SECRET}
+    )
     assert away["type"].endswith("/errors/communication")
-    forbidden = await runs.error(document(site.url, policy.replace(site.url, "http://169.254.169.254")))
+    forbidden = await runs.error(
+        document(site.url, policy.replace(site.url, "http://169.254.169.254")), secrets={"LOGIN": SECRET}
+    )
     assert forbidden["status"] == 403
 
 

@@ -113,8 +113,17 @@ def evaluate_authentication(policy: AuthenticationPolicy | None, step: Step) -> 
         if properties is not None and properties.use is not None:
             return {scheme: {"secret": step.evaluate(f"${{ $secrets[{json.dumps(properties.use)}] }}")}}
         if properties is not None:
-            return {scheme: step.evaluate(properties.to_dict())}
+            return {scheme: _placed(step.evaluate(properties.to_dict()), step)}
     raise configuration_fault("an entry of use.authentications names another one; write the policy itself", step)
+
+
+def _placed(properties: dict[str, Any], step: Step) -> dict[str, Any]:
+    """Return the properties of a policy with the values of the input in its authority, where that is a template."""
+    wanted = sorted(URITemplate(str(properties.get("authority", ""))).variable_names)
+    if not wanted:
+        return properties
+    authority = str(properties["authority"])
+    return {**properties, "authority": URITemplate(authority).expand(_values(authority, wanted, step))}
 
 
 def _unexpected(detail: str, step: Step) -> WorkflowError:

@@ -90,9 +90,10 @@ class _Read(NamedTuple):
 def _read(policy: Policy) -> _Read:
     """Return the scheme of a policy, and its properties out of the secret if they stand in one."""
     ((scheme, properties),) = policy.items()
-    if "secret" in properties and "authority" not in properties:
+    if "secret" in properties:
         properties = _opened(scheme, properties["secret"])
-    _conceal_in(properties)
+        # The environment's own redaction knows the secret as a whole only.
+        _conceal_in(properties)
     return _Read(scheme, properties)
 
 
