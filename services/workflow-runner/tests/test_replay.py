@@ -1,17 +1,20 @@
 """Recorded histories do the same thing again with today's code: no run in flight breaks by an update."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from stigmer_dsl.model import SetTask
+from stigmer_runner.claims import Owner, claim_converter, stores_of
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
-from temporalio.worker import Replayer
+from temporalio.worker import Interceptor, Replayer
 from temporalio.workflow import NondeterminismError
 from workflow_runner import names
 from workflow_runner.flow import Outcome
+from workflow_runner.settings import Settings
 from workflow_runner.tasks import kinds
 from workflow_runner.tasks.port import Step
 from workflow_runner.workflow import InvokeWorkflow
@@ -19,10 +22,21 @@ from workflow_runner.workflow import InvokeWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
-    *("call-activity", "grpc", "mcp"),
+    *("call-activity", "grpc", "mcp", "run-shell", "run-script", "run-container", "large"),
     *("fork", "fork-compete", "fork-continued", "extensions"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
+
+
+def replayer(interceptors: Sequence[Interceptor] = ()) -> Replayer:
+    """Replays, with the large values that histories refer to at hand."""
+    settings = Settings.model_validate({"blob_folder": Path(__file__).parent / "histories" / "blobs"})
+
+    async def lost(_: Owner, detail: str) -> None:
+        raise AssertionError(detail)
+
+    converter = claim_converter(settings, stores_of(settings), on_lost=lost)
+    return Replayer(workflows=[InvokeWorkflow], data_converter=converter, interceptors=interceptors)
 
 
 def history_of(file: Path) -> WorkflowHistory:
@@ -31,14 +45,14 @@ def history_of(file: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
 async def test_a_recorded_history_is_replayed(file: Path) -> None:
-    await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+    await replayer().replay_workflow(history_of(file))
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
 async def test_traces_change_nothing_of_what_is_replayed(file: Path) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     interceptors = [TracingInterceptor(provider.get_tracer("test"), always_create_workflow_spans=True)]
-    await Replayer(workflows=[InvokeWorkflow], interceptors=interceptors).replay_workflow(history_of(file))
+    await replayer(interceptors).replay_workflow(history_of(file))
 
 
 def test_there_is_a_history_of_every_construct() -> None:
@@ -54,7 +68,7 @@ async def test_a_change_of_what_a_task_does_breaks_the_replay(monkeypatch: pytes
     monkeypatch.setattr(kinds()[SetTask], "run", run)
     file = next(file for file in HISTORIES if file.stem == "set")
     with pytest.raises(NondeterminismError):
-        await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+        await replayer().replay_workflow(history_of(file))
 
 
 async def test_a_change_of_an_activity_name_breaks_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +76,4 @@ async def test_a_change_of_an_activity_name_breaks_the_replay(monkeypatch: pytes
     monkeypatch.setattr(names, "CALL_HTTP", "renamed")
     file = next(file for file in HISTORIES if file.stem == "http")
     with pytest.raises(NondeterminismError):
-        await Replayer(workflows=[InvokeWorkflow]).replay_workflow(history_of(file))
+        await replayer().replay_workflow(history_of(file))

@@ -225,9 +225,33 @@ ProcessArguments = TypedDict(
         "network": bool,
         "return": Literal["stdout", "stderr", "code", "all", "none"],
         "resource": NotRequired[EndpointArguments],
+        "await": NotRequired[bool],
     },
 )
-"""The arguments of a process: its code, or the `resource` that holds it. Older runs have its URL as `source`."""
+"""The arguments of a process: its code, or the `resource` that holds it. Older runs have its URL as `source`.
+
+It is waited for unless `await` is false."""
+
+ContainerArguments = TypedDict(
+    "ContainerArguments",
+    {
+        "image": str,
+        "name": str | None,
+        "command": str | None,
+        "stdin": str,
+        "arguments": list[str],
+        "environment": dict[str, str],
+        "ports": dict[str, str],
+        "volumes": dict[str, str],
+        "network": bool,
+        "pull_policy": Literal["ifNotPresent", "always", "never"],
+        "cleanup": Literal["always", "never", "eventually"],
+        "after": float | None,
+        "return": Literal["stdout", "stderr", "code", "all", "none"],
+        "await": bool,
+    },
+)
+"""The arguments of a container; `after` is in seconds."""
 
 
 class McpServer(EndpointArguments):

@@ -9,6 +9,7 @@ FIND_OPENAPI = "stigmer/workflow-execution/find-openapi"
 CALL_OPENAPI = "stigmer/workflow-execution/call-openapi"
 CALL_MCP = "stigmer/workflow-execution/call-mcp"
 RUN_PROCESS = "stigmer/workflow-execution/run-process"
+RUN_CONTAINER = "stigmer/workflow-execution/run-container"
 EMIT = "stigmer/workflow-execution/emit"
 RECEIVE_EVENTS = "stigmer/workflow-execution/receive-events"
 

@@ -101,6 +101,20 @@ class Settings(RunnerSettings):
         """Return the folders of `sandbox_readable`."""
         return tuple(Path(folder) for folder in self.sandbox_readable.split(":") if folder)
 
+    containers: Literal["on", "off"] = setting(
+        "on", "STIGMER_CONTAINERS", description="whether tasks may run containers, where there is an engine for it"
+    )
+    container_socket: Path | None = setting(
+        None,
+        "STIGMER_CONTAINER_SOCKET",
+        description="unix socket of Docker or Podman; one of the usual ones unless given",
+    )
+    container_volumes: Path | None = setting(
+        None,
+        "STIGMER_CONTAINER_VOLUMES",
+        description="folder below which containers may be given folders of this machine; none unless given",
+    )
+
     def limits(self) -> Limits:
         """Return the bounds that each run takes along."""
         made: Limits = {

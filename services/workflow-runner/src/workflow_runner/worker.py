@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from workflow_runner.activities import (
     Authentication,
     Calls,
+    Containers,
     Events,
     GrpcCalls,
     HttpCalls,
@@ -25,6 +26,7 @@ from workflow_runner.activities import (
     Requests,
     Resources,
     Tokens,
+    find_engine,
 )
 from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
@@ -67,11 +69,19 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             allow_network=settings.sandbox_network,
             readable=settings.readable(),
         )
+        containers = Containers(
+            calls,
+            find_engine(settings.container_socket) if settings.containers == "on" else None,
+            process_limits,
+            volumes=settings.container_volumes,
+            allow_network=settings.sandbox_network,
+        )
 
         async def lacking(workflow: Workflow) -> list[Problem]:
             queueless = [] if settings.activity_task_queue else without_queue(workflow)
             files = resources.lacking(workflow)
-            return [*queueless, *files, *await processes.lacking(workflow), *await mcp.lacking(workflow)]
+            machine = [*await processes.lacking(workflow), *await containers.lacking(workflow)]
+            return [*queueless, *files, *machine, *await mcp.lacking(workflow)]
 
         loading = Loading(server, reporting, settings.limits(), lacking=lacking)
 
@@ -89,6 +99,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     grpc.call,
                     mcp.call,
                     processes.run,
+                    containers.run,
                     events.emit,
                     events.receive,
                 ],
@@ -102,8 +113,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             return worker
 
         try:
-            await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
+            async with containers.tidying():
+                await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
         finally:
+            await processes.close()
             await grpc.close()
             await requests.close()
 

@@ -25,10 +25,13 @@ from temporalio.worker import Worker
 from workflow_runner import names
 from workflow_runner.settings import Settings
 from workflow_runner.testing import Execution, Request, Response, Runs, Site, peer_server, site_server
+from workflow_runner.testing.containers import container_engine
 from workflow_runner.testing.shop import PROTO, SERVICE, TYPES, shop_server
 from workflow_runner.worker import serve
 
 FOLDER = Path(__file__).parent
+BLOBS = FOLDER / "blobs"
+"""What the history of `large` refers to."""
 _MACHINE = re.compile(r"\b\d+@[\w.-]+")
 """Process and host, as identities and sticky queues have them."""
 _FOREIGN = "foreign"
@@ -55,6 +58,28 @@ do:
         jitter: {from: {milliseconds: 1}, to: {milliseconds: 5}}
         limit: {attempt: {count: 2, duration: {seconds: 5}}}
       do: [{tell: {set: {s: '${ $error.status }'}}}]
+""",
+    "run-shell": """
+do:
+- all: {run: {shell: {command: 'cat; echo $1 $A', arguments: ['${ .n }'], stdin: x, environment: {A: 1}}, return: all}}
+- bad: {try: [{it: {run: {shell: {command: exit 3}}}}], catch: {}}
+- alone: {run: {shell: {command: 'true'}, await: false}}
+""",
+    "run-script": """
+do:
+- code: {run: {script: {language: python, code: 'print(6 * 7)'}}}
+- source: {run: {script: {language: python, source: {endpoint: SITE/script.py}}, return: code}}
+""",
+    "run-container": """
+do:
+- it: {run: {container: {image: alpine, command: echo, arguments: ['${ .n }'], environment: {A: '${ .n }'}}}}
+- alone: {run: {container: {image: alpine, lifetime: {cleanup: eventually, after: PT1M}}, await: false, return: none}}
+""",
+    "large": """
+do:
+- get: {call: http, with: {method: get, endpoint: SITE/large}, export: {as: .}}
+- l: {for: {in: '[range(8)]'}, do: [{w: {wait: {milliseconds: 2}}}]}
+- post: {call: http, with: {method: post, endpoint: SITE/pet, body: '${ $context }'}}
 """,
     "wait": "do:\n- short: {wait: {milliseconds: 5}}\n- long: {wait: PT0.6S}",
     "timeouts": "do:\n- t: {try: [{w: {timeout: {after: PT0.05S}, wait: PT30S}}], catch: {do: [{x: {set: {n: 1}}}]}}",
@@ -228,7 +253,10 @@ async def record(address: str, wanted: set[str]) -> None:
     """Run every document that is wanted and write its histories; without any, all of them."""
     client = await Client.connect(address, identity="recorder")
     foreign = Worker(client, task_queue=_FOREIGN, activities=[_charge, _decline])
-    async with peer_server() as peer, site_server() as site, shop_server() as shop, foreign:
+    socket = Path(tempfile.mkdtemp()) / "engine.sock"
+    async with peer_server() as peer, site_server() as site, shop_server() as shop, foreign, container_engine(socket):
+        site.page("/script.py", Response(b"print(1)"))
+        site.page("/large", {"text": "large " * 50_000})
         site.page("/shop.proto", Response(PROTO.encode()))
         site.page("/shop/v1/types.proto", Response(TYPES.encode()))
         site.page("/pet", {"name": "Rex"})
@@ -251,6 +279,9 @@ async def record(address: str, wanted: set[str]) -> None:
             "max_history_events": 40,
             "local_calls_in_row": 5,
             "local_call_seconds": 0.2,
+            "sandbox": "host",
+            "container_socket": socket,
+            "blob_folder": BLOBS,
         }
         worker = asyncio.create_task(serve(Settings.model_validate(settings), stop))
         chosen = {name: document for name, document in DOCUMENTS.items() if name in wanted or not wanted}

@@ -2,6 +2,7 @@
 
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
+from workflow_runner.activities.containers import Containers, find_engine
 from workflow_runner.activities.events import Events
 from workflow_runner.activities.grpc import GrpcCalls
 from workflow_runner.activities.http import HttpCalls
@@ -17,6 +18,7 @@ from workflow_runner.activities.tokens import Tokens
 __all__ = [
     "Authentication",
     "Calls",
+    "Containers",
     "Events",
     "GrpcCalls",
     "HttpCalls",
@@ -28,4 +30,5 @@ __all__ = [
     "Requests",
     "Resources",
     "Tokens",
+    "find_engine",
 ]

@@ -1,5 +1,6 @@
 """Running scripts and shell commands, in the sandbox that the operator chose."""
 
+import asyncio
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from loguru import logger
 from stigmer_dsl import Problem
 from stigmer_dsl.model import RunTask, TaskList, Workflow, inner_lists
 from stigmer_dsl.problems import pointer_to
@@ -53,6 +55,13 @@ class Processes:
         self._limits = limits
         self._allow_network = allow_network
         self._works = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """End the processes that nobody waits for."""
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     @activity.defn(name=names.RUN_PROCESS)
     async def run(self, call: Any) -> Any:
@@ -86,13 +95,28 @@ class Processes:
         process = cast("ProcessArguments", arguments)
         if process["network"] and not self._allow_network:
             raise CallFailedError("authorization", "this runner gives no process the network, and the task asks for it")
+        command = await self._command(process, seconds)
+        if not process.get("await", True):
+            running = asyncio.create_task(self._alone(command))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+            return None
         try:
-            finished = await self._sandbox.run(await self._command(process, seconds))
+            finished = await self._sandbox.run(command)
         except SandboxUnavailableError as error:
             raise CallFailedError("configuration", str(error)) from None
         except CommandError as error:
             raise CallFailedError("configuration", f"the process cannot be begun: {error}") from None
-        return _output(process, finished, seconds)
+        return output_of(process["return"], finished, seconds, "process")
+
+    async def _alone(self, command: Command) -> None:
+        """Run what nobody waits for; it ends with this runner at the latest."""
+        try:
+            finished = await self._sandbox.run(command)
+        except (SandboxUnavailableError, CommandError) as error:
+            logger.warning("a process that nobody waits for cannot be run: {}", error)
+        else:
+            logger.debug("a process that nobody waits for ended with {}", finished.code)
 
     async def _command(self, process: ProcessArguments, seconds: float) -> Command:
         code = await self._fetched(process, seconds) or process["code"]
@@ -155,26 +179,29 @@ def _processes(tasks: TaskList, pointer: str) -> Iterator[tuple[str, RunTask]]:
             yield from _processes(inner, here + path)
 
 
-def _output(process: ProcessArguments, finished: Finished, seconds: float) -> Any:
+def output_of(kept: str, finished: Finished, seconds: float, what: str) -> Any:
+    """Return what a task outputs of something that ran: as its `return` says.
+
+    Raises:
+        CallFailedError: It ended badly.
+    """
     stdout, stderr = _text(finished.stdout), _text(finished.stderr)
     match finished.ending:
         case Ending.TIME:
-            raise CallFailedError("timeout", f"the process took longer than {seconds:g} s{_said(stderr)}")
+            raise CallFailedError("timeout", f"the {what} took longer than {seconds:g} s{_said(stderr)}")
         case Ending.MEMORY | Ending.PROCESSES:
-            raise CallFailedError("runtime", f"the process was ended: too much {finished.ending.value}{_said(stderr)}")
+            raise CallFailedError("runtime", f"the {what} was ended: too much {finished.ending.value}{_said(stderr)}")
         case Ending.EXITED | Ending.DISMISSED:
             pass
-    if finished.truncated and process["return"] in ("stdout", "stderr", "all"):
-        raise CallFailedError("runtime", "the process wrote more than can be kept; let it write to a file, or less")
-    match process["return"]:
-        case "all":
-            return {"code": finished.code, "stdout": stdout, "stderr": stderr}
-        case "code":
-            return finished.code
-        case kept:
-            if finished.code != 0:
-                raise CallFailedError("runtime", f"the process ended with exit code {finished.code}{_said(stderr)}")
-            return {"stdout": stdout, "stderr": stderr, "none": None}[kept]
+    if finished.truncated and kept in ("stdout", "stderr", "all"):
+        raise CallFailedError("runtime", f"the {what} wrote more than can be kept; let it write to a file, or less")
+    if kept == "all":
+        return {"code": finished.code, "stdout": stdout, "stderr": stderr}
+    if kept == "code":
+        return finished.code
+    if finished.code != 0:
+        raise CallFailedError("runtime", f"the {what} ended with exit code {finished.code}{_said(stderr)}")
+    return {"stdout": stdout, "stderr": stderr, "none": None}[kept]
 
 
 def _text(output: bytes) -> str:

@@ -1,13 +1,13 @@
-"""`run`: run a script or a shell command in the sandbox, output what it gives."""
+"""`run`: run a script or a shell command in the sandbox, or a container, and output what it gives."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import RunTask, Script, Shell, TaskBase
+from stigmer_dsl.model import Container, RunTask, Script, Shell, TaskBase
 
 from workflow_runner import names
-from workflow_runner.arguments import evaluate_resource
+from workflow_runner.arguments import evaluate_object, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
 
@@ -20,30 +20,42 @@ class _Run:
     type = "WORKFLOW_TASK_CUSTOM"
 
     def unsupported(self, task: RunTask) -> Iterator[tuple[str, str]]:
-        for process in ("container", "workflow"):
-            if getattr(task.run, process) is not None:
-                yield f"/run/{process}", f"running a {process} is not run yet"
+        if task.run.workflow is not None:
+            yield "/run/workflow", "running a workflow is not run yet"
         script = task.run.script
         if script is not None and script.language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             yield "/run/script/language", f"scripts in {script.language!r} are not run, only in: {known}"
-        if not task.run.await_:
-            yield "/run/await", "every process is waited for; leave `await` out"
 
     async def run(self, task: RunTask, step: Step) -> Outcome:
         run = task.run
-        process = run.script or run.shell
+        process = run.script or run.shell or run.container
         if process is None:
             raise WorkflowError.standard("configuration", "there is nothing to run", instance=step.pointer)
         arguments: dict[str, Any] = {
-            **(_script(process, step) if isinstance(process, Script) else _shell(process, step)),
+            **_own(process, step),
             "stdin": "" if process.stdin is None else text_of(step.evaluate(process.stdin), "stdin", step),
             "arguments": [text_of(step.evaluate(value), "an argument", step) for value in process.arguments or ()],
-            "environment": _environment(process.environment, step),
+            "environment": _texts(process.environment, "the environment", step),
             "network": wants_network(task, step),
             "return": run.return_,
         }
-        return Outcome(output=await step.call(names.RUN_PROCESS, arguments, repeatable=False))
+        if not run.await_ or run.container is not None:
+            arguments["await"] = run.await_
+        activity = names.RUN_PROCESS if run.container is None else names.RUN_CONTAINER
+        output = await step.call(activity, arguments, repeatable=False)
+        return Outcome(output=output if run.await_ else step.input)
+
+
+def _own(process: Script | Shell | Container, step: Step) -> dict[str, Any]:
+    """Return what only one kind of process has."""
+    match process:
+        case Script():
+            return _script(process, step)
+        case Shell():
+            return _shell(process, step)
+        case Container():
+            return _container(process, step)
 
 
 def _script(script: Script, step: Step) -> dict[str, Any]:
@@ -56,11 +68,23 @@ def _shell(shell: Shell, step: Step) -> dict[str, Any]:
     return {"language": "shell", "code": text_of(step.evaluate(shell.command), "the command", step), "source": None}
 
 
-def _environment(given: Mapping[str, Any] | None, step: Step) -> dict[str, str]:
-    found: Any = {} if given is None else step.evaluate(given)
-    if not isinstance(found, dict):
-        raise WorkflowError.standard("expression", "the environment is not an object", instance=step.pointer)
-    return {name: text_of(value, f"the variable {name}", step) for name, value in cast("dict[str, Any]", found).items()}
+def _container(container: Container, step: Step) -> dict[str, Any]:
+    lifetime, after = container.lifetime, container.lifetime.after if container.lifetime else None
+    given = {"name": container.name, "command": container.command}
+    return {
+        "image": text_of(step.evaluate(container.image), "the image", step),
+        **{key: None if value is None else text_of(step.evaluate(value), key, step) for key, value in given.items()},
+        "ports": _texts(container.ports, "ports", step),
+        "volumes": _texts(container.volumes, "volumes", step),
+        "pull_policy": container.pull_policy,
+        "cleanup": lifetime.cleanup if lifetime else "always",
+        "after": None if after is None else step.duration(after).total_seconds(),
+    }
+
+
+def _texts(given: Mapping[str, Any] | None, what: str, step: Step) -> dict[str, str]:
+    found = evaluate_object(given, what, step)
+    return {name: text_of(value, f"{name} of {what}", step) for name, value in found.items()}
 
 
 def wants_network(task: TaskBase, step: Step) -> bool:
