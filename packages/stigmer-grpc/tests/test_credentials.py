@@ -67,6 +67,29 @@ async def test_a_server_may_ask_for_a_certificate_of_the_client(
     await server.stop(0)
 
 
+async def test_who_connects_after_the_files_were_replaced_gets_the_new_certificate(
+    tcp_lab: Any, note: Any, server_files: Files, tmp_path: Path
+) -> None:
+    server, files, new = tcp_lab.server(), server_files, Files(tmp_path / "new", "localhost")
+    (address,) = await server.start("localhost:0", credentials=server_credentials(files.certificate, files.key))
+
+    async def gets_through(authority: Path) -> bool:
+        credentials = client_credentials(authority=authority)
+        async with connect(address, pool=server.pool, credentials=credentials) as channel:
+            try:
+                return bool(await channel.service("lab.v1.Lab").unary("echo", note(text="x")))
+            except UnavailableError:
+                return False
+
+    assert await gets_through(files.authority)
+    new.certificate.replace(files.certificate)
+    assert await gets_through(files.authority), "half of a replacement is none"
+    new.key.replace(files.key)
+    assert await gets_through(new.authority)
+    assert not await gets_through(files.authority)
+    await server.stop(0)
+
+
 def test_files_that_cannot_be_used_are_told(server_files: Files, client_files: Files) -> None:
     files, other = server_files, client_files
     with pytest.raises(CredentialsError, match="none"):

@@ -12,6 +12,7 @@ from stigmer_grpc.binding import (
     UnaryHandler,
     bind,
 )
+from stigmer_grpc.certificates import CertificateFiles
 from stigmer_grpc.channel import Channel, InProcessChannel, Request, Requests, ResponseStream, Stub
 from stigmer_grpc.client import connect
 from stigmer_grpc.context import CallContext, MetadataInput
@@ -83,6 +84,7 @@ __all__ = [
     "CallNext",
     "CallNextStream",
     "CancelledError",
+    "CertificateFiles",
     "Channel",
     "ClientStreamHandler",
     "CodeMetrics",

@@ -57,6 +57,14 @@ async def test_http_speaks_tls_when_grpc_does(tmp_path: Path) -> None:
             assert (await client.get("/v1/agents/agt-1")).status_code == 401
         with pytest.raises(httpx.TransportError):
             await front.client.get("/v1/agents/agt-1")
+        renewed = trustme.CA()
+        next_one = renewed.issue_cert("localhost", "127.0.0.1")
+        next_one.cert_chain_pems[0].write_to_path(paths["certificate"])
+        next_one.private_key_pem.write_to_path(paths["key"])
+        renewed.cert_pem.write_to_path(paths["authority"])
+        context = ssl.create_default_context(cafile=paths["authority"])
+        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
+            assert (await client.get("/v1/agents/agt-1")).status_code == 401
 
 
 async def test_http_is_not_offered_to_other_machines_in_clear_or_to_everybody(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 from loguru import logger
+from stigmer_grpc import CertificateFiles
 
 from stigmer_server.http.connections import CONNECTIONS, HEAD_SECONDS, WRITE_SECONDS, protocol_class
 
@@ -66,7 +67,8 @@ class Listener:
             timeout_keep_alive=limits.keep_alive_seconds,
             **_tls_options(tls),
         )
-        self._server = _Server(self._config)
+        files = None if tls is None else CertificateFiles(tls.certificate, tls.key, tls.client_authority)
+        self._server = _Server(self._config, files)
         self._serving: asyncio.Task[None] | None = None
         self.address = ""
         """Where it listens, `host:port` with the real port; empty before `start`."""
@@ -114,17 +116,30 @@ def _tls_options(tls: Tls | None) -> dict[str, Any]:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, files: CertificateFiles | None) -> None:
         super().__init__(config)
         self.begun = asyncio.Event()
+        self._files = files
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.ssl is not None:
+            self.config.ssl.sni_callback = self._greet
+            self._certified = self.config.ssl
         await super().startup(sockets)
         self.begun.set()
+
+    def _greet(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Have who connects served with the certificate that is in the files now."""
+        del name, context
+        if self._files is not None and self._files.renewed():
+            renewed = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            renewed.load_cert_chain(self._files.certificate, self._files.key)
+            self._certified = renewed
+        connection.context = self._certified
 
 
 async def _bind(host: str, port: int) -> socket.socket:
