@@ -25,6 +25,7 @@ from workflow_runner.activities import (
     Reporting,
     Requests,
     Resources,
+    Schemas,
     Tokens,
     find_engine,
 )
@@ -83,7 +84,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             machine = [*await processes.lacking(workflow), *await containers.lacking(workflow)]
             return [*queueless, *files, *machine, *await mcp.lacking(workflow)]
 
-        loading = Loading(server, reporting, settings.limits(), lacking=lacking)
+        loading = Loading(
+            server, reporting, settings.limits(), lacking=lacking, schemas=Schemas(resources, environments)
+        )
 
         def make(client: Client) -> Worker:
             worker = Worker(

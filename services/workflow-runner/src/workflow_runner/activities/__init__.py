@@ -13,6 +13,7 @@ from workflow_runner.activities.processes import Processes
 from workflow_runner.activities.report import Reporting
 from workflow_runner.activities.requests import Requests
 from workflow_runner.activities.resources import Resources
+from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.tokens import Tokens
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reporting",
     "Requests",
     "Resources",
+    "Schemas",
     "Tokens",
     "find_engine",
 ]

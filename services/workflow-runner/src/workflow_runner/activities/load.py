@@ -20,6 +20,7 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import FINAL, Reporting
+from workflow_runner.activities.schemas import Schemas
 from workflow_runner.checkpoint import begin
 from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.sizes import size_of
@@ -38,8 +39,10 @@ class Loading:
         limits: Limits,
         *,
         lacking: Callable[[Workflow], Awaitable[list[Problem]]],
+        schemas: Schemas,
     ) -> None:
         """Load runs with these limits; `lacking` says what of a workflow this machine cannot do."""
+        self._schemas = schemas
         self._lacking = lacking
         self._server = server
         self._reporting = reporting
@@ -73,6 +76,10 @@ class Loading:
         problems = [*unsupported_here, *await self._lacking(workflow)]
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
+        if not answer.checkpoint:
+            definition, problems = await self._schemas.inlined(definition, workflow, request["execution_id"])
+        if problems:
+            return {"error": _configuration("schemas of the workflow cannot be had", problems)}
         run: Loaded = {
             "execution_id": request["execution_id"],
             "org": answer.org or request["org"],
