@@ -213,6 +213,61 @@ class OpenApiArguments(TypedDict):
     redirect: bool
 
 
+class AsyncApiTarget(TypedDict):
+    """What an AsyncAPI call is about."""
+
+    document: EndpointArguments
+    channel: str | None
+    operation: str | None
+    server: str | None
+    variables: dict[str, Any]
+    """Values for what is open in the addresses of server and channel."""
+    protocol: str | None
+    authentication: dict[str, Any] | None
+    """A policy, as an endpoint has."""
+
+
+class PublishArguments(AsyncApiTarget):
+    """The arguments of publishing a message."""
+
+    payload: Any
+    headers: dict[str, Any]
+
+
+class ConsumeArguments(AsyncApiTarget):
+    """The arguments of asking for the next messages of a subscription."""
+
+    subscription: str
+    """The same for the whole task."""
+    position: Any
+    """Of the last message that was consumed; None at first, and where the protocol has none."""
+    most: int
+    """So many messages at most, and none that is left over where the broker keeps them."""
+    seconds: float
+    """How long to wait for the first."""
+
+
+class ConsumedBatch(TypedDict):
+    """The next messages of a subscription."""
+
+    messages: list[dict[str, Any]]
+    """Each with `payload`, `headers` and perhaps `correlationId`."""
+    positions: list[Any]
+    """Of each, where a subscription goes on after it."""
+    settles: bool
+    """Whether the broker waits to be told that they are done."""
+
+
+class SettleArguments(TypedDict):
+    """The arguments of telling a broker what became of the last batch."""
+
+    subscription: str
+    done: int | None
+    """So many of it, from the first, are done; the others go back. None: nothing is to be told."""
+    over: bool
+    """Whether the subscription ends here."""
+
+
 ProcessArguments = TypedDict(
     "ProcessArguments",
     {

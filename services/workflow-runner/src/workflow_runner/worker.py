@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from workflow_runner.activities import (
+    AsyncApiCalls,
     Authentication,
     Calls,
     Containers,
@@ -58,6 +59,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         http = HttpCalls(calls, requests, authentication)
         openapi = OpenApiCalls(calls, requests, resources, authentication)
+        asyncapi = AsyncApiCalls(calls, policy, requests, resources, authentication, authorities=settings.outbound_ca)
         grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
         sandbox, process_limits = _sandbox(settings), _process_limits(settings)
         processes = Processes(calls, sandbox, resources, process_limits, allow_network=settings.sandbox_network)
@@ -80,7 +82,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
         async def lacking(workflow: Workflow) -> list[Problem]:
             queueless = [] if settings.activity_task_queue else without_queue(workflow)
-            files = resources.lacking(workflow)
+            files = [*resources.lacking(workflow), *asyncapi.lacking(workflow)]
             machine = [*await processes.lacking(workflow), *await containers.lacking(workflow)]
             return [*queueless, *files, *machine, *await mcp.lacking(workflow)]
 
@@ -101,6 +103,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     openapi.call,
                     grpc.call,
                     mcp.call,
+                    *asyncapi.activities,
                     processes.run,
                     containers.run,
                     events.emit,
@@ -119,6 +122,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             async with containers.tidying():
                 await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
         finally:
+            await asyncapi.close()
             await processes.close()
             await grpc.close()
             await requests.close()

@@ -9,6 +9,7 @@ With names, only those histories are recorded, and the others stay: so what is n
 """
 
 import asyncio
+import itertools
 import json
 import re
 import sys
@@ -237,6 +238,25 @@ do:
 - a: {set: {n: 1}}
 - l: {for: {in: '[1, 2]'}, do: [{b: {set: {n: 2}}}]}
 """,
+    "asyncapi": """
+do:
+- tell: {call: asyncapi, with: {document: MESSAGES, operation: send, message: {payload: {n: '${ .n }'}}}}
+- hear:
+    call: asyncapi
+    with:
+      document: MESSAGES
+      operation: receive
+      subscription:
+        filter: '${ .payload.n > 1 }'
+        consume: {while: '${ .payload.n < 4 }'}
+        foreach: {do: [{wait: {wait: {milliseconds: 5}}}, {keep: {set: {n: '${ $item.payload.n }'}}}]}
+- some:
+    call: asyncapi
+    with: {document: MESSAGES, operation: receive, subscription: {consume: {amount: 2}}}
+- none:
+    call: asyncapi
+    with: {document: MESSAGES, operation: silent, subscription: {consume: {amount: 1, for: {milliseconds: 300}}}}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -288,9 +308,14 @@ async def record(address: str, wanted: set[str]) -> None:
         for old in FOLDER.glob("*.json"):
             if re.sub(r"-\d+$", "", old.stem) in chosen:
                 old.unlink()
+        site.page("/asyncapi", _asyncapi(site.url))
+        numbers = itertools.count(1)
+        site.page("/pets", lambda request: Response({"n": next(numbers)} if request.method == "GET" else {}))
+        site.page("/silent", Response(b"", 204))
         service = f"{{name: {SERVICE}, host: localhost, port: {shop.port}}}"
         for name, document in chosen.items():
             text = document.replace("PROTO", "{endpoint: SITE/shop.proto}").replace("SHOP", service)
+            text = text.replace("MESSAGES", "{endpoint: SITE/asyncapi}")
             await _write(name, client, await _run(name, text, runs, site))
         stop.set()
         await worker
@@ -326,6 +351,19 @@ def _mcp(request: Request) -> Response:
     if "id" not in asked:
         return Response(b"", 202)
     return Response({"jsonrpc": "2.0", "id": asked["id"], "result": results[asked["method"]]})
+
+
+def _asyncapi(url: str) -> dict[str, Any]:
+    channels = {name: {"address": name} for name in ("pets", "silent")}
+    return {
+        "asyncapi": "3.0.0",
+        "servers": {"site": {"host": url.removeprefix("http://"), "protocol": "http"}},
+        "channels": channels,
+        "operations": {
+            name: {"channel": {"$ref": f"#/channels/{'silent' if name == 'silent' else 'pets'}"}}
+            for name in ("send", "receive", "silent")
+        },
+    }
 
 
 async def _slow(_: Any) -> Response:

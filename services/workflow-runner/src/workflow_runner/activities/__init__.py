@@ -1,5 +1,6 @@
 """Everything that reaches outside: loading a run, reporting it, and calls."""
 
+from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.containers import Containers, find_engine
@@ -17,6 +18,7 @@ from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.tokens import Tokens
 
 __all__ = [
+    "AsyncApiCalls",
     "Authentication",
     "Calls",
     "Containers",
