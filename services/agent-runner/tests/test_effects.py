@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from agent_runner.errors import SupersededError
 from agent_runner.models.catalog import ModelCatalog, ModelSettings
+from agent_runner.models.prices import Prices
 from agent_runner.turn.agent import build_agent
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.effects import Effect
@@ -19,6 +20,7 @@ from agent_runner.turn.events import Event, Noticed, ToolFinished
 from agent_runner.turn.gate import Gate
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
+from agent_runner.turn.usage import Budget, Meter, Usage
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool, tool
 
@@ -82,7 +84,7 @@ async def attempt(folder: Path, till: Till, number: int, **effects: Effect) -> A
         graph = build_agent(
             AgentDefinition(name="payer", instructions="Pay."),
             models=models,
-            choice=models.choose("", environment={}),
+            choices=models.choose_all((), environment={}),
             context=TurnContext(
                 execution="e",
                 thread="t",
@@ -90,6 +92,7 @@ async def attempt(folder: Path, till: Till, number: int, **effects: Effect) -> A
                 observe=events.append,
                 settle=settle,
                 gate=Gate(policies=(), observe=events.append),
+                meter=Meter(record=lease, prices=Prices.load(), budget=Budget(), used=Usage()),
                 effects=effects,
             ),
             checkpointer=saver,

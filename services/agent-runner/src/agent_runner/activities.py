@@ -61,7 +61,8 @@ class AgentActivities:
                 raise _handed_over() from None
             raise
         except TransientError as error:
-            raise ApplicationError(str(error), type=error.code) from None
+            delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+            raise ApplicationError(str(error), type=error.code, next_retry_delay=delay) from None
         except SupersededError as error:
             raise ApplicationError(str(error), type=error.code, non_retryable=True) from None
         except ExecutionEndedError as error:

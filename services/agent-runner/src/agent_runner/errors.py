@@ -7,6 +7,8 @@
     ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
     ├── ModelCallError            the model provider answered with an error
     ├── TurnLimitError            the agent took more steps than a turn may have
+    ├── AnswerError               the model gives no answer that fits the schema
+    ├── BudgetExceededError       the run has used up what it may
     ├── ApprovalExpiredError      nobody decided on a tool call in time, and the agent wants to fail for it
     ├── SupersededError           another attempt has taken this turn over; stop without a word
     └── ExecutionEndedError       the server says that the execution is over or gone; stop without a word
@@ -23,10 +25,12 @@ class AgentRunnerError(Exception):
     Attributes:
         code: Stable name, kept in Temporal's history as the failure's type.
         transient: Whether trying again later may succeed with nothing changed.
+        retry_after: Seconds after which it may, where somebody said so.
     """
 
     code = "AgentRunnerError"
     transient = False
+    retry_after: float | None = None
 
     @property
     def summary(self) -> str:
@@ -63,10 +67,11 @@ class ModelCallError(AgentRunnerError):
 
     code = "ModelCallFailed"
 
-    def __init__(self, summary: str, *, detail: str, transient: bool) -> None:
+    def __init__(self, summary: str, *, detail: str, transient: bool, retry_after: float | None = None) -> None:
         super().__init__(f"{summary}: {detail}" if detail else summary)
         self._summary = summary
         self.transient = transient
+        self.retry_after = retry_after
 
     @property
     def summary(self) -> str:
@@ -78,6 +83,18 @@ class TurnLimitError(AgentRunnerError):
     """The agent took more steps than one turn may have."""
 
     code = "TurnLimitReached"
+
+
+class AnswerError(AgentRunnerError):
+    """The model gives no answer that fits the schema."""
+
+    code = "NoAnswer"
+
+
+class BudgetExceededError(AgentRunnerError):
+    """The run has used up what it may."""
+
+    code = "BudgetExceeded"
 
 
 class ApprovalExpiredError(AgentRunnerError):

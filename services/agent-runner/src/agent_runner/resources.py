@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
 from stigmer_protos.descriptors import message_type
 from stigmer_runner.server import MINIMAL, StigmerServer
+from stigmer_runner.values import read_struct
 
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.turn.approvals import Action, ApprovalPolicy, Rule
 from agent_runner.turn.definition import AgentDefinition, SkillReference, SubAgentDefinition
+from agent_runner.turn.usage import Budget
 
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""
@@ -22,6 +25,8 @@ _EXECUTION = f"{_AGENTIC}.agentexecution.v1"
 
 APPROVE, ASK = "stigmer.ai/approve-tools", "stigmer.ai/ask-person"
 """Annotations of an agent: globs of tools whose calls people must allow, and `true` if it may ask people."""
+MODEL = "stigmer.ai/model"
+"""Annotation of an agent: its model, for who cannot set `spec.model`."""
 NETWORK = "stigmer.ai/sandbox-network"
 """Annotation of an agent: `true` if its commands need the network."""
 _RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
@@ -128,6 +133,11 @@ def definition_of(agent: Message) -> AgentDefinition:
         instructions=spec.instructions,
         mcp_servers=tuple(server.name for server in spec.mcp_servers),
         skills=_skills(agent, spec.skill_refs),
+        models=tuple(
+            name for name in (spec.model or agent.metadata.annotations.get(MODEL, ""), *spec.fallback_models) if name
+        ),
+        budget=_budget(spec.budget),
+        schema=read_struct(spec.output_schema) if spec.HasField("output_schema") else None,
         network=agent.metadata.annotations.get(NETWORK, "") == "true",
         approvals=_approvals(agent),
         can_ask=spec.can_ask or agent.metadata.annotations.get(ASK, "") == "true",
@@ -141,6 +151,33 @@ def definition_of(agent: Message) -> AgentDefinition:
             )
             for each in spec.sub_agents
         ),
+    )
+
+
+def of_execution(agent: AgentDefinition, execution: Message) -> AgentDefinition:
+    """The agent as one execution wants it: what the execution says goes before what the agent says."""
+    config = execution.spec.execution_config
+    own = tuple(name for name in (config.model_name, *config.fallback_models) if name)
+    wanted, bounds = _budget(config.budget), agent.budget
+    return replace(
+        agent,
+        models=own if config.model_name else (*agent.models[:1], *own, *agent.models[1:]),
+        budget=Budget(
+            model_calls=wanted.model_calls or bounds.model_calls,
+            tokens=wanted.tokens or bounds.tokens,
+            cost_usd=wanted.cost_usd or bounds.cost_usd,
+            seconds=wanted.seconds or bounds.seconds,
+        ),
+        schema=read_struct(config.output_schema) if config.HasField("output_schema") else agent.schema,
+    )
+
+
+def _budget(message: Message) -> Budget:
+    return Budget(
+        model_calls=message.max_model_calls,
+        tokens=message.max_tokens,
+        cost_usd=message.max_cost_usd,
+        seconds=message.max_seconds,
     )
 
 

@@ -69,6 +69,11 @@ class Settings(RunnerSettings):
     scripts_folder: Path | None = setting(
         None, "STIGMER_SCRIPTS_FOLDER", description="folder of NAME.yaml for the model scripted:NAME"
     )
+    prices_file: Path | None = setting(
+        None,
+        "STIGMER_PRICES_FILE",
+        description="YAML list of {model, input, cached, output}, US dollars for a million tokens; goes before ours",
+    )
     max_steps: int = setting(
         1000,
         "STIGMER_AGENT_MAX_STEPS",

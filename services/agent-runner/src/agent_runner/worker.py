@@ -17,6 +17,7 @@ from agent_runner.activities import AgentActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
 from agent_runner.models.catalog import ModelCatalog
+from agent_runner.models.prices import Prices
 from agent_runner.resources import Resources
 from agent_runner.settings import Settings
 from agent_runner.skills.shelf import Shelf
@@ -47,6 +48,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             keys=settings.keys,
             limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
             equipper=Equipper(workspaces, Shelf(settings.skills, server)),
+            prices=Prices.load(settings.prices_file),
         )
         tidying = asyncio.create_task(workspaces.tidy()) if workspaces is not None else None
         activities = AgentActivities(

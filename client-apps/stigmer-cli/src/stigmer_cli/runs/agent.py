@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from stigmer_cli import console
 from stigmer_cli.messages import to_plain, value_to_plain
 from stigmer_cli.resources import Message
 from stigmer_cli.runs.phases import OVER, seconds_between
@@ -61,6 +62,10 @@ class AgentRun:
     calls: tuple[Call, ...]
     why_waiting: Mapping[str, str]
     """Why a call waits for a person, by its id."""
+    answer: Any = None
+    """The answer, where it has a schema."""
+    usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What it has used up, as the contract spells it; empty when nothing was counted."""
 
     @property
     def is_over(self) -> bool:
@@ -73,14 +78,27 @@ class AgentRun:
         return seconds_between(self.started_at, self.completed_at)
 
     @property
-    def output(self) -> str:
-        """The agent's last words."""
+    def output(self) -> Any:
+        """The agent's answer by its schema, else its last words."""
+        if self.answer is not None:
+            return self.answer
         return next((each.text for each in reversed(self.messages) if each.by == "AI" and each.text), "")
 
     @property
     def printed(self) -> str:
         """What the command prints as its result."""
-        return self.output
+        return self.output if isinstance(self.output, str) else console.to_json(self.output)
+
+    @property
+    def summary(self) -> str:
+        """What it has used up, in words; "" when nothing was counted."""
+        if not self.usage.get("model_calls"):
+            return ""
+        tokens = int(self.usage.get("input_tokens", 0)) + int(self.usage.get("output_tokens", 0))
+        parts = [f"{self.usage['model_calls']} model calls", f"{tokens:,} tokens"]
+        if cost := self.usage.get("cost_usd"):
+            parts.append(f"${cost:.4f}")
+        return ", ".join(parts)
 
     @property
     def waiting(self) -> tuple[Call, ...]:
@@ -94,6 +112,7 @@ class AgentRun:
             "session_id": self.session or None,
             "phase": self.phase,
             "output": self.output or None,
+            "usage": dict(self.usage) or None,
             "error": self.error,
             "started_at": self.started_at or None,
             "completed_at": self.completed_at or None,
@@ -138,6 +157,8 @@ def read_agent_run(message: Message) -> AgentRun:
             for each in plain.get("messages", ())
         ),
         calls=tuple(_read_call(call, plain, agents) for call, plain in _calls(status, plain)),
+        answer=value_to_plain(status.output) if status.HasField("output") else None,
+        usage=plain.get("usage", {}),
         why_waiting={call: asked.reason for call, asked in status.approvals.items() if not asked.decision},
     )
 

@@ -96,6 +96,11 @@ class Execution:
         return seconds_between(self.started_at, self.completed_at)
 
     @property
+    def summary(self) -> str:
+        """Its tasks have told everything."""
+        return ""
+
+    @property
     def printed(self) -> str:
         """What the command prints as its result."""
         return console.to_json(self.output)

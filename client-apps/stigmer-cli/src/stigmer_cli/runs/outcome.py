@@ -23,7 +23,8 @@ def tell(execution: Run, output: OutputFormat, *, showed_answer: bool = False) -
         console.result(execution.id)
     else:
         took = f" in {duration(execution.seconds)}" if execution.seconds is not None else ""
-        console.note(f"{execution.phase.lower()}{took}", style=Style.GREEN if is_good else Style.RED)
+        told = f" ({execution.summary})" if execution.summary else ""
+        console.note(f"{execution.phase.lower()}{took}{told}", style=Style.GREEN if is_good else Style.RED)
         if is_good and not (showed_answer and sys.stdout.isatty()):
             console.result(execution.printed)
     if not is_good and output is not OutputFormat.JSON and output is not OutputFormat.YAML:

@@ -47,6 +47,11 @@ class Run(Protocol):
         ...
 
     @property
+    def summary(self) -> str:
+        """What else is to be told of it in the end; "" for nothing."""
+        ...
+
+    @property
     def printed(self) -> str:
         """What the command prints as its result."""
         ...

@@ -7,8 +7,8 @@ environment could have the operator's key sent anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ class ModelChoice:
         api_key: The key, if there is one.
         base_url: The address, if it is not the provider's own.
         fallback: Whether the scripted model answers only because none is configured.
+        temperature: What the execution wants; None leaves it to the runner.
     """
 
     provider: str
@@ -94,6 +95,7 @@ class ModelChoice:
     api_key: str = field(default="", repr=False)
     base_url: str = ""
     fallback: bool = False
+    temperature: float | None = None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.model}"
@@ -108,6 +110,17 @@ class ModelCatalog:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
+
+    def choose_all(
+        self, names: Sequence[str], *, environment: Mapping[str, str], temperature: float | None = None
+    ) -> tuple[ModelChoice, ...]:
+        """The models called `names`, each once, or the runner's own when there are none.
+
+        Raises:
+            ModelNotConfiguredError: As `choose`, of any of them.
+        """
+        chosen = [self.choose(name, environment=environment) for name in names or ("",)]
+        return tuple(replace(choice, temperature=temperature) for choice in dict.fromkeys(chosen))
 
     def choose(self, name: str, *, environment: Mapping[str, str]) -> ModelChoice:
         """The model called `name`, or the runner's when `name` is empty.
@@ -208,8 +221,9 @@ class ModelCatalog:
             options["api_key"] = choice.api_key
         if choice.base_url:
             options["base_url"] = choice.base_url
-        if settings.temperature is not None:
-            options["temperature"] = settings.temperature
+        temperature = settings.temperature if choice.temperature is None else choice.temperature
+        if temperature is not None:
+            options["temperature"] = temperature
         if settings.max_tokens is not None:
             options["num_predict" if choice.provider == "ollama" else "max_tokens"] = settings.max_tokens
         if choice.provider == "ollama":

@@ -17,6 +17,9 @@ from ruamel.yaml.error import YAMLError
 
 from agent_runner.errors import ScriptError
 
+NUDGE = "stigmer_nudge"
+"""Key of `additional_kwargs` that marks what this runner says to a model in the person's name: scripts pass over it."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_BYTES = 256 * 1024
 
@@ -49,6 +52,13 @@ class ScriptedFailure(_Model):
     message: str = "the script says so"
 
 
+class ScriptedUsage(_Model):
+    """What the answer is said to have used up, in tokens."""
+
+    input: Annotated[int, Field(ge=0)] = 0
+    output: Annotated[int, Field(ge=0)] = 0
+
+
 class ScriptedTurn(_Model):
     """One model call's answer."""
 
@@ -59,6 +69,7 @@ class ScriptedTurn(_Model):
     """Seconds before the first word."""
     pace: Annotated[float, Field(ge=0, le=60)] = 0.0
     """Seconds between words."""
+    usage: ScriptedUsage | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> ScriptedTurn:

@@ -16,12 +16,13 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
-from agent_runner.models.script import Script, ScriptedTurn
+from agent_runner.models.script import NUDGE, Script, ScriptedTurn
 
 _STATUS_CODES = {"rate_limit": 429, "overloaded": 529, "unavailable": 503, "bad_request": 400, "unauthorized": 401}
 
@@ -81,7 +82,8 @@ class ScriptedChatModel(BaseChatModel):
     ) -> ChatResult:
         turn = await self._next(messages)
         calls = [tool_call(name=call.name, args=dict(call.args), id=_call_id()) for call in turn.tool_calls]
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=turn.text, tool_calls=calls))])
+        message = AIMessage(content=turn.text, tool_calls=calls, usage_metadata=_used(turn))
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _astream(
         self,
@@ -102,10 +104,16 @@ class ScriptedChatModel(BaseChatModel):
             tool_call_chunk(name=call.name, args=json.dumps(call.args), id=_call_id(), index=index)
             for index, call in enumerate(turn.tool_calls)
         ]
-        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=calls, chunk_position="last"))
+        last = AIMessageChunk(content="", tool_call_chunks=calls, usage_metadata=_used(turn), chunk_position="last")
+        yield ChatGenerationChunk(message=last)
 
     async def _next(self, messages: list[BaseMessage]) -> ScriptedTurn:
-        last = max((index for index, message in enumerate(messages) if isinstance(message, HumanMessage)), default=-1)
+        said_at = (
+            index
+            for index, message in enumerate(messages)
+            if isinstance(message, HumanMessage) and NUDGE not in message.additional_kwargs
+        )
+        last = max(said_at, default=-1)
         since = messages[last + 1 :]
         position = sum(isinstance(message, AIMessage) for message in since)
         said = messages[last].text if last >= 0 else ""
@@ -115,6 +123,13 @@ class ScriptedChatModel(BaseChatModel):
         if turn.error is not None:
             raise ScriptedProviderError(turn.error.message, status_code=_STATUS_CODES[turn.error.kind])
         return turn.filled({"message": said, "result": results[-1] if results else ""})
+
+
+def _used(turn: ScriptedTurn) -> UsageMetadata | None:
+    if turn.usage is None:
+        return None
+    read, written = turn.usage.input, turn.usage.output
+    return UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=read + written)
 
 
 def _call_id() -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stigmer_runner.redaction import Redactor
-from stigmer_runner.values import fill_struct
+from stigmer_runner.values import fill_struct, fill_value
 
 from agent_runner.status.components import component_group, component_type
 from agent_runner.turn.events import (
@@ -26,7 +26,9 @@ from agent_runner.turn.events import (
     ToolFinished,
     ToolRequest,
     ToolStarted,
+    Used,
 )
+from agent_runner.turn.usage import Usage
 
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""
@@ -99,6 +101,10 @@ class StatusBuilder:
         approval.decision = f"APPROVAL_ACTION_{action}"
         approval.decided_by, approval.decided_at = "expiry", self._clock()
 
+    def answer(self, value: Any) -> None:
+        """The answer, where it has a schema."""
+        fill_value(self.status.output, self._redactor.value(value))
+
     def finish(self, phase: str, *, error: str = "") -> None:
         """The execution is over, and with it everything in it."""
         self._interrupt()
@@ -141,6 +147,9 @@ class StatusBuilder:
                 self._said(event)
             case Answered():
                 self._answered(event)
+            case Used():
+                _fill_usage(self.status.usage, event.execution)
+                _fill_usage(self.status.session_usage, event.session)
             case ApprovalAsked():
                 self._approval_asked(event)
             case ToolStarted():
@@ -310,6 +319,11 @@ class StatusBuilder:
                 return self._redactor.value(value)
             case _:
                 return self._clean(str(value))
+
+
+def _fill_usage(message: Message, usage: Usage) -> None:
+    for name in ("model_calls", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "unpriced_calls"):
+        setattr(message, name, getattr(usage, name))
 
 
 def _outcome(event: ToolFinished) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepagents import SubAgent, create_deep_agent  # pyright: ignore[reportUnknownVariableType] - open parameters
 from deepagents.backends import BackendProtocol, StateBackend
 from deepagents.middleware.subagents import GENERAL_PURPOSE_SUBAGENT
 from langchain.agents.middleware import TodoListMiddleware
+from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
 from agent_runner.skills.skill import Skill, prompt
+from agent_runner.turn.answers import AnswerMiddleware
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.middleware import RunnerMiddleware, TurnContext
 from agent_runner.turn.questions import ask_person
@@ -29,34 +31,46 @@ def build_agent(
     definition: AgentDefinition,
     *,
     models: ModelCatalog,
-    choice: ModelChoice,
+    choices: Sequence[ModelChoice],
     context: TurnContext,
     checkpointer: BaseCheckpointSaver[Any],
     tools: tuple[BaseTool, ...] = (),
     backend: BackendProtocol | None = None,
     skills: Mapping[str, tuple[Skill, ...]] | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> Graph:
     """The graph that runs `definition`, with planning, files in its own state, and its sub-agents.
 
-    Without a backend, files live in the session's checkpoint, and there is no shell.
+    Without a backend, files live in the session's checkpoint, and there is no shell. Of several models, those after
+    the first answer when the one before cannot. With a schema, the turn ends with an answer that fits it.
 
     Raises:
-        ConfigurationError: The model cannot be made.
+        ConfigurationError: A model cannot be made.
+        ResourceError: The schema is none.
     """
-
-    model = models.make(choice)
     if definition.can_ask:
         tools = (*tools, ask_person)
+    shared = {str(choice): models.make(choice) for choice in choices}
+
+    def made(name: str) -> dict[str, BaseChatModel]:
+        """The models of one agent, in the order in which they are asked: a script knows agents by their names."""
+        own = {
+            str(choice): models.make(choice, agent=name)
+            for choice in choices
+            if name != MAIN and choice.provider == SCRIPTED
+        }
+        return {**shared, **own}
 
     def sub_agent(name: str, description: str, instructions: str) -> SubAgent:
         # Middleware given to the main agent does not reach sub-agents: each gets its own.
+        asked = made(name)
         return SubAgent(
             name=name,
             description=description,
             system_prompt=_instructions(instructions, name, skills),
-            model=models.make(choice, agent=name) if choice.provider == SCRIPTED else model,
+            model=next(iter(asked.values())),
             tools=list(tools),
-            middleware=[RunnerMiddleware(context)],
+            middleware=[RunnerMiddleware(context, asked)],
         )
 
     sub_agents = [
@@ -65,11 +79,13 @@ def build_agent(
     general: Any = GENERAL_PURPOSE_SUBAGENT
     if all(each["name"] != general["name"] for each in sub_agents):
         sub_agents.append(sub_agent(general["name"], general["description"], general["system_prompt"]))
+    asked = made(MAIN)
+    answering = [] if schema is None else [AnswerMiddleware(schema)]
     return create_deep_agent(
-        model,
+        next(iter(asked.values())),
         list(tools),
         system_prompt=_instructions(definition.instructions, MAIN, skills),
-        middleware=[TodoListMiddleware(), RunnerMiddleware(context)],
+        middleware=[TodoListMiddleware(), *answering, RunnerMiddleware(context, asked)],
         subagents=sub_agents,
         backend=backend or StateBackend(),
         checkpointer=checkpointer,

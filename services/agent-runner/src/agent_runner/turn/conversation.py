@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 from agent_runner.turn.events import Answered, Event, Planned, Todo, ToolFinished
-from agent_runner.turn.middleware import read_todos, tool_request
+from agent_runner.turn.middleware import read_todos, tool_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,10 @@ class Conversation:
     def events(self) -> Iterator[Event]:
         """What has happened so far, for a status that may have missed some of it."""
         requests = {
-            call["id"]: tool_request(call)
+            request.id: request
             for message in self.messages
             if isinstance(message, AIMessage)
-            for call in message.tool_calls
+            for request in tool_requests(message)
         }
         for message in self.messages:
             if isinstance(message, AIMessage) and message.id:
@@ -54,7 +54,7 @@ class Conversation:
                     draft=message.id,
                     message_id=message.id,
                     text=message.text,
-                    requests=tuple(tool_request(call) for call in message.tool_calls),
+                    requests=tool_requests(message),
                 )
             elif isinstance(message, ToolMessage) and (request := requests.get(message.tool_call_id)) is not None:
                 yield ToolFinished(request=request, text=message.text, failed=message.status == "error")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from agent_runner.turn.approvals import ApprovalPolicy
+from agent_runner.turn.usage import Budget
 
 DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
 
@@ -58,6 +61,9 @@ class AgentDefinition:
         approvals: Which tool calls people must allow; the first that fits counts.
         can_ask: Whether it may ask people questions.
         network: Whether its commands need the network.
+        models: `provider:model` of those that answer, in the order in which they are asked; empty is the runner's.
+        budget: What a run may use up.
+        schema: JSON Schema of the answer, if it has one.
     """
 
     name: str
@@ -68,6 +74,9 @@ class AgentDefinition:
     approvals: tuple[ApprovalPolicy, ...] = ()
     can_ask: bool = False
     network: bool = False
+    models: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    schema: Mapping[str, Any] | None = None
 
     def unavailable(self) -> tuple[str, ...]:
         """What this agent declares and this runner does not offer yet, a sentence each for the person."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent_runner.turn.usage import Usage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -92,6 +94,14 @@ class Noticed:
     text: str
 
 
-Event = Said | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """So much has been used up by the execution, and by its session with it."""
+
+    execution: Usage
+    session: Usage
+
+
+Event = Used | Said | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
 Observer = Callable[[Event], None]
 """Takes events in the order in which they happened; must return at once and never raise."""

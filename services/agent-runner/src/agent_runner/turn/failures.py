@@ -9,6 +9,7 @@ from agent_runner.errors import AgentRunnerError, ModelCallError, TurnLimitError
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "ConnectError", "ConnectionError", "TimeoutError"})
 """Names, because every provider's package has its own classes and importing all of them costs seconds."""
+_LONGEST_WAIT_SECONDS = 3600.0
 
 
 def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
@@ -20,7 +21,10 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return ModelCallError(
-            f"the model {model} answered with status {status}", detail=_line(error), transient=status in _TRANSIENT
+            f"the model {model} answered with status {status}",
+            detail=_line(error),
+            transient=status in _TRANSIENT,
+            retry_after=_retry_after(error),
         )
     if any(kind.__name__ in _CONNECTION for each in _chain(error) for kind in type(each).__mro__):
         return ModelCallError(f"the model {model} could not be reached", detail=_line(error), transient=True)
@@ -29,6 +33,16 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
             f"the conversation is longer than the model {model} can take", detail=_line(error), transient=False
         )
     return None
+
+
+def _retry_after(error: Exception) -> float | None:
+    """The seconds that a provider asks to wait, which every provider's exceptions have at the same place."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        seconds = float(headers["retry-after"]) if headers is not None else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

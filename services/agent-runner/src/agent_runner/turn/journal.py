@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from agent_runner.errors import SupersededError
 from agent_runner.turn.effects import EffectKey, Recorded
+from agent_runner.turn.usage import Usage
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -33,6 +34,12 @@ CREATE TABLE IF NOT EXISTS effects (
     thread TEXT NOT NULL, scope TEXT NOT NULL, call_id TEXT NOT NULL, execution TEXT NOT NULL, name TEXT NOT NULL,
     arguments TEXT NOT NULL, result_type TEXT NOT NULL DEFAULT '', result BLOB, PRIMARY KEY (thread, scope, call_id)
 );
+CREATE TABLE IF NOT EXISTS usage (
+    thread TEXT NOT NULL, execution TEXT NOT NULL, call TEXT NOT NULL, model_calls INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL, unpriced_calls INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (thread, execution, call)
+) WITHOUT ROWID;
 """
 _BUSY_SECONDS = 30.0
 
@@ -144,6 +151,23 @@ class Journal:
             *_columns(key),
         )
 
+    async def add_usage(self, turn: Turn, call: str, usage: Usage) -> None:
+        """See `UsageRecord.add_usage`."""
+        values = tuple(getattr(usage, name) for name in _USAGE)
+        marks = ", ".join("?" * (3 + len(values)))
+        sql = f"INSERT OR IGNORE INTO usage (thread, execution, call, {', '.join(_USAGE)}) VALUES ({marks})"  # noqa: S608 - names of columns
+        await self._write(sql, turn.thread, turn.execution, call, *values)
+
+    async def used(self, thread: str, execution: str) -> tuple[Usage, Usage]:
+        """What an execution has used so far, and what the other executions of its thread have."""
+        return await self._sum(thread, execution, "="), await self._sum(thread, execution, "<>")
+
+    async def _sum(self, thread: str, execution: str, sign: str) -> Usage:
+        sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in _USAGE)
+        sql = f"SELECT {sums} FROM usage WHERE thread = ? AND execution {sign} ?"  # noqa: S608 - names of columns
+        row = await self._row(sql, thread, execution)
+        return Usage(**dict(zip(_USAGE, row, strict=True)))
+
     async def renew(self, lease: Lease) -> None:
         """Say that the turn lives.
 
@@ -222,6 +246,10 @@ class Lease:
         """See `EffectLedger.begin`."""
         return await self.journal.begin(self, key, execution=execution, name=name, arguments=arguments)
 
+    async def add_usage(self, call: str, usage: Usage) -> None:
+        """See `UsageRecord.add_usage`."""
+        await self.journal.add_usage(self.turn, call, usage)
+
     async def finish(self, key: EffectKey, *, result_type: str, result: bytes) -> None:
         """See `EffectLedger.finish`."""
         await self.journal.finish(key, result_type=result_type, result=result)
@@ -253,6 +281,7 @@ class FencedSaver(AsyncSqliteSaver):
         await super().aput_writes(config, writes, task_id, task_path)
 
 
+_USAGE = tuple(each.name for each in fields(Usage))
 _SUPERSEDED = "another attempt runs this turn now"
 
 

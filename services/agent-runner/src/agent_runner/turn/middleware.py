@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.config import get_config
@@ -19,10 +20,23 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 from loguru import logger
 
-from agent_runner.errors import AgentRunnerError
+from agent_runner.errors import AgentRunnerError, ModelCallError
+from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
-from agent_runner.turn.events import Answered, Noticed, Observer, Planned, Todo, ToolFinished, ToolRequest, ToolStarted
+from agent_runner.turn.events import (
+    Answered,
+    Noticed,
+    Observer,
+    Planned,
+    Todo,
+    ToolFinished,
+    ToolRequest,
+    ToolStarted,
+    Used,
+)
+from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Answer, Gate
+from agent_runner.turn.usage import Meter
 
 ToolResult = ToolMessage | Command[Any]
 
@@ -41,6 +55,7 @@ class TurnContext:
         observe: Where events go.
         settle: Makes sure that what was observed has been reported, if the server can be reached.
         gate: Decides which tool calls are made.
+        meter: Counts what is used, and keeps it within the budget.
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
@@ -52,6 +67,7 @@ class TurnContext:
     observe: Observer
     settle: Callable[[], Awaitable[None]]
     gate: Gate
+    meter: Meter
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
@@ -69,9 +85,11 @@ class TurnContext:
 class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
     """Tells events, makes tool_call_ids unique, records effects and turns a tool's exception into a result."""
 
-    def __init__(self, context: TurnContext) -> None:
+    def __init__(self, context: TurnContext, models: Mapping[str, BaseChatModel]) -> None:
+        """Ask `models`, by `provider:model`, in this order: the next one when one cannot answer."""
         super().__init__()
         self._context = context
+        self._models = models
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -79,21 +97,41 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         """Call the model and tell what it answered."""
         # Told now, because a worker that dies while the model thinks tells nothing any more.
         await self._context.settle()
-        response = await handler(request)
+        response, model = await self._answered(request, handler)
         scope = _scope()
         for message in response.result:
             if isinstance(message, AIMessage):
                 self._make_ids_unique(message)
+                await self._context.meter.note(model, message.id or scope, message)
+                self._context.observe(Used(execution=self._context.meter.used, session=self._context.meter.session))
                 self._context.observe(
                     Answered(
                         draft=scope,
                         message_id=message.id or scope,
                         text=message.text,
-                        requests=tuple(tool_request(call) for call in message.tool_calls),
+                        requests=tool_requests(message),
                         task=self._context.task_of(scope),
                     )
                 )
         return response
+
+    async def _answered(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> tuple[ModelResponse[Any], str]:
+        """What the first model answers that can, and which one that is."""
+        names = list(self._models)
+        asked, name = request, names.pop(0)
+        while True:
+            try:
+                async with self._context.meter.call():
+                    return await handler(asked), name
+            except Exception as error:
+                failed = classify(error, model=name)
+                if not names or not isinstance(failed, ModelCallError):
+                    raise
+                name = names.pop(0)
+                self._context.observe(Noticed(key=f"fallback:{name}", text=f"{failed}. {name} answers instead."))
+                asked = request.override(model=self._models[name])
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]]
@@ -175,6 +213,11 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
             if not call["id"] or call["id"] in self._context.call_ids:
                 call["id"] = f"call_{uuid.uuid4().hex}"
             self._context.call_ids.add(call["id"])
+
+
+def tool_requests(message: AIMessage) -> tuple[ToolRequest, ...]:
+    """The tool calls that an answer asks for; a structured answer is no call, though models give it as one."""
+    return tuple(tool_request(call) for call in message.tool_calls if call["name"] != ANSWER_TOOL)
 
 
 def tool_request(call: Any) -> ToolRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,12 @@ from stigmer_runner.server import Environments
 from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, WAITING, ResolvedRun, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
-from agent_runner.resources import Resources, phase_name, status_of
+from agent_runner.models.prices import Prices
+from agent_runner.resources import Message, Resources, of_execution, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
 from agent_runner.turn.agent import Graph, build_agent
+from agent_runner.turn.answers import read_answer
 from agent_runner.turn.conversation import Conversation, read_conversation
 from agent_runner.turn.decisions import Decisions, Waiting, next_expiry, waiting_calls
 from agent_runner.turn.definition import AgentDefinition
@@ -35,6 +37,7 @@ from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Gate
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
+from agent_runner.turn.usage import Meter
 
 _RENEW_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
@@ -51,6 +54,7 @@ class TransientError(Exception):
     def __init__(self, error: AgentRunnerError) -> None:
         super().__init__(error.summary)
         self.code = error.code
+        self.retry_after = error.retry_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ class TurnTaker:
         keys: Secrets of this process.
         limits: What bounds each turn.
         equipper: Gets ready what agents have at hand.
+        prices: What models cost.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class TurnTaker:
         keys: tuple[str, ...],
         limits: TurnLimits,
         equipper: Equipper,
+        prices: Prices,
     ) -> None:
         self._resources = resources
         self._environments = environments
@@ -99,6 +105,7 @@ class TurnTaker:
         self._keys = keys
         self._limits = limits
         self._equipper = equipper
+        self._prices = prices
 
     async def take(self, run: ResolvedRun, *, attempt: int, stop: asyncio.Event) -> TurnResult:
         """Take the turn of `run`, or what an earlier attempt left of it, and report its end.
@@ -136,13 +143,11 @@ class TurnTaker:
             stop=stop,
         )
         try:
-            definition = await self._resources.agent(run.agent_id)
-            choice = self._models.choose(execution.spec.execution_config.model_name, environment=variables)
-            equipment = await self._equipper.equip(run.thread, definition, variables)
+            plan = await self._plan(run, execution, variables)
             async with self._journal.hold(
                 Turn(thread=run.thread, execution=run.execution_id, attempt=attempt)
             ) as lease:
-                result = await self._hold(taken, lease, definition, choice, equipment)
+                result = await self._hold(taken, lease, plan)
             if result.phase == WAITING:
                 return result
         except ExecutionEndedError as error:
@@ -159,12 +164,20 @@ class TurnTaker:
         self._environments.forget(run.execution_id)
         return result
 
-    async def _hold(
-        self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice, equipment: Equipment
-    ) -> TurnResult:
+    async def _plan(self, run: ResolvedRun, execution: Message, variables: Mapping[str, str]) -> _Plan:
+        definition = of_execution(await self._resources.agent(run.agent_id), execution)
+        config = execution.spec.execution_config
+        temperature = config.temperature if config.HasField("temperature") else None
+        return _Plan(
+            definition=definition,
+            choices=self._models.choose_all(definition.models, environment=variables, temperature=temperature),
+            equipment=await self._equipper.equip(run.thread, definition, variables),
+        )
+
+    async def _hold(self, taken: _Taken, lease: Lease, plan: _Plan) -> TurnResult:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
-        taken.tell_beginning(definition, choice)
-        work = asyncio.create_task(self._run(taken, lease, definition, choice, equipment))
+        taken.tell_beginning(plan.definition, plan.choices[0])
+        work = asyncio.create_task(self._run(taken, lease, plan))
         watchers = [asyncio.create_task(taken.reporter.run()), asyncio.create_task(_renew(lease))]
         try:
             await asyncio.wait((work, *watchers), return_when=asyncio.FIRST_COMPLETED)
@@ -177,10 +190,9 @@ class TurnTaker:
                 task.cancel()
             await asyncio.gather(work, *watchers, return_exceptions=True)
 
-    async def _run(
-        self, taken: _Taken, lease: Lease, definition: AgentDefinition, choice: ModelChoice, equipment: Equipment
-    ) -> TurnResult:
-        run = taken.run
+    async def _run(self, taken: _Taken, lease: Lease, plan: _Plan) -> TurnResult:
+        run, definition, equipment = taken.run, plan.definition, plan.equipment
+        used, earlier = await self._journal.used(run.thread, run.execution_id)
         context = TurnContext(
             execution=run.execution_id,
             thread=run.thread,
@@ -188,6 +200,7 @@ class TurnTaker:
             observe=taken.reporter.observe,
             settle=taken.reporter.settle,
             effects=equipment.effects,
+            meter=Meter(record=lease, prices=self._prices, budget=definition.budget, used=used, earlier=earlier),
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe),
         )
         decisions = Decisions(self._resources, run.execution_id, taken.builder)
@@ -198,11 +211,12 @@ class TurnTaker:
                 build_agent,
                 definition,
                 models=self._models,
-                choice=choice,
+                choices=plan.choices,
                 context=context,
                 checkpointer=saver,
                 backend=equipment.backend,
                 skills=equipment.skills,
+                schema=definition.schema,
             )
             state = await graph.aget_state(config)
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
@@ -222,6 +236,8 @@ class TurnTaker:
                 state, given = await graph.aget_state(config), None
                 if not state.tasks:
                     break
+        if definition.schema is not None:
+            taken.builder.answer(read_answer(state.values["messages"], definition.schema))
         taken.builder.finish(COMPLETED)
         await taken.deliver()
         return TurnResult(phase=COMPLETED)
@@ -250,6 +266,15 @@ class TurnTaker:
         except ExecutionEndedError:
             return "EXECUTION_CANCELLED"
         return phase if phase in FINAL_PHASES else FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a turn is taken with."""
+
+    definition: AgentDefinition
+    choices: tuple[ModelChoice, ...]
+    equipment: Equipment
 
 
 @dataclass(slots=True, kw_only=True)
