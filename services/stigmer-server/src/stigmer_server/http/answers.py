@@ -44,6 +44,11 @@ async def content(
     return Response(body, status, sent, media_type)
 
 
+def unchanged(headers: Mapping[str, str]) -> Response:
+    """Return the answer to who has what it asks for already."""
+    return Response(status_code=304, headers={**_ALWAYS, **headers, "vary": "accept-encoding"})
+
+
 def takes_gzip(accepted: str) -> bool:
     """Whether an Accept-Encoding header admits gzip."""
     found = _GZIP(accepted.lower())

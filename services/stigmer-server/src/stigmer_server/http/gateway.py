@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from loguru import logger
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from stigmer_grpc import Channel, RpcError, Service, StatusCode
+from stigmer_grpc import AbortedError, Channel, RpcError, Service, StatusCode
 from stigmer_grpc.errors import REQUEST_ID
 
 from stigmer_server.cloud_events import to_json
 from stigmer_server.controllers.kinds import NEXT_PAGE
-from stigmer_server.http import answers, cloud_events, metadata, requests
+from stigmer_server.http import answers, cloud_events, etags, metadata, requests
 from stigmer_server.http.bodies import Body, GoneError, Receive
 from stigmer_server.http.downloads import chunk_of, download
 from stigmer_server.http.event_stream import event_stream
@@ -148,13 +148,22 @@ class Gateway:
         if method.server_streaming:
             return await self._stream(exchange)
         trailers: dict[str, str | bytes] = {}
-        if method.client_streaming:
-            answer = await upload(exchange, trailers)
-        elif exchange.route.verb == "PATCH":
-            answer = await patch(exchange, trailers)
-        else:
-            answer = await exchange.unary(await _request(exchange), trailers)
+        versions = etags.wanted_versions(exchange)
+        try:
+            answer = await self._unary(exchange, versions, trailers)
+        except AbortedError as error:
+            raise etags.outdated(error.message) if versions else error from error.__cause__
         return await _answered(exchange, answer, metadata.answer_headers(trailers))
+
+    async def _unary(self, exchange: Exchange, versions: frozenset[str], trailers: dict[str, str | bytes]) -> Message:
+        if exchange.route.method.client_streaming:
+            return await upload(exchange, trailers)
+        if exchange.route.verb == "PATCH":
+            return await patch(exchange, trailers, versions=versions)
+        request = await _request(exchange)
+        if versions:
+            etags.require(versions, request)
+        return await exchange.unary(request, trailers)
 
     async def _stream(self, exchange: Exchange) -> Response:
         method, is_rpc = exchange.route.method, exchange.route.is_rpc
@@ -184,6 +193,10 @@ async def _answered(exchange: Exchange, answer: Message, headers: dict[str, str]
     if route.method.name == "create" and not route.is_rpc and not exchange.is_dry:
         status = 201
         headers["location"] = f"{route.path}/{answer.metadata.id}"
+    if tag := etags.tag_of(exchange, answer):
+        headers["etag"] = tag
+    if etags.is_known(exchange, tag):
+        return answers.unchanged(headers)
     text = answers.text_of(to_plain(answer), pretty=exchange.options.pretty)
     return await answers.content(text, asked, status=status, headers=headers)
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from stigmer_grpc import FieldViolation, InvalidArgumentError
 
+from stigmer_server.http import etags
 from stigmer_server.http.bodies import check_json
 from stigmer_server.http.exchange import Exchange
 from stigmer_server.http.proto_json import parse_json, spellings
@@ -19,8 +20,12 @@ from stigmer_server.messages import Message, to_plain
 MEDIA_TYPE = "application/merge-patch+json"
 
 
-async def patch(exchange: Exchange, trailers: dict[str, str | bytes]) -> Message:
+async def patch(
+    exchange: Exchange, trailers: dict[str, str | bytes], *, versions: frozenset[str] = frozenset()
+) -> Message:
     """Read the resource of a request, change it by the patch in the body, and return what the update answers.
+
+    `versions`: those to one of which the patch is to apply; none: to whatever is there.
 
     Raises:
         RpcError: One of the two calls failed.
@@ -39,7 +44,10 @@ async def patch(exchange: Exchange, trailers: dict[str, str | bytes]) -> Message
     present = to_plain(await finder.unary(finder.build(None), {}))
     descriptor = exchange.route.method.descriptor.input_type
     changed = merge(present, _renamed(changes, descriptor))
-    return await exchange.unary(exchange.build(changed), trailers)
+    request = exchange.build(changed)
+    if versions:
+        etags.require(versions, request)
+    return await exchange.unary(request, trailers)
 
 
 def merge(target: Any, changes: Any) -> Any:
