@@ -84,6 +84,7 @@ SHORT_NAMES = {
     "organization": ("organizations of the cloud", ["ai.stigmer.tenancy.organization.v1"]),
     "resources": ("resources of any kind: lists, versions, watches", ["ai.stigmer.resources.v1"]),
     "runtime": ("what a runner needs to know to run an execution", ["ai.stigmer.runtime.v1"]),
+    "schedules": ("schedules of workflows: when they start by themselves", ["ai.stigmer.schedules.v1"]),
     "session": ("sessions: conversations with an agent", ["ai.stigmer.agentic.session.v1"]),
     "skill": ("skills: packaged instructions, pushed as an archive", ["ai.stigmer.agentic.skill.v1"]),
     "tasks": ("the configuration of each kind of workflow task", ["ai.stigmer.agentic.workflow.v1.tasks"]),

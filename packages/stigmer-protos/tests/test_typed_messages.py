@@ -157,6 +157,7 @@ def test_the_short_imports_are_those_that_the_readme_names() -> None:
         "organization",
         "resources",
         "runtime",
+        "schedules",
         "session",
         "skill",
         "tasks",

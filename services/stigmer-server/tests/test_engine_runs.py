@@ -219,6 +219,35 @@ do:
         assert value_to_plain(done.output_value) == list(range(600))
 
 
+async def test_time_and_the_end_of_a_run_start_the_next(tmp_path: Path, temporal: TemporalServer) -> None:
+    async with stack(tmp_path, temporal.address, "schedules") as api:
+        again, often = [
+            await api(
+                "workflow",
+                "create",
+                manifest(
+                    "workflow",
+                    name,
+                    {"definition": HEADER.replace("NAME", name) + schedule + "do:\n- a: {set: {n: 1}}"},
+                ),
+            )
+            for name, schedule in (("again", "schedule: {after: PT0.2S}\n"), ("often", "schedule: {every: PT1S}\n"))
+        ]
+        service = api.channel.service("ai.stigmer.schedules.v1.ScheduleController")
+        await service.unary("trigger", {"workflow_id": again.metadata.id})
+        async with asyncio.timeout(60):
+            while True:
+                listed = (await service.unary("list", {"org": "local"})).entries
+                if all(entry.started >= 3 for entry in listed):
+                    break
+                await asyncio.sleep(0.1)
+        found = await api(KIND, "listByWorkflow", {"workflowId": often.metadata.id})
+        moments = [one.spec.trigger_metadata["scheduled_at"] for one in found.entries]
+        assert len(moments) == len({moment for moment in moments if moment.startswith("20")})
+        for entry in listed:
+            await service.unary("pause", {"workflow_id": entry.workflow_id})
+
+
 async def test_a_hundred_executions_end_once_while_temporal_dies_ten_times(tmp_path: Path) -> None:
     """Temporal is not there at first, and is killed ten times while the executions come and go."""
     temporal = TemporalServer(tmp_path, port=free_port())

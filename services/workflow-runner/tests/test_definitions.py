@@ -42,7 +42,6 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
 def test_each_unsupported_part_is_named_with_its_place_at_any_depth() -> None:
     found = problems(
         """
-schedule: {cron: '0 0 * * *'}
 do:
 - outer:
     try:
@@ -61,7 +60,6 @@ do:
             "task 'hear': a signal has a name and nothing else: `with: {type: signal, id: NAME}`",
         ),
         ("/do/0/outer/catch/do/0/ask", "task 'ask': call agent is not run yet"),
-        ("/schedule", "schedules are not run; start the workflow yourself"),
         (
             "/do/1/call/with/endpoint/authentication/oauth2/grant",
             "the grant authorization_code needs a person at a browser; use client_credentials or another",

@@ -261,3 +261,17 @@ async def test_a_flood_is_heard_whole_and_in_order_over_many_histories(start_run
 async def test_a_task_that_hears_nothing_in_time_times_out(runs: Runs) -> None:
     error = await runs.error(listen("{one: {with: {type: t}}}", ", timeout: {after: PT0.3S}"))
     assert error["status"] == 408
+
+
+async def test_a_moment_of_a_schedule_is_told_to_the_server_by_its_name_and_time(runs: Runs) -> None:
+    for name, more in (("wfl-1-2026-01-01T08:00:00Z", {}), ("wfl-1/after/wex-1/0", {"key": "after/wex-1/0"})):
+        handle = await runs.client.start_workflow(
+            names.FIRE_WORKFLOW,
+            {"workflow_id": "wfl-1", "org": "acme", **more},
+            id=f"{names.FIRE_WORKFLOW}/{name}",
+            task_queue=runs.queue,
+        )
+        assert await ended(handle) == "wex-1"
+    first, second = runs.peer.events.fired
+    assert first == ("wfl-1", f"{names.FIRE_WORKFLOW}/wfl-1-2026-01-01T08:00:00Z", "2026-01-01T08:00:00Z")
+    assert second == ("wfl-1", "after/wex-1/0", "")

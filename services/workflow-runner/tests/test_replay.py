@@ -13,6 +13,7 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import Interceptor, Replayer
 from temporalio.workflow import NondeterminismError
 from workflow_runner import names
+from workflow_runner.firing import FireWorkflow
 from workflow_runner.flow import Outcome
 from workflow_runner.settings import Settings
 from workflow_runner.tasks import kinds
@@ -24,6 +25,7 @@ CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
     *("call-activity", "grpc", "asyncapi", "mcp", "run-shell", "run-script", "run-container", "large"),
     *("fork", "fork-compete", "fork-continued", "extensions"),
+    *("emit", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
 
@@ -36,7 +38,7 @@ def replayer(interceptors: Sequence[Interceptor] = ()) -> Replayer:
         raise AssertionError(detail)
 
     converter = claim_converter(settings, stores_of(settings), on_lost=lost)
-    return Replayer(workflows=[InvokeWorkflow], data_converter=converter, interceptors=interceptors)
+    return Replayer(workflows=[FireWorkflow, InvokeWorkflow], data_converter=converter, interceptors=interceptors)
 
 
 def history_of(file: Path) -> WorkflowHistory:

@@ -28,8 +28,18 @@ from stigmer_grpc import (
 )
 from stigmer_protos import descriptors
 from stigmer_sqlite import KindSchema, SqliteStore, StoreError
+from stigmer_sqlite.port import Query
 
-from stigmer_server import checkpoints, cloud_events, event_dispatch, event_listeners, idempotency, outbox, upgrades
+from stigmer_server import (
+    checkpoints,
+    cloud_events,
+    event_dispatch,
+    event_listeners,
+    idempotency,
+    outbox,
+    schedules,
+    upgrades,
+)
 from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
 from stigmer_server.artifacts import Artifacts
@@ -44,6 +54,7 @@ from stigmer_server.controllers.faults import FAULTS
 from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
+from stigmer_server.controllers.schedules import schedule_service
 from stigmer_server.controllers.server import server_service
 from stigmer_server.engine import NoEngine, TemporalEngine
 from stigmer_server.engine.port import Connect, Runs
@@ -57,6 +68,7 @@ from stigmer_server.monitoring.metrics import Metrics
 from stigmer_server.monitoring.status import Component, State, Status
 from stigmer_server.resources import Resources
 from stigmer_server.retention import Kept, keep_pruned
+from stigmer_server.schedule_timers import ScheduleTimers
 from stigmer_server.secrets import open_sealer
 from stigmer_server.settings import HTTP_PORT, Settings
 from stigmer_server.streams import Streams
@@ -289,7 +301,7 @@ class App:
         await ensure_organization(resources)
         stack.push_async_callback(resources.settle)
         if self._engine is not None:
-            self._engine.start(Executions(resources))
+            self._engine.start(Executions(resources), ScheduleTimers(resources, queues["workflow_execution"]))
             stack.push_async_callback(self._engine.close)
         collector = asyncio.create_task(collect(store, artifacts), name="collector")
         stack.push_async_callback(_ended, collector)
@@ -304,6 +316,8 @@ class App:
         stack.push_async_callback(_ended, asyncio.create_task(retain(store, retention), name="event retention"))
         dispatching = asyncio.create_task(event_dispatch.dispatch(resources), name="dispatch of events")
         stack.push_async_callback(_ended, dispatching)
+        hearing = asyncio.create_task(_hear_schedules(resources), name="events for schedules")
+        stack.push_async_callback(_ended, hearing)
         streams = Streams(store, kinds, resources.shown)
         streams.start()
         stack.push_async_callback(streams.close)
@@ -319,6 +333,7 @@ class App:
             *resource_services(resources, watches),
             event_service(resources, watches),
             event_listener_service(resources),
+            schedule_service(resources),
             account_service(resources),
         ]
         services += cloud_services({service.name for service in services})
@@ -400,6 +415,17 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
         raise StartupError(str(error)) from error
 
 
+async def _hear_schedules(resources: Resources) -> None:
+    """Follow events for schedules once there is one: the language takes its time and its memory to load."""
+    changes = resources.store.watch(kinds=(schedules.SCHEMA.kind,))
+    if not (await resources.store.list(Query(kind=schedules.SCHEMA.kind, limit=1))).records:
+        await anext(changes, None)
+    await asyncio.to_thread(import_module, "stigmer_server.schedule_events")
+    from stigmer_server import schedule_events
+
+    await schedule_events.follow(resources)
+
+
 async def _open_store(settings: Settings) -> SqliteStore:
     try:
         settings.db_path.parent.mkdir(parents=True, exist_ok=True)
@@ -411,5 +437,5 @@ async def _open_store(settings: Settings) -> SqliteStore:
 def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
-    events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA)
+    events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA, schedules.SCHEMA)
     return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, upgrades.SCHEMA, *events]

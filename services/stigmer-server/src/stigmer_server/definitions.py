@@ -20,6 +20,8 @@ from stigmer_dsl import DocumentError, compile_tasks, parse
 from stigmer_server.environments import declared_by
 from stigmer_server.errors import InvalidError, RefusedError, Violation
 from stigmer_server.messages import Message, to_plain, value_to_plain
+from stigmer_server.schedule_plans import plan_of
+from stigmer_server.schedules import Plan
 from stigmer_server.unit import timestamp
 
 _VALID = 2
@@ -42,12 +44,18 @@ def inspect(message: Message) -> None:
         spec.document.description = str(document.get("summary", document.get("description", "")) or "")
         text = spec.definition
         _input_validator(text, _names(message))
+        plan(message)
     else:
         text = _as_yaml(_compiled(spec).to_dict())
     validation = message.status.serverless_workflow_validation
     validation.state = _VALID
     validation.yaml = text
     validation.validated_at.CopyFrom(timestamp())
+
+
+def plan(message: Message) -> Plan | None:
+    """Return when a workflow starts by itself; None: never. Raises: InvalidError for what cannot be done."""
+    return _plan(message.spec.definition, _names(message)) if message.spec.definition else None
 
 
 def check_input(workflow: Message, value: Message) -> None:
@@ -105,6 +113,11 @@ def _plain(field: str, message: Message, convert: Callable[[Message], Any]) -> A
 
 def _violation(field: str, problem: Any) -> Violation:
     return Violation(field=field, rule=problem.code, message=str(problem))
+
+
+@lru_cache(maxsize=256)
+def _plan(definition: str, names: frozenset[str]) -> Plan | None:
+    return plan_of(_parsed(definition, names).schedule)
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ import orjson
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import KindSchema, Query, Record, Transaction
 
-from stigmer_server import outbox
+from stigmer_server import outbox, schedules
 from stigmer_server.outbox import Action, Delivery
 
 if TYPE_CHECKING:
@@ -56,9 +56,19 @@ class Pattern:
 
 
 def arm(
-    transaction: Transaction, org: str, execution: str, listener: str, patterns: Sequence[Pattern], after: int
+    transaction: Transaction,
+    org: str,
+    execution: str,
+    listener: str,
+    patterns: Sequence[Pattern],
+    after: int,
+    *,
+    schedule: str = "",
 ) -> None:
-    """Have a listener woken by the next event of its patterns that is beyond a place."""
+    """Have a listener woken by the next event of its patterns that is beyond a place.
+
+    It is one of an execution, or the one of the schedule of a workflow.
+    """
     name = f"{execution}/{listener}"
     for number, pattern in enumerate(patterns or (Pattern(),)):
         data = {
@@ -69,6 +79,7 @@ def arm(
             "pattern": pattern.type,
             "source": pattern.source,
             "after": after,
+            "schedule": schedule,
         }
         record = Record(kind=SCHEMA.kind, id=f"{name}/{number}", org_id=org, data=orjson.dumps(data).decode())
         transaction.save(record)
@@ -96,7 +107,10 @@ def wake(unit: Unit, org: str, event: Mapping[str, str], place: int, *, cursor: 
             woken[data["listener"]] = data
     for name, data in woken.items():
         _remove(unit.transaction, {"listener": name})
-        unit.outbox.post(_delivery(data))
+        if data["schedule"]:
+            schedules.stir(unit, data["schedule"])
+        else:
+            unit.outbox.post(_delivery(data))
     return page.next_cursor
 
 

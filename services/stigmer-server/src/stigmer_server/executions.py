@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stigmer_server import checkpoints, event_listeners, outbox
+from stigmer_server import checkpoints, event_listeners, outbox, schedules
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message, to_plain
@@ -161,6 +161,8 @@ def _enter(unit: Unit, kind: Kind, message: Message, phase: Phase, reason: str) 
         if kind.phases is not None:
             kind.phases.close(status)
         _ended(unit, message.metadata.id, phase, status.error or reason)
+        if kind.name == "workflow_execution":
+            schedules.ended(unit, message, phase, status.recoveries)
     elif phase is Phase.IN_PROGRESS:
         status.started_at = status.started_at or _now()
 

@@ -27,7 +27,11 @@ def new_id(prefix: str) -> str:
 
 def new_ulid() -> str:
     """Return a fresh ULID: 48 bits of milliseconds and 80 of chance, in lower case."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(_RANDOM_BYTES))
+    return ulid_of((time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(_RANDOM_BYTES)))
+
+
+def ulid_of(value: int) -> str:
+    """Return the ULID, in lower case, that a number of 128 bits is."""
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 

@@ -227,6 +227,7 @@ class Unit:
         wire = wire_of(record)
         if kind.phases:
             executions.abandon(self, kind, kind.parse(wire))
+        kind.removed(kind.parse(wire), self)
         return Saved(kind=kind, id=id, wire=wire)
 
     def _archive(self, kind: Kind, message: Message, event: str) -> Archive:

@@ -15,6 +15,8 @@ RUN_PROCESS = "stigmer/workflow-execution/run-process"
 RUN_CONTAINER = "stigmer/workflow-execution/run-container"
 EMIT = "stigmer/workflow-execution/emit"
 RECEIVE_EVENTS = "stigmer/workflow-execution/receive-events"
+FIRE_WORKFLOW = "stigmer/schedule/fire"
+FIRE = "stigmer/schedule/fire-moment"
 
 TASK_QUEUE = "workflow_execution_runner"
 

@@ -26,10 +26,12 @@ from workflow_runner.activities import (
     Reporting,
     Requests,
     Resources,
+    Schedules,
     Schemas,
     Tokens,
     find_engine,
 )
+from workflow_runner.firing import FireWorkflow
 from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
 from workflow_runner.workflow import InvokeWorkflow
@@ -94,7 +96,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             worker = Worker(
                 client,
                 task_queue=settings.task_queue,
-                workflows=[InvokeWorkflow],
+                workflows=[InvokeWorkflow, FireWorkflow],
                 activities=[
                     loading.load,
                     reporting.report,
@@ -108,6 +110,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     containers.run,
                     events.emit,
                     events.receive,
+                    Schedules(server).fire,
                 ],
                 max_concurrent_activities=settings.max_concurrency,
                 max_concurrent_local_activities=settings.max_concurrency,

@@ -39,6 +39,7 @@ _FOREIGN = "foreign"
 """Queue of a worker that is not the runner's."""
 _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
+_FIRE = "schedule-fire"
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
@@ -313,6 +314,8 @@ async def record(address: str, wanted: set[str]) -> None:
         site.page("/pets", lambda request: Response({"n": next(numbers)} if request.method == "GET" else {}))
         site.page("/silent", Response(b"", 204))
         service = f"{{name: {SERVICE}, host: localhost, port: {shop.port}}}"
+        if not wanted or _FIRE in wanted:
+            await _write_fired(client, runs)
         for name, document in chosen.items():
             text = document.replace("PROTO", "{endpoint: SITE/shop.proto}").replace("SHOP", service)
             text = text.replace("MESSAGES", "{endpoint: SITE/asyncapi}")
@@ -436,6 +439,20 @@ async def _told(text: str, signals: list[tuple[str, str]], runs: Runs) -> Execut
         await asyncio.sleep(0.03)
     await handle.result()
     return execution
+
+
+async def _write_fired(client: Client, runs: Runs) -> None:
+    """Write the history of a moment of a schedule."""
+    handle = await client.start_workflow(
+        names.FIRE_WORKFLOW,
+        {"workflow_id": "wfl-1", "org": "acme"},
+        id=f"{names.FIRE_WORKFLOW}/wfl-1-2026-01-01T08:00:00Z",
+        task_queue=runs.queue,
+    )
+    await handle.result()
+    history = await handle.fetch_history()
+    value = {**json.loads(_MACHINE.sub("runner", history.to_json())), "workflow_id": handle.id}
+    (FOLDER / f"{_FIRE}.json").write_text(json.dumps(value, indent=1) + "\n")
 
 
 async def _write(name: str, client: Client, execution: Execution) -> None:

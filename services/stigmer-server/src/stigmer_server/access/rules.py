@@ -127,6 +127,7 @@ _SAID_HERE: Mapping[str, Rule] = {
     "ExecutionRuntimeController/getEnvironment": _RUNNER,
     "ExecutionRuntimeController/saveCheckpoint": _RUNNER,
     "EventListenerController/receive": _RUNNER,
+    "ScheduleController/fire": _RUNNER,
     "EventController/publish": Rule(permission="can_edit", kind="event", path="org", scope=Scope.ORGANIZATION),
 }
 

@@ -62,7 +62,7 @@ async def receive_events(
         if kind.is_finished(stored):
             raise RefusedError(executions.has_ended(kind, stored, "hears no more events"))
         start = max(after, execution.position)
-        found = _look(unit.reader, execution.org_id, patterns, start)
+        found = look(unit.reader, execution.org_id, patterns, start)
         if found.waiting:
             event_listeners.arm(unit.transaction, execution.org_id, execution_id, listener, patterns, found.position)
         return found
@@ -70,7 +70,8 @@ async def receive_events(
     return await resources.transact(work)
 
 
-def _look(reader: Reader, org: str, patterns: Sequence[Pattern], after: int) -> Found:
+def look(reader: Reader, org: str, patterns: Sequence[Pattern], after: int) -> Found:
+    """Return the next events of an organization that fit a pattern; waiting: there are none."""
     newest = reader.list(Query(kind=cloud_events.EVENT, org_id=org, limit=1)).records
     last = newest[0].position if newest else 0
     if last <= after:

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 
 from loguru import logger
 
-from stigmer_server.engine.port import AwayError, Connect, Ledger, RefusedByTemporalError, Runs, Work
+from stigmer_server.engine.port import AwayError, Connect, Ledger, RefusedByTemporalError, Runs, Timers, Work
 from stigmer_server.engine.watch import Watch
 from stigmer_server.errors import ServerError
 from stigmer_server.executions import PAUSE, RESUME
@@ -72,14 +72,14 @@ class TemporalEngine:
             raise AwayError(f"Temporal at {self._place} is away")
         return await self._runs.pollers(queue)
 
-    def start(self, ledger: Ledger) -> None:
+    def start(self, ledger: Ledger, timers: Timers) -> None:
         """Begin to look for Temporal; returns at once."""
         watch_seconds, pending_seconds = self._limits
         watch = Watch(
             ledger, self.attend, self._queues, place=self._place, quiet=watch_seconds, patience=pending_seconds
         )
         self._tasks = [
-            asyncio.create_task(self._run(ledger, watch), name="engine"),
+            asyncio.create_task(self._run(ledger, timers, watch), name="engine"),
             asyncio.create_task(watch.follow(), name="watch over runs"),
         ]
 
@@ -95,7 +95,7 @@ class TemporalEngine:
         if self.connected:
             self._lanes.put(kind, id, copy_context() if self._traced else None)
 
-    async def _run(self, ledger: Ledger, watch: Watch) -> None:
+    async def _run(self, ledger: Ledger, timers: Timers, watch: Watch) -> None:
         delay = _FIRST_DELAY
         while True:
             try:
@@ -103,7 +103,7 @@ class TemporalEngine:
                     runs = await self._connect()
                     logger.info("connected to Temporal at {}", self._place)
                     delay = _FIRST_DELAY
-                    await self._serve(runs, ledger, watch)
+                    await self._serve(runs, ledger, timers, watch)
                 except* AwayError as group:
                     self._runs = None
                     self._connected.clear()
@@ -117,7 +117,7 @@ class TemporalEngine:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not cryptography
             delay = min(delay * 2, _LONGEST_DELAY)
 
-    async def _serve(self, runs: Runs, ledger: Ledger, watch: Watch) -> None:
+    async def _serve(self, runs: Runs, ledger: Ledger, timers: Timers, watch: Watch) -> None:
         """Do what is asked, and look for what was not, until Temporal no longer answers."""
         self._lanes = _Lanes()
         self._runs = runs
@@ -125,6 +125,7 @@ class TemporalEngine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep(ledger))
             group.create_task(watch.run(runs))
+            group.create_task(timers.keep(runs))
             for _ in range(_WORKERS):
                 group.create_task(self._work(runs, ledger))
 

@@ -156,6 +156,28 @@ class RunState:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """What time starts of a workflow."""
+
+    workflow: str
+    """Its id."""
+    org: str
+    cron: str
+    every: float
+    """Seconds."""
+    paused: bool
+    reason: str
+
+
+class Timers(Protocol):
+    """What Temporal keeps of schedules; the server keeps it in agreement with its own."""
+
+    async def keep(self, runs: Runs) -> None:
+        """Tell Temporal of every schedule, and then of every change of one. Raises: AwayError."""
+        ...
+
+
 class Runs(Protocol):
     """Runs on Temporal. Every method raises AwayError when the answer is not had, done or not."""
 
@@ -197,6 +219,26 @@ class Runs(Protocol):
 
     async def pollers(self, queue: str) -> int:
         """Return how many workers have asked for runs of the queue lately."""
+        ...
+
+    async def keep_timer(self, timer: Timer, queue: str) -> None:
+        """Have executions of a workflow started as a timer says, and as no other says that was kept for it before.
+
+        Raises:
+            RefusedByTemporalError: It cannot be kept.
+        """
+        ...
+
+    async def drop_timer(self, workflow: str) -> None:
+        """Have time start no more executions of a workflow; none that is kept is no fault."""
+        ...
+
+    async def start_later(self, workflow: str, org: str, key: str, seconds: float, queue: str) -> None:
+        """Have an execution of a workflow started after a while, once for a key.
+
+        Raises:
+            RefusedByTemporalError: It cannot be.
+        """
         ...
 
 

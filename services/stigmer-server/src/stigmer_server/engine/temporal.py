@@ -23,7 +23,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from stigmer_server.engine.port import AwayError, Outcome, RefusedByTemporalError, RunState, Work
+from stigmer_server.engine import timers
+from stigmer_server.engine.port import AwayError, Outcome, RefusedByTemporalError, RunState, Timer, Work
 from stigmer_server.messages import to_plain
 from stigmer_server.transitions import Phase
 
@@ -186,6 +187,27 @@ class TemporalRuns:
             poller.last_access_time.ToDatetime(UTC) >= oldest or not poller.HasField("last_access_time")
             for poller in answer.pollers
         )
+
+    async def keep_timer(self, timer: Timer, queue: str) -> None:
+        """See `Runs`."""
+        try:
+            await timers.keep(self._client, timer, queue)
+        except RPCError as error:
+            raise _raised(error, missing_is_away=True) from error
+
+    async def drop_timer(self, workflow: str) -> None:
+        """See `Runs`."""
+        try:
+            await timers.drop(self._client, workflow)
+        except RPCError as error:
+            raise _raised(error) from error
+
+    async def start_later(self, workflow: str, org: str, key: str, seconds: float, queue: str) -> None:
+        """See `Runs`."""
+        try:
+            await timers.start_later(self._client, workflow, org, key, seconds, queue)
+        except RPCError as error:
+            raise _raised(error, missing_is_away=True) from error
 
 
 _FAILED = (Phase.FAILED, "the run failed")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stigmer_server.engine.port import AwayError, Outcome, Runs, RunState, Work
+from stigmer_server.engine.port import AwayError, Outcome, Runs, RunState, Timer, Work
 from stigmer_server.transitions import Phase
 
 
@@ -41,6 +41,10 @@ class MemoryRuns:
         self.told: dict[bytes, list[Outcome]] = {}
         """Token of each activity that was completed, to what it was told; only the first is heard."""
         self.workers = 1
+        self.timers: dict[str, Timer] = {}
+        """By workflow."""
+        self.later: dict[tuple[str, str], float] = {}
+        """Workflow and key of what is to be started later, and the seconds until then."""
 
     async def start(self, work: Work, queue: str) -> bool:
         """See `Runs`."""
@@ -83,6 +87,20 @@ class MemoryRuns:
         """See `Runs`."""
         del queue
         return self.workers
+
+    async def keep_timer(self, timer: Timer, queue: str) -> None:
+        """See `Runs`."""
+        del queue
+        self.timers[timer.workflow] = timer
+
+    async def drop_timer(self, workflow: str) -> None:
+        """See `Runs`."""
+        self.timers.pop(workflow, None)
+
+    async def start_later(self, workflow: str, org: str, key: str, seconds: float, queue: str) -> None:
+        """See `Runs`."""
+        del org, queue
+        self.later.setdefault((workflow, key), seconds)
 
     def _open(self, run: str) -> MemoryRun | None:
         found = self.runs.get(run)
@@ -140,6 +158,24 @@ class FaultyRuns:
     async def pollers(self, queue: str) -> int:
         """See `Runs`."""
         return await self._runs.pollers(queue)
+
+    async def keep_timer(self, timer: Timer, queue: str) -> None:
+        """See `Runs`."""
+        self._before("keep_timer")
+        await self._runs.keep_timer(timer, queue)
+        self._after("keep_timer")
+
+    async def drop_timer(self, workflow: str) -> None:
+        """See `Runs`."""
+        self._before("drop_timer")
+        await self._runs.drop_timer(workflow)
+        self._after("drop_timer")
+
+    async def start_later(self, workflow: str, org: str, key: str, seconds: float, queue: str) -> None:
+        """See `Runs`."""
+        self._before("start_later")
+        await self._runs.start_later(workflow, org, key, seconds, queue)
+        self._after("start_later")
 
 
 def lost() -> AwayError:

@@ -101,6 +101,10 @@ def _settle_nothing(message: Message, stored: Message | None, unit: Unit) -> Non
     del message, stored, unit
 
 
+def _remove_nothing(message: Message, unit: Unit) -> None:
+    del message, unit
+
+
 def _inspect_nothing(message: Message) -> None:
     del message
 
@@ -146,6 +150,8 @@ class Kind:
     """Checks and completes a new state by itself, before any transaction, in a thread. Raises: InvalidError."""
     settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
     """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
+    removed: Callable[[Message, Unit], None] = _remove_nothing
+    """Removes what goes with a resource, in the transaction that has deleted it."""
     version_names: Callable[[Message], tuple[str, str]] = _numbered
     """The tag and the hash (or empty) under which the version that a resource is now is found later."""
     content: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stigmer_server import schedules
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Kind
 from stigmer_server.messages import Message
@@ -18,6 +19,14 @@ def _inspect(message: Message) -> None:
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     del stored
     default_instance.ensure(unit, KIND, message)
+    if "schedule" in message.spec.definition or schedules.find(unit.reader, message.metadata.id) is not None:
+        from stigmer_server import definitions
+
+        schedules.settle(unit, message, definitions.plan(message))
+
+
+def _removed(message: Message, unit: Unit) -> None:
+    schedules.remove(unit, message.metadata.id)
 
 
 KIND = Kind(
@@ -27,4 +36,5 @@ KIND = Kind(
     secrets=("spec.env_spec.data",),
     inspect=_inspect,
     settle=_settle,
+    removed=_removed,
 )

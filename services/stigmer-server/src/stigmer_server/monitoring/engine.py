@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from stigmer_server.engine.port import AwayError, Connect, Outcome, RefusedByTemporalError, Runs, RunState, Work
+from stigmer_server.engine.port import AwayError, Connect, Outcome, RefusedByTemporalError, Runs, RunState, Timer, Work
 
 T = TypeVar("T")
 
@@ -69,3 +69,12 @@ class _CountedRuns:
 
     async def pollers(self, queue: str) -> int:
         return await self._runs.pollers(queue)
+
+    async def keep_timer(self, timer: Timer, queue: str) -> None:
+        await self._ended("schedule", self._runs.keep_timer(timer, queue))
+
+    async def drop_timer(self, workflow: str) -> None:
+        await self._ended("unschedule", self._runs.drop_timer(workflow))
+
+    async def start_later(self, workflow: str, org: str, key: str, seconds: float, queue: str) -> None:
+        await self._ended("delay", self._runs.start_later(workflow, org, key, seconds, queue))

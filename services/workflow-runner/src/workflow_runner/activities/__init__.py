@@ -14,6 +14,7 @@ from workflow_runner.activities.processes import Processes
 from workflow_runner.activities.report import Reporting
 from workflow_runner.activities.requests import Requests
 from workflow_runner.activities.resources import Resources
+from workflow_runner.activities.schedules import Schedules
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.tokens import Tokens
 
@@ -32,6 +33,7 @@ __all__ = [
     "Reporting",
     "Requests",
     "Resources",
+    "Schedules",
     "Schemas",
     "Tokens",
     "find_engine",

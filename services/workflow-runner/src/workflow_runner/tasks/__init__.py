@@ -42,8 +42,6 @@ def unsupported(workflow: Workflow) -> list[Problem]:
         at = pointer_to(("use", "extensions", index, item.name))
         for path, tasks in (("/before", item.extension.before), ("/after", item.extension.after)):
             problems += _unsupported_in(tasks or (), at + path)
-    if workflow.schedule is not None:
-        problems.append(_problem("/schedule", "schedules are not run; start the workflow yourself"))
     problems += _unsupported_grants(workflow)
     return problems
 

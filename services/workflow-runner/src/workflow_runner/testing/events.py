@@ -34,6 +34,8 @@ class PeerEvents:
         self.begun: dict[str, int] = {}
         """Execution to the place at which it was created."""
         self.wake: Wake | None = None
+        self.fired: list[tuple[str, str, str]] = []
+        """Workflow, key and moment of each time that it was time for a schedule."""
         self._changed = asyncio.Condition()
 
     def services(self) -> list[Service]:
@@ -42,6 +44,7 @@ class PeerEvents:
         return [
             bind(pool, f"{_PACKAGE}.EventController", {"publish": self._publish}),
             bind(pool, f"{_PACKAGE}.EventListenerController", {"receive": self._receive}),
+            bind(pool, "ai.stigmer.schedules.v1.ScheduleController", {"fire": self._fire}),
         ]
 
     async def until_waiting(self, execution_id: str, number: int = 1) -> None:
@@ -65,6 +68,10 @@ class PeerEvents:
         self.attempts += 1
         await self.add(*(_json(event) for event in request.events))
         return descriptors.message_type(f"{_PACKAGE}.PublishEventsResponse")()
+
+    async def _fire(self, request: Message, _: CallContext) -> Message:
+        self.fired.append((request.workflow_id, request.key, request.scheduled_at))
+        return descriptors.message_type("ai.stigmer.schedules.v1.StartedExecution")(execution_id="wex-1")
 
     async def _receive(self, request: Message, _: CallContext) -> Message:
         self.looks += 1
