@@ -169,6 +169,16 @@ def test_graph_of_what_is_no_workflow_says_why(stigmer: Any, write: Write) -> No
     assert "holds no workflow" in stigmer("graph", write("agent.yaml", AGENT)).err
 
 
+def test_fmt_formats_files_and_checks_them(stigmer: Any, write: Write) -> None:
+    path = write("plain.yaml", "do: [ { a: { then: end, set: { x: 1 } } } ]\n")
+    checked = stigmer("fmt", "--check", path)
+    assert (checked.code, checked.out) == (1, f"{path}: would be formatted\n")
+    assert stigmer("fmt", path).out == f"{path}: formatted\n"
+    assert path.read_text() == "do: [{a: {set: {x: 1}, then: end}}]\n"
+    assert stigmer("fmt", "--check", path).code == 0
+    assert stigmer("fmt", write("broken.yaml", "a: [")).code == 2
+
+
 def test_validate_tells_every_problem_and_needs_no_home(stigmer: Any, write: Write) -> None:
     good, bad = write("good.yaml", PLAIN), write("bad.yaml", AGENT.replace("instructions", "instruction"))
     assert stigmer("validate", good).out == f"{good}:1: Workflow greet is valid\n"

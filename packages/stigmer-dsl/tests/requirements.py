@@ -122,6 +122,8 @@ REQUIREMENTS: dict[str, tuple[str, str]] = {
     "model.frozen": ("own#model", "a workflow cannot be changed"),
     "schema.export": ("own#schema", "the JSON Schema accepts what the model accepts, and nothing else"),
     "campaign": ("own#campaign", "generated documents never crash or hang, and are judged as the specification does"),
+    "format.meaning": ("own#format", "formatting never changes what a document means, and twice is once"),
+    "format.order": ("own#format", "keys come in the specification's order, and comments stay where they belong"),
     "graph.edges": ("own#graph", "every way that the flow can go is an edge, with what decides it"),
     "graph.groups": ("own#graph", "what stands in a task stands in its node"),
     "graph.positions": ("own#graph", "nodes and edges have their place in the text"),

@@ -18,6 +18,7 @@ from stigmer_cli.commands.describe import describe
 from stigmer_cli.commands.diff import diff
 from stigmer_cli.commands.doctor import doctor
 from stigmer_cli.commands.down import down
+from stigmer_cli.commands.fmt import fmt
 from stigmer_cli.commands.get import get
 from stigmer_cli.commands.graph import graph
 from stigmer_cli.commands.history import history
@@ -79,7 +80,7 @@ def main(
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Runs": (run, chat, watch, cancel, terminate, pause, resume, recover, signal, approve, reject),
-    "Resources": (new, validate, graph, diff, apply, get, describe, delete, history, rollback),
+    "Resources": (new, validate, fmt, graph, diff, apply, get, describe, delete, history, rollback),
     "Local stack": (up, down, status, logs, doctor),
     "This command": (version,),
 }

@@ -13,6 +13,7 @@ from stigmer_dsl.errors import (
     SourceError,
     WorkflowError,
 )
+from stigmer_dsl.format import format_text
 from stigmer_dsl.model import Workflow, load_trusted
 from stigmer_dsl.parse import parse, validate
 from stigmer_dsl.problems import Position, Problem
@@ -44,6 +45,7 @@ __all__ = [
     "durations",
     "errors",
     "expressions",
+    "format_text",
     "load_trusted",
     "model",
     "parse",

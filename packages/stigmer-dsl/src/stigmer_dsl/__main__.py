@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stigmer_dsl.errors import DocumentError
+from stigmer_dsl.format import format_text
 from stigmer_dsl.graph import Graph, build_graph, to_dot, to_mermaid
 from stigmer_dsl.parse import parse
 from stigmer_dsl.problems import Problem
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(validate)
     _add_secret(validate)
     validate.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to tell what was found")
+    format_ = command("format", _format, "write documents in their canonical form")
+    _add_files(format_)
+    format_.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a file would change")
     graph = command("graph", _graph, "draw the tasks of a workflow and the ways between them")
     graph.add_argument("file", metavar="FILE", help="a YAML or JSON file, or - for standard input")
     graph.add_argument("--format", choices=sorted(_PICTURES), default="mermaid")
@@ -117,6 +121,32 @@ def _check(name: str, secrets: Sequence[str]) -> _Checked:
             said = {"namespace": header.namespace, "name": header.name, "version": header.version}
             checked.workflows.append({"file": label, "line": document.position("").line, **said})
     return checked
+
+
+def _format(options: argparse.Namespace) -> int:
+    """Format each file in place; standard input to standard output."""
+    results = [_format_one(name, check=options.check) for name in options.files]
+    return max(results)
+
+
+def _format_one(name: str, *, check: bool) -> int:
+    label, text = _read(name)
+    if isinstance(text, Problem):
+        _tell([text])
+        return INVALID
+    try:
+        formatted = format_text(text, name=label)
+    except DocumentError as error:
+        _tell(error.problems)
+        return INVALID
+    if name == "-" and not check:
+        sys.stdout.write(formatted)
+    elif formatted != text:
+        sys.stdout.write(f"{label}: {'would be formatted' if check else 'formatted'}\n")
+        if check:
+            return DIFFERENT
+        Path(name).write_text(formatted, encoding="utf-8")
+    return 0
 
 
 def _graph(options: argparse.Namespace) -> int:
