@@ -15,12 +15,14 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from workflow_runner import names
 from workflow_runner.activities.calls import NOT_SENT
 from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
+from workflow_runner.attributes import tell
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report
+from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report, TaskRecord
+from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import Sizes, size_of
 from workflow_runner.strands import Rest, Strands
@@ -117,6 +119,7 @@ class TemporalEngine:
         self._reported_at = 0.0
         self._calls = asyncio.Semaphore(_MOST_CALLS)
         self._is_told_held = False
+        self._page = Page()
         self.strands = Strands()
         self._sizes = Sizes()
         self._sent_bytes = 0
@@ -160,8 +163,11 @@ class TemporalEngine:
         if not self._is_told_held:
             self._is_told_held = True
             self.reporter.say("PAUSED")
+            tell(self._limits, phase="PAUSED")
         with self.strands.rest() as rest:
             await workflow.wait_condition(lambda: not self._control.is_held or self._must_leave(rest))
+        if self._is_told_held and not self._control.is_held:
+            tell(self._limits, phase="IN_PROGRESS")
         self._is_told_held = False
         return not self._control.is_held and not self.strands.is_leaving
 
@@ -198,7 +204,11 @@ class TemporalEngine:
             await workflow.wait_condition(has_come)
         return found
 
-    async def sleep(self, length: timedelta) -> bool:
+    def show(self, record: TaskRecord) -> None:
+        """See `Engine`."""
+        self._page.note(record)
+
+    async def sleep(self, length: timedelta, *, key: str) -> bool:
         """See `Engine`.
 
         The report of a longer sleep is an ordinary activity: it can only begin once Temporal has the timer
@@ -207,10 +217,10 @@ class TemporalEngine:
         if length >= _SHOWN_SLEEP:
             self.reporter.flush(deliver_durably)
         if not self.strands.are_several:
-            await workflow.sleep(length)
+            await workflow.sleep(length, summary=summary(key))
             return True
         with self.strands.rest(), contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(lambda: self.strands.is_leaving, timeout=length)
+            await workflow.wait_condition(lambda: self.strands.is_leaving, timeout=length, timeout_summary=summary(key))
         return not self.strands.is_leaving
 
     async def call(
@@ -236,12 +246,12 @@ class TemporalEngine:
         try:
             async with self._calls:
                 if repeatable and key not in self._slow and self._may_stay_local():
-                    answer = await self._call_locally(activity, call)
+                    answer = await self._call_locally(activity, call, key)
                     if answer is not None:
                         return answer
                     self._slow.add(key)
                 async with self._room(size):
-                    return await self._call_durably(activity, call, repeatable=repeatable)
+                    return await self._call_durably(activity, call, key, repeatable=repeatable)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
@@ -264,7 +274,7 @@ class TemporalEngine:
         most = self._limits.get("max_inline_bytes", 0)
         return size if not most or size < most else _CLAIM_BYTES
 
-    async def run_activity(self, activity: ForeignActivity, *, seconds: float, summary: str) -> Any:
+    async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """See `Engine`."""
         found = find_secrets(activity.arguments, nonce=self._nonce)
         if found:
@@ -289,7 +299,7 @@ class TemporalEngine:
                 schedule_to_start_timeout=options.schedule_to_start_timeout,
                 heartbeat_timeout=options.heartbeat_timeout,
                 retry_policy=options.retry_policy.policy(),
-                summary=options.summary or summary,
+                summary=options.summary or summary(key),
                 priority=options.precedence(),
             )
         except ActivityError as error:
@@ -309,14 +319,18 @@ class TemporalEngine:
             self._in_row = self._row_bytes = 0
         return self._in_row < self._limits["local_calls_in_row"] and self._row_bytes < _MOST_ROW_BYTES
 
-    async def _call_locally(self, activity: str, call: Call) -> CallAnswer | None:
+    async def _call_locally(self, activity: str, call: Call, key: str) -> CallAnswer | None:
         """Return the answer, or None when the call takes an ordinary activity."""
         self._in_row += 1
         local: Call = {**call, "local_seconds": self._limits["local_call_seconds"]}
         try:
             async with self._accompanied(local) as settle:
                 answer = await workflow.execute_local_activity(
-                    activity, local, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
+                    activity,
+                    local,
+                    start_to_close_timeout=_LOCAL_LIMIT,
+                    retry_policy=_ONCE,
+                    summary=summary(key),
                 )
                 settle(answer)
         except FailureError as error:
@@ -330,7 +344,7 @@ class TemporalEngine:
             await workflow.sleep(_MOMENT)
         return None if answer.get("slow") else cast("CallAnswer", answer)
 
-    async def _call_durably(self, activity: str, call: Call, *, repeatable: bool) -> CallAnswer:
+    async def _call_durably(self, activity: str, call: Call, key: str, *, repeatable: bool) -> CallAnswer:
         limit = timedelta(seconds=call["seconds"] + _SPARE_SECONDS)
         pause = _FIRST_PAUSE
         while True:
@@ -342,6 +356,7 @@ class TemporalEngine:
                         start_to_close_timeout=limit,
                         heartbeat_timeout=timedelta(seconds=CALL_SECONDS),
                         retry_policy=_FOREVER if repeatable else _ONCE,
+                        summary=summary(key),
                     )
                     settle(answer)
                 return cast("CallAnswer", answer)

@@ -119,6 +119,7 @@ class Interpreter:
     def record(self, record: TaskRecord) -> None:
         """Note what became of a task."""
         size = self.reporter.add(record)
+        self.engine.show(record)
         self._cost += 1 + size // _BYTES_PER_COST
         self.marks.weigh(record["reference"], size)
 

@@ -38,6 +38,8 @@ class Limits(TypedDict):
     """What one value may take; `MOST_BYTES` unless said. More than that is kept outside of the history."""
     max_inline_bytes: NotRequired[int]
     """From here on a value is kept outside of the history; none is unless said."""
+    search_attributes: NotRequired[bool]
+    """Whether the run may name Stigmer's search attributes; it may not unless said."""
 
 
 class Loaded(TypedDict):

@@ -85,8 +85,15 @@ class Engine(Protocol):
         """Whether the history has become so long that the run should go on in a new one."""
         ...
 
-    async def sleep(self, length: timedelta) -> bool:
-        """Wait durably; False: not all of it has passed, but the run should go on in a new history first."""
+    def show(self, record: TaskRecord) -> None:
+        """Let people see what became of a task, where the engine shows its runs."""
+        ...
+
+    async def sleep(self, length: timedelta, *, key: str) -> bool:
+        """Wait durably, for the task at the pointer `key`.
+
+        False: not all of it has passed, but the run should go on in a new history first.
+        """
         ...
 
     async def call(
@@ -95,13 +102,13 @@ class Engine(Protocol):
         """Make a call and return its answer; `key` names the task, for what is known of its calls."""
         ...
 
-    async def run_activity(self, activity: ForeignActivity, *, seconds: float, summary: str) -> Any:
+    async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """Run an activity of another worker and return its result.
 
         Args:
             activity: What to run.
             seconds: How long an attempt may take where its options do not say.
-            summary: What people see of it where its options do not say.
+            key: Pointer of the task, by which people see it where its options do not say.
 
         Raises:
             WorkflowError: It failed, or its arguments cannot be given away.

@@ -354,7 +354,7 @@ class TaskStep:
             self.state["wakes_at"] = now + length.total_seconds()
         else:
             length = timedelta(seconds=until - now)
-        if length > timedelta() and not await self._run.engine.sleep(length):
+        if length > timedelta() and not await self._run.engine.sleep(length, key=self.pointer):
             raise Suspended
         del self.state["wakes_at"]
 
@@ -420,7 +420,7 @@ class TaskStep:
     async def run_activity(self, activity: ForeignActivity) -> Any:
         """See `Step`."""
         self._show_progress()
-        return await self._run.engine.run_activity(activity, seconds=self._seconds_left(), summary=self.pointer)
+        return await self._run.engine.run_activity(activity, seconds=self._seconds_left(), key=self.pointer)
 
     def _seconds_left(self) -> float:
         return self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())

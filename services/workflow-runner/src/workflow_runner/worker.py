@@ -31,6 +31,7 @@ from workflow_runner.activities import (
     Tokens,
     find_engine,
 )
+from workflow_runner.attributes import SearchAttributes
 from workflow_runner.firing import FireWorkflow
 from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
@@ -88,8 +89,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             machine = [*await processes.lacking(workflow), *await containers.lacking(workflow)]
             return [*queueless, *files, *machine, *await mcp.lacking(workflow)]
 
+        attributes = SearchAttributes()
         loading = Loading(
-            server, reporting, settings.limits(), lacking=lacking, schemas=Schemas(resources, environments)
+            server,
+            reporting,
+            settings.limits(),
+            lacking=lacking,
+            schemas=Schemas(resources, environments),
+            searchable=attributes.are_there,
         )
 
         def make(client: Client) -> Worker:
@@ -119,12 +126,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
             )
             _allow_large_values(worker)
+            attributes.begin(client)
             return worker
 
         try:
             async with containers.tidying():
                 await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
         finally:
+            await attributes.close()
             await asyncapi.close()
             await processes.close()
             await grpc.close()

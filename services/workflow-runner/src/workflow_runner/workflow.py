@@ -18,6 +18,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
+from workflow_runner.attributes import tell
 from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
@@ -147,6 +148,9 @@ class _Execution:
         self._state = state = self._resume or await self._first_state()
         run = state["run"]
         definition, document = _compiled(run["definition"])
+        if self._resume is None:
+            name = definition.document.name
+            tell(run["limits"], org=run["org"], workflow=name, execution=run["execution_id"], phase="IN_PROGRESS")
         # What the document declares and the environment lacks is refused where it is used, by its name.
         secret_names = frozenset((*run["secret_names"], *run["variable_names"], *definition.use.secrets))
         engine = TemporalEngine(
@@ -257,6 +261,7 @@ class _Execution:
     async def _finish(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""
         execution, run = self._invocation["execution_id"], workflow.info().workflow_id
+        tell(self._limits, phase=end["phase"])
         reporter = self._reporter or Reporter(execution, deliver, workflow_id=run)
         await reporter.finish(
             **end, started_at=iso8601(self._started_at), completed_at=iso8601(workflow.time()), workflow_id=run

@@ -40,9 +40,14 @@ class Loading:
         *,
         lacking: Callable[[Workflow], Awaitable[list[Problem]]],
         schemas: Schemas,
+        searchable: Callable[[], bool],
     ) -> None:
-        """Load runs with these limits; `lacking` says what of a workflow this machine cannot do."""
+        """Load runs with these limits.
+
+        `lacking` says what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
+        """
         self._schemas = schemas
+        self._searchable = searchable
         self._lacking = lacking
         self._server = server
         self._reporting = reporting
@@ -87,7 +92,7 @@ class Loading:
             "input": read_value(answer.input),
             "secret_names": sorted(answer.secret_names),
             "variable_names": sorted(answer.variable_names),
-            "limits": self._limits,
+            "limits": {**self._limits, "search_attributes": True} if self._searchable() else self._limits,
         }
         return {"run": run} if not answer.checkpoint else _recovered(run, answer)
 
