@@ -78,6 +78,18 @@ async def test_further_methods_are_sent(runs: Runs, site: Site) -> None:
         assert site.seen(f"/{method}")[0].method == method.upper()
 
 
+async def test_what_is_no_address_is_a_clear_error_without_its_credentials(runs: Runs) -> None:
+    for address, said in (
+        ("http://[::1", "an address that is none"),
+        ("http://me:hidden@127.0.0.1/", "user information"),
+    ):
+        definition = "do:\n- call: {call: http, with: {method: get, endpoint: '${ .a }'}}"
+        error = await runs.error(definition, {"a": address})
+        assert error["type"].endswith("/errors/configuration")
+        assert said in error["detail"]
+        assert "hidden" not in error["detail"]
+
+
 async def test_a_method_that_is_none_is_an_error(runs: Runs) -> None:
     error = await runs.error(call("http://127.0.0.1:1/", method="connect"))
     assert "'CONNECT' is no HTTP method that can be sent" in error["detail"]

@@ -130,8 +130,11 @@ def expand(endpoint: EndpointArguments) -> str:
 
 def described(method: str, url: str) -> str:
     """Return a request for a message: the query may hold what is nobody's business."""
-    parts = urlsplit(url)
-    return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{method} an address that is none"
+    return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _trusting(authorities: Path | None) -> ssl.SSLContext | None:

@@ -100,7 +100,7 @@ class Resources:
             CallFailedError: It cannot be had, or is larger than allowed.
         """
         url = expand(endpoint)
-        if urlsplit(url).scheme.lower() == "file":
+        if url.lower().startswith("file:"):
             return await asyncio.to_thread(self._read, url, what)
         key = hashlib.sha256(json.dumps([url, endpoint["authentication"]], sort_keys=True).encode()).hexdigest()
         try:
@@ -115,7 +115,10 @@ class Resources:
     def _read(self, url: str, what: str) -> Resource:
         if self._folder is None:
             raise CallFailedError("configuration", f"{what} is {url}: {_no_files()}")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise CallFailedError("configuration", f"{what} is {url}, which is no address: {error}") from None
         path = Path(unquote(parts.path))
         path = (self._folder / path).resolve() if path.is_absolute() else path
         if parts.netloc not in ("", "localhost") or not path.is_relative_to(self._folder):

@@ -20,8 +20,8 @@ from uritemplate import URITemplate
 
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.concealment import concealment
-from workflow_runner.activities.openapi.text import read
 from workflow_runner.activities.resources import Resources
+from workflow_runner.activities.structured import read
 from workflow_runner.arguments import SCHEMES
 from workflow_runner.document import find
 

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import quote_plus, urlencode, urljoin, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 import jwt
 from stigmer_sandbox import Fetched
@@ -145,9 +145,7 @@ def _part(properties: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _endpoint(properties: Mapping[str, Any]) -> str:
     """Return the token endpoint: a path below the authority, or an address of its own."""
     path = str(_part(properties, "endpoints").get("token") or _PATH)
-    if urlsplit(path).scheme:
-        return path
-    return urljoin(str(properties["authority"]).rstrip("/") + "/", path.lstrip("/"))
+    return path if "://" in path else f"{str(properties['authority']).rstrip('/')}/{path.lstrip('/')}"
 
 
 def _request(properties: Mapping[str, Any], endpoint: str, refresh: str) -> tuple[dict[str, str], bytes]:

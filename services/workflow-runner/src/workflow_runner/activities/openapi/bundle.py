@@ -113,7 +113,10 @@ def _rebased(value: Any, base: str, here: str, root: str, numbers: dict[str, int
 def _reference(reference: str, base: str, here: str, root: str, numbers: dict[str, int]) -> str:
     if reference.startswith("#"):
         return f"#{here}{reference[1:]}"
-    address, pointer = urldefrag(urljoin(base, reference))
+    try:
+        address, pointer = urldefrag(urljoin(base, reference))
+    except ValueError:
+        return reference  # no address: it leads nowhere, which is told where it is needed
     if address == root:
         return f"#{pointer}"
     number = numbers.setdefault(address, len(numbers))

@@ -16,10 +16,10 @@ from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.openapi.bundle import Document, bundle
 from workflow_runner.activities.openapi.operation import Operation, find_operation
 from workflow_runner.activities.openapi.request import build
-from workflow_runner.activities.openapi.text import read
 from workflow_runner.activities.requests import Requests, described
 from workflow_runner.activities.resources import Resource, Resources
 from workflow_runner.activities.responses import check_status, output
+from workflow_runner.activities.structured import read
 from workflow_runner.messages import EndpointArguments, OpenApiArguments
 
 _WHAT = "the OpenAPI document"
@@ -101,7 +101,7 @@ class OpenApiCalls:
     async def _read(self, resource: Resource, endpoint: EndpointArguments, seconds: float) -> Document:
         async def load(address: str) -> tuple[str, Any]:
             # Only a file may name files; credentials stay with the origin that they are for.
-            if address.startswith("file:") and not resource.url.startswith("file:"):
+            if address.lower().startswith("file:") and not resource.url.lower().startswith("file:"):
                 raise CallFailedError("authorization", f"{_WHAT} refers to a file: {address}")
             policy = endpoint["authentication"] if _origin(address) == _origin(resource.url) else None
             other: EndpointArguments = {"uri": address, "template": None, "authentication": policy}

@@ -14,15 +14,16 @@ def server_of(document: Document, operation: Mapping[str, Any], item: Mapping[st
     Of several the first counts; variables stand for their defaults, relative addresses begin at the document's.
 
     Raises:
-        CallFailedError: The document is a file, and says too little.
+        CallFailedError: It is no address, or the document is a file and says too little.
     """
-    if "swagger" in document.value:
-        return _swagger(document, operation)
-    for holder in (operation, item, document.value):
-        servers = as_list(holder.get("servers"))
-        if servers:
-            return _absolute(document, _filled(as_object(servers[0])))
-    return _absolute(document, "/")
+    try:
+        if "swagger" in document.value:
+            return _swagger(document, operation)
+        holders = (operation, item, document.value)
+        servers = [server for holder in holders for server in as_list(holder.get("servers"))[:1]]
+        return _absolute(document, _filled(as_object(servers[0] if servers else None)))
+    except ValueError as error:
+        raise CallFailedError("configuration", f"the OpenAPI document's server is no address: {error}") from None
 
 
 def _filled(server: Mapping[str, Any]) -> str:
