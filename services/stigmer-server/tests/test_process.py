@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stigmer_grpc import AbortedError, DeadlineExceededError, RpcError, UnavailableError
+from stigmer_grpc import RpcError, UnavailableError
 
 from stigmer_server.testing import Api, ServerProcess, manifest, serve
 
@@ -171,27 +170,3 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(tmp_path: Path,
 async def _never() -> AsyncIterator[Any]:
     await asyncio.Event().wait()
     yield {}
-
-
-async def test_after_standing_still_it_promises_nothing_that_is_stale(tmp_path: Path, processes: Processes) -> None:
-    server = ServerProcess(tmp_path)
-    processes.append(server)
-    api = await server.ready()
-    made = await api("agent", "create", manifest("agent", "Before", AGENT))
-    server.process.send_signal(signal.SIGSTOP)
-    sent = manifest("agent", "Meanwhile", AGENT)
-    waiting = asyncio.create_task(api("agent", "create", sent, timeout=1))
-    with pytest.raises(DeadlineExceededError):
-        await waiting
-    server.process.send_signal(signal.SIGCONT)
-    # The call whose caller has left was carried out, or not at all; either way the server knows which.
-    again = await api("agent", "apply", sent, timeout=20)
-    assert (await api("agent", "get", {"value": again.metadata.id})).metadata.slug == "meanwhile"
-    updated = await api("agent", "get", {"value": made.metadata.id})
-    updated.spec.instructions = "Answer in two sentences."
-    await api("agent", "update", updated)
-    with pytest.raises(AbortedError):
-        await api("agent", "update", made)
-    with sqlite3.connect(tmp_path / "stigmer.db") as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    database.close()
