@@ -1,6 +1,6 @@
 """The Open Workflow DSL 1.0 for Python: typed model, parser with positions, validation, expressions and data flow."""
 
-from stigmer_dsl import dataflow, descriptors, durations, errors, expressions, model, secrets
+from stigmer_dsl import build, dataflow, descriptors, durations, errors, expressions, model, secrets
 from stigmer_dsl.errors import (
     DocumentError,
     DslError,
@@ -13,7 +13,7 @@ from stigmer_dsl.errors import (
     SourceError,
     WorkflowError,
 )
-from stigmer_dsl.format import format_text
+from stigmer_dsl.format import format_text, to_yaml
 from stigmer_dsl.model import Workflow, load_trusted
 from stigmer_dsl.parse import parse, validate
 from stigmer_dsl.problems import Position, Problem
@@ -38,6 +38,7 @@ __all__ = [
     "SourceError",
     "Workflow",
     "WorkflowError",
+    "build",
     "compile_spec",
     "compile_tasks",
     "dataflow",
@@ -51,5 +52,6 @@ __all__ = [
     "parse",
     "secrets",
     "to_stored",
+    "to_yaml",
     "validate",
 ]

@@ -44,6 +44,16 @@ def format_text(text: str, *, name: str = "workflow.yaml") -> str:
     return formatted if formatted is not None and _is_same(formatted, values, name) else text
 
 
+def to_yaml(workflow: Workflow) -> str:
+    """The canonical text of a workflow, which reads back to the same."""
+    yaml: Any = YAML()
+    yaml.width = WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    written = io.StringIO()
+    yaml.dump(_ordered(workflow.to_dict(), (Workflow,)), written)
+    return written.getvalue()
+
+
 def _is_same(text: str, values: list[Any], name: str) -> bool:
     """Whether a text means what it should, and formatting it again would change nothing."""
     try:
