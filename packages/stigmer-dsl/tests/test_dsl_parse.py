@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from stigmer_dsl import InvalidDocumentError, Source, parse, validate
+from stigmer_dsl import InvalidDocumentError, Source, parse, parse_function, validate
 from stigmer_dsl.problems import Problem
 
 
@@ -77,6 +77,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("expression.unknown-secret", 'do:\n  - a: { call: http, with: { method: get, endpoint: { uri: https://x.y, authentication: { bearer: { use: ▸nope } } } } }\n', "/do/0/a/with/endpoint/authentication/bearer/use"),
     ("expression.secret-use", "use: { secrets: [ S ] }\ndo:\n  - a: { set: { x: ▸'${ $secrets.S | @base64 }' } }\n", "/do/0/a/set/x"),
     ("dsl.secret-use", "use: { secrets: [ S ] }\ndo:\n  - a: { call: activity, with: { name: A, arguments: [ { k: ▸'${ $secrets.S }' } ] } }\n", "/do/0/a/with/arguments/0/k"),
+    ("dsl.function-cycle", 'use: { functions: { f: ▸{ do: [ { a: { for: { in: .x }, do: [ { b: { call: f } } ] } } ] } } }\ndo: [ { a: { call: f } } ]\n', "/use/functions/f"),
     ("dsl.function-cycle", 'use: { functions: { f: ▸{ call: f } } }\ndo: [ { a: { call: f } } ]\n', "/use/functions/f"),
 ]  # fmt: skip
 
@@ -244,3 +245,26 @@ def test_texts_of_scripts_and_metadata_are_not_taken_for_expressions(document: C
       metadata: { note: '${ not jq' , other: '${ | }' }
 """
     assert parse(document(body))
+
+
+def test_a_function_of_a_catalog_is_read_as_one_task() -> None:
+    text = "input: { schema: { document: { type: object } } }\nset: { n: '${ .n }' }\n"
+    assert parse_function(text) == {"input": {"schema": {"document": {"type": "object"}}}, "set": {"n": "${ .n }"}}
+    assert parse_function("call: 'f:1.0.0@ours'", catalogs=["ours"]) == {"call": "f:1.0.0@ours"}
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "place"),
+    [
+        ("set: { n: '${ .a | }' }", "/set/n", (1, 11)),
+        ("set:\n  n: '${ $secrets.S }'", "/set/n", (2, 6)),
+        ("set: { n: 1 }\nthen: there", "/then", (2, 7)),
+        ("call: helper", "/call", (1, 7)),
+        ("wait: PT1S\nfoo: 1", "/foo", (2, 1)),
+    ],
+)
+def test_problems_of_a_function_have_their_places_in_its_text(text: str, pointer: str, place: tuple[int, int]) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        parse_function(text, name="f.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.position, problem.source) == (pointer, place, "f.yaml")

@@ -21,6 +21,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
     assert sorted(task.kind for task in kinds()) == [
         "call activity",
         "call asyncapi",
+        "call function",
         "call grpc",
         "call http",
         "call mcp",

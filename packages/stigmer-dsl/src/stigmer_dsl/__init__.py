@@ -15,7 +15,7 @@ from stigmer_dsl.errors import (
 )
 from stigmer_dsl.format import format_text, to_yaml
 from stigmer_dsl.model import Workflow, load_trusted
-from stigmer_dsl.parse import parse, validate
+from stigmer_dsl.parse import parse, parse_function, validate
 from stigmer_dsl.problems import Position, Problem
 from stigmer_dsl.secrets import Secrets
 from stigmer_dsl.source import Source, SourceDocument
@@ -50,6 +50,7 @@ __all__ = [
     "load_trusted",
     "model",
     "parse",
+    "parse_function",
     "secrets",
     "to_stored",
     "to_yaml",

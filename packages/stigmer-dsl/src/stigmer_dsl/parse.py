@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from stigmer_dsl.errors import InvalidDocumentError
 from stigmer_dsl.model import Workflow
@@ -10,6 +11,7 @@ from stigmer_dsl.problems import Position, Problem
 from stigmer_dsl.source import Source, SourceDocument
 from stigmer_dsl.validation import Finding, examine
 
+_FUNCTION = "/use/functions/function"
 _COLUMN = re.compile(r" at column (\d+)")
 
 
@@ -35,6 +37,38 @@ def parse(document: str | SourceDocument, *, name: str = "workflow.yaml", secret
         problems = [_placed(finding, document) for finding in findings]
         raise InvalidDocumentError(sorted(problems, key=lambda problem: problem.position or Position(0, 0)))
     return workflow
+
+
+def parse_function(document: str, *, name: str = "function.yaml", catalogs: Collection[str] = ()) -> dict[str, Any]:
+    """The task that a function of a catalog is, as `to_dict` gives it: it can stand in `use.functions`.
+
+    A function has no secrets but those that it is given, and calls no functions but those of catalogs.
+
+    Args:
+        document: YAML or JSON text of one task.
+        name: What problems call the text.
+        catalogs: Names of the catalogs that it may call functions of, besides the default one.
+
+    Raises:
+        SourceError: The text cannot be read.
+        InvalidDocumentError: It is no valid task; every problem, with its place in the text.
+    """
+    documents = Source.load(document, name=name).documents
+    if len(documents) != 1:
+        raise InvalidDocumentError([_several(documents, name)])
+    value = {
+        "document": {"dsl": "1.0.0", "namespace": "function", "name": "function", "version": "1.0.0"},
+        "use": {
+            "functions": {"function": documents[0].value},
+            "catalogs": {catalog: {"endpoint": "https://example.com"} for catalog in catalogs},
+        },
+        "do": [{"call": {"call": "function"}}],
+    }
+    workflow, findings = examine(value)
+    if findings or workflow is None:
+        inside = [replace(finding, pointer=finding.pointer.removeprefix(_FUNCTION)) for finding in findings]
+        raise InvalidDocumentError([_placed(finding, documents[0]) for finding in inside])
+    return cast("dict[str, Any]", workflow.to_dict()["use"]["functions"]["function"])
 
 
 def validate(value: Any, *, secrets: Collection[str] = ()) -> Workflow:

@@ -17,6 +17,9 @@ from workflow_runner.ledger import Ledger
 from workflow_runner.messages import CallAnswer, Limits, TaskRecord
 from workflow_runner.strands import Strands
 
+FUNCTIONS = "/use/functions"
+"""Where functions stand: by their names, in no order."""
+
 
 class Block(NamedTuple):
     """A task list, and where it stands in a run. Made for every pass through a list, hence no dataclass."""
@@ -32,6 +35,8 @@ class Block(NamedTuple):
 
     def pointer_to(self, index: int) -> str:
         """Return the pointer of one of the tasks."""
+        if self.pointer == FUNCTIONS:
+            return f"{self.pointer}/{_escaped(self.tasks[index].name)}"
         return f"{self.pointer}/{index}/{_escaped(self.tasks[index].name)}"
 
 

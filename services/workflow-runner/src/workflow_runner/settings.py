@@ -71,6 +71,11 @@ class Settings(RunnerSettings):
     resources_folder: Path | None = setting(
         None, "STIGMER_RESOURCES_FOLDER", description="folder below which workflows may name files; none unless given"
     )
+    default_catalog: str = setting(
+        "",
+        "STIGMER_DEFAULT_CATALOG",
+        description="address of the catalog that functions called NAME:VERSION@default stand in",
+    )
     outbound_ca: Path | None = setting(
         None,
         "STIGMER_OUTBOUND_CA",

@@ -24,7 +24,7 @@ from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits, TaskRecord
-from workflow_runner.port import Block, Strand
+from workflow_runner.port import FUNCTIONS, Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES
 
@@ -374,6 +374,14 @@ class TaskStep:
         scope = self._scope.around(parent=self._id, variables=variables, iteration=iteration, attempt=attempt)
         ended = await self._run_list(tasks, self.pointer + path, f"{self._id}{label}{path}", scope, data)
         return ended.output
+
+    async def run_function(self, name: str, task: TaskBase, data: Any) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        # It stands elsewhere: the variables of loops and catches around the call are none of its own.
+        scope = replace(self._scope, locals={}, parent=self._id)
+        function = TaskItem.model_construct(name=name, task=task)
+        return (await self._run_list((function,), FUNCTIONS, f"{self._id}/call", scope, data)).output
 
     async def run_branches(self, tasks: TaskList, path: str, data: Any, *, compete: bool) -> Any:
         """See `Step`."""

@@ -15,6 +15,7 @@ from workflow_runner.activities import (
     AsyncApiCalls,
     Authentication,
     Calls,
+    Catalogs,
     Containers,
     Events,
     GrpcCalls,
@@ -82,6 +83,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             volumes=settings.container_volumes,
             allow_network=settings.sandbox_network,
         )
+        catalogs = Catalogs(resources, environments, default=settings.default_catalog)
 
         async def lacking(workflow: Workflow) -> list[Problem]:
             queueless = [] if settings.activity_task_queue else without_queue(workflow)
@@ -94,6 +96,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             server,
             reporting,
             settings.limits(),
+            catalogs=catalogs,
             lacking=lacking,
             schemas=Schemas(resources, environments),
             searchable=attributes.are_there,

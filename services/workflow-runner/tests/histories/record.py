@@ -258,6 +258,15 @@ do:
     call: asyncapi
     with: {document: MESSAGES, operation: silent, subscription: {consume: {amount: 1, for: {milliseconds: 300}}}}
 """,
+    "function": """
+use:
+  functions: {twice: {do: [{add: {set: {n: '${ .n + .n }'}}}, {again: {call: 'triple:1.0.0@ours'}}]}}
+  catalogs: {ours: {endpoint: SITE}}
+do:
+- given: {call: twice, with: {n: '${ .n }'}}
+- passed: {for: {in: '[1, 2]'}, do: [{it: {call: 'triple:1.0.0@ours'}}]}
+- pause: {wait: PT0.6S}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -289,6 +298,7 @@ async def record(address: str, wanted: set[str]) -> None:
         site.page("/pets", {"id": 8})
         site.page("/api", _API)
         site.page("/mcp", _mcp)
+        site.page("/functions/triple/1.0.0/function.yaml", Response(b"set: {n: '${ .n * 3 }'}"))
         answers = iter([Response({}), Response({}, 500), Response({})])
         site.page("/flaky", lambda _: next(answers))
         runs = Runs(client, peer, f"queue-{uuid.uuid4().hex}")

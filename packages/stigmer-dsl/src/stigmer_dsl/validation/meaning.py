@@ -3,7 +3,7 @@
 Walks the typed model once. Knows which fields hold expressions, which are constants, and which variables exist where.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -47,6 +47,7 @@ from stigmer_dsl.model import (
     TransformArguments,
     TryTask,
     Workflow,
+    inner_lists,
 )
 from stigmer_dsl.model.element import Element, wire_name
 from stigmer_dsl.model.tasks import CALLS
@@ -119,6 +120,29 @@ def _roles(kind: type[Element]) -> tuple[frozenset[str], frozenset[str], frozens
     return bare, constant, uris
 
 
+def _called(task: TaskBase) -> Iterator[str]:
+    """Yield the names of the functions that a task calls, at any depth."""
+    if isinstance(task, CallFunctionTask):
+        yield task.call
+    for _, tasks in inner_lists(task):
+        for item in tasks:
+            yield from _called(item.task)
+
+
+def _way_back(name: str, calls: Mapping[str, list[str]]) -> list[str]:
+    """Return a way of calls from a function back to itself; nothing where there is none."""
+    ways, seen = [[name]], {name}
+    while ways:
+        way = ways.pop()
+        for called in calls[way[-1]]:
+            if called == name:
+                return [*way, name]
+            if called not in seen:
+                seen.add(called)
+                ways.append([*way, called])
+    return []
+
+
 class MeaningCheck:
     """Checks one workflow and reports what it finds."""
 
@@ -179,18 +203,13 @@ class MeaningCheck:
 
     def _refuse_cycles(self) -> None:
         """A function that calls itself, directly or through others, would never end."""
-        calls = {
-            name: task.call for name, task in self._workflow.use.functions.items() if isinstance(task, CallFunctionTask)
-        }
+        functions = cast("dict[str, TaskBase]", self._workflow.use.functions)
+        calls = {name: [called for called in _called(task) if called in functions] for name, task in functions.items()}
         for name in calls:
-            seen: list[str] = []
-            at = name
-            while at in calls and at not in seen:
-                seen.append(at)
-                at = calls[at]
-            if at == name:
-                way = " → ".join([*seen, name])
-                self._find("dsl.function-cycle", pointer_to(["use", "functions", name]), f"calls itself: {way}")
+            way = _way_back(name, calls)
+            if way:
+                said = f"calls itself: {' → '.join(way)}"
+                self._find("dsl.function-cycle", pointer_to(["use", "functions", name]), said)
 
     def _list(self, tasks: TaskList, pointer: str, scope: frozenset[str], *, branches: bool = False) -> None:
         first: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
+from workflow_runner.activities.catalogs import Catalogs
 from workflow_runner.activities.containers import Containers, find_engine
 from workflow_runner.activities.events import Events
 from workflow_runner.activities.grpc import GrpcCalls
@@ -22,6 +23,7 @@ __all__ = [
     "AsyncApiCalls",
     "Authentication",
     "Calls",
+    "Catalogs",
     "Containers",
     "Events",
     "GrpcCalls",

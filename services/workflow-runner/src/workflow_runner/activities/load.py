@@ -18,6 +18,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
+from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import FINAL, Reporting
 from workflow_runner.activities.schemas import Schemas
@@ -26,6 +28,8 @@ from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, Loa
 from workflow_runner.sizes import size_of
 from workflow_runner.tasks import unsupported
 
+_ATTEMPTS = 4
+"""How often functions of catalogs are asked for before the run fails without them."""
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
 
 
@@ -38,16 +42,18 @@ class Loading:
         reporting: Reporting,
         limits: Limits,
         *,
+        catalogs: Catalogs,
         lacking: Callable[[Workflow], Awaitable[list[Problem]]],
         schemas: Schemas,
         searchable: Callable[[], bool],
     ) -> None:
-        """Load runs with these limits.
+        """Load runs with these limits and functions.
 
         `lacking` says what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
         """
         self._schemas = schemas
         self._searchable = searchable
+        self._catalogs = catalogs
         self._lacking = lacking
         self._server = server
         self._reporting = reporting
@@ -76,8 +82,17 @@ class Loading:
         try:
             spec = answer.workflow.spec.SerializeToString(deterministic=True)
             definition, workflow, unsupported_here = _compiled(spec, names_given)
+            if not answer.checkpoint:
+                declared = names_given | frozenset(answer.workflow.spec.env_spec.data)
+                completed = await self._catalogs.completed(workflow, request["execution_id"], declared)
+                if completed is not workflow:
+                    definition, workflow, unsupported_here = _written(completed)
         except DocumentError as error:
             return {"error": _configuration("the workflow is not valid", error.problems)}
+        except CallFailedError as failure:
+            if may_be_had_later(failure) and activity.info().attempt < _ATTEMPTS:
+                raise ApplicationError(str(failure), type="catalog") from None
+            return {"error": failure.error.to_dict()}
         problems = [*unsupported_here, *await self._lacking(workflow)]
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
@@ -120,6 +135,10 @@ def _compiled(spec: bytes, secrets: frozenset[str]) -> tuple[str, Workflow, tupl
         workflow = parse(message.definition, name="definition", secrets={*secrets, *message.env_spec.data})
     else:
         workflow = compile_tasks(json_format.MessageToDict(message, descriptor_pool=descriptors.pool()))
+    return _written(workflow)
+
+
+def _written(workflow: Workflow) -> tuple[str, Workflow, tuple[Problem, ...]]:
     text = json.dumps(workflow.to_dict(), ensure_ascii=False, separators=(",", ":"))
     return text, workflow, tuple(unsupported(workflow))
 

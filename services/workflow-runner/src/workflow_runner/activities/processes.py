@@ -3,15 +3,14 @@
 import asyncio
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from loguru import logger
 from stigmer_dsl import Problem
-from stigmer_dsl.model import RunTask, TaskList, Workflow, inner_lists
-from stigmer_dsl.problems import pointer_to
+from stigmer_dsl.model import RunTask, Workflow
 from stigmer_sandbox import (
     Command,
     CommandError,
@@ -26,6 +25,7 @@ from temporalio import activity
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.resources import Resources
+from workflow_runner.document import find
 from workflow_runner.messages import EndpointArguments, ProcessArguments
 from workflow_runner.tasks.run import LANGUAGES
 
@@ -70,7 +70,7 @@ class Processes:
 
     async def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return what a workflow needs to run its processes, and this machine has not."""
-        tasks = list(_processes(workflow.do, "/do"))
+        tasks = _processes(workflow)
         if not tasks:
             return []
         try:
@@ -169,14 +169,9 @@ class Processes:
         return (await self._resources.fetch(resource, seconds=seconds, what="the script")).text
 
 
-def _processes(tasks: TaskList, pointer: str) -> Iterator[tuple[str, RunTask]]:
-    """Yield every task that runs a process in the sandbox, with its JSON pointer."""
-    for index, item in enumerate(tasks):
-        here = pointer + pointer_to((index, item.name))
-        if isinstance(item.task, RunTask) and (item.task.run.script or item.task.run.shell):
-            yield here, item.task
-        for path, inner in inner_lists(item.task):
-            yield from _processes(inner, here + path)
+def _processes(workflow: Workflow) -> list[tuple[str, RunTask]]:
+    """Return every task that runs a process in the sandbox, with its JSON pointer."""
+    return [(at, task) for at, task in find(workflow, RunTask) if task.run.script or task.run.shell]
 
 
 def output_of(kept: str, finished: Finished, seconds: float, what: str) -> Any:

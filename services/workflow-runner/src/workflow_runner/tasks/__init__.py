@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from stigmer_dsl.model import AuthenticationPolicy, TaskBase, TaskList, Workflow, inner_lists
 from stigmer_dsl.problems import Problem, pointer_to
@@ -36,6 +36,8 @@ def kind_of(task: TaskBase) -> TaskKind[Any]:
 def unsupported(workflow: Workflow) -> list[Problem]:
     """Return what of a valid workflow this runner cannot run yet, in the order of the document."""
     problems = list(_unsupported_in(workflow.do, "/do"))
+    for name, task in workflow.use.functions.items():
+        problems += _unsupported_task(name, cast("TaskBase", task), pointer_to(("use", "functions", name)))
     if workflow.evaluate.language != "jq":
         problems.append(_problem("/evaluate/language", f"expressions in {workflow.evaluate.language!r} are not run"))
     for index, item in enumerate(workflow.use.extensions):
@@ -57,15 +59,18 @@ def _unsupported_grants(workflow: Workflow) -> Iterator[Problem]:
 
 def _unsupported_in(tasks: TaskList, pointer: str) -> Iterator[Problem]:
     for index, item in enumerate(tasks):
-        here = pointer + pointer_to((index, item.name))
-        kind = kinds().get(type(item.task))
-        if kind is None:
-            yield _problem(here, f"task {item.name!r}: {item.task.kind} is not run yet")
-            continue
-        for path, sentence in kind.unsupported(item.task):
-            yield _problem(here + path, f"task {item.name!r}: {sentence}")
-        for path, inner in inner_lists(item.task):
-            yield from _unsupported_in(inner, here + path)
+        yield from _unsupported_task(item.name, item.task, pointer + pointer_to((index, item.name)))
+
+
+def _unsupported_task(name: str, task: TaskBase, here: str) -> Iterator[Problem]:
+    kind = kinds().get(type(task))
+    if kind is None:
+        yield _problem(here, f"task {name!r}: {task.kind} is not run yet")
+        return
+    for path, sentence in kind.unsupported(task):
+        yield _problem(here + path, f"task {name!r}: {sentence}")
+    for path, inner in inner_lists(task):
+        yield from _unsupported_in(inner, here + path)
 
 
 def _problem(pointer: str, message: str) -> Problem:

@@ -172,6 +172,10 @@ class Step(Protocol):
         """
         ...
 
+    async def run_function(self, name: str, task: TaskBase, data: Any) -> Any:
+        """Run a function of `use.functions` inside this task, with `data` as its raw input; return its output."""
+        ...
+
     async def run_branches(self, tasks: TaskList, path: str, data: Any, *, compete: bool) -> Any:
         """Run tasks inside this one side by side, each with `data` as its input; return the array of their outputs.
 
