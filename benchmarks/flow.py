@@ -1,0 +1,260 @@
+"""What the flow of tasks costs: pure tasks and expressions by CPU time, loops, forks, and many runs at once.
+
+Pure tasks are interpreted without Temporal, in CPU time of this process. All else runs on one tuned development server,
+with the gRPC peer, the web site and the worker in processes of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import jq
+from _report import Row, print_rows
+from loguru import logger
+from stigmer_dsl.expressions import evaluate
+from stigmer_dsl.model import load_trusted
+from stigmer_dsl.secrets import Secrets
+from stigmer_grpc import run
+from stigmer_runner.testing import temporal_server
+from temporalio.client import Client
+from temporalio.worker import Worker
+from workflow import PlainCalls, PlainWorkflow, wall_milliseconds
+from workflow_runner.clock import Clock
+from workflow_runner.data import Evaluator
+from workflow_runner.interpreter import Interpreter
+from workflow_runner.messages import Report, TaskRecord
+from workflow_runner.reporter import Reporter
+from workflow_runner.settings import Settings
+from workflow_runner.strands import Strands
+from workflow_runner.testing import Response, Runs, Site, peer_server, site_server
+from workflow_runner.worker import serve
+
+TASKS = 5_000
+BRANCHES = 100
+MANY = 200
+SLOW_SECONDS = 0.05
+_NO_SECRETS = Secrets(names=frozenset(), nonce="n")
+
+
+class NoEngine:
+    """An engine for what needs none: time, and nothing that waits."""
+
+    def __init__(self) -> None:
+        self.strands = Strands()
+        self._now = time.time()
+        self.clock = Clock(self.time)
+
+    def time(self) -> float:
+        """As in Temporal, where time stands still while a workflow computes."""
+        return self._now
+
+    def continuation_is_due(self) -> bool:
+        return False
+
+    def show(self, record: TaskRecord) -> None:
+        pass
+
+
+async def _nowhere(report: Report) -> None:
+    pass
+
+
+def interpreter() -> Interpreter:
+    loop = {"for": {"in": f"[range({TASKS})]"}, "do": [{"add": {"set": {"n": "${ .n + 1 }", "text": "fixed"}}}]}
+    document = {"dsl": "1.0.0", "namespace": "test", "name": "test", "version": "1.0.0"}
+    definition: dict[str, Any] = {"document": document, "do": [{"loop": loop}]}
+    limits: Any = {"max_backward_jumps": 0, "max_history_events": 0, "call_seconds": 1}
+    evaluator = Evaluator(
+        execution_id="x", definition=definition, raw={}, started_at=0, secrets=_NO_SECRETS, mode="strict"
+    )
+    engine: Any = NoEngine()
+    return Interpreter(
+        workflow=load_trusted(definition),
+        limits=limits,
+        evaluator=evaluator,
+        engine=engine,
+        reporter=Reporter("x", _nowhere),
+    )
+
+
+async def pure_tasks(rounds: int) -> Row:
+    async def once() -> float:
+        made = interpreter()
+        begun = process_time()
+        await made.execute(data={"n": 0}, frame=None)
+        return TASKS / (process_time() - begun)
+
+    await once()
+    rate = statistics.median([await once() for _ in range(rounds)])
+    return Row(
+        name="set tasks a second of CPU",
+        ours=rate,
+        peer_name="asked for",
+        peer=20_000,
+        unit="1/s",
+        limit=1,
+        at_least=True,
+    )
+
+
+def expressions(rounds: int) -> Row:
+    data = {"n": 3, "name": "x" * 200}
+    program: Any = jq.compile(".n + 1")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
+
+    def once(work: Callable[[], Any]) -> float:
+        begun = process_time()
+        for _ in range(TASKS):
+            work()
+        return (process_time() - begun) / TASKS * 1e6
+
+    times = [
+        (
+            once(lambda: evaluate("${ .n + 1 }", data, {}, secrets=_NO_SECRETS, mode="strict")),
+            once(lambda: program.input_value(data).first()),
+        )
+        for _ in range(rounds)
+    ]
+    return Row(
+        name="an expression",
+        ours=statistics.median(ours for ours, _ in times),
+        peer_name="jq alone",
+        peer=statistics.median(theirs for _, theirs in times),
+        unit="µs",
+        limit=3,
+    )
+
+
+def _call(url: str) -> str:
+    return f"{{call: http, with: {{method: get, endpoint: {url}}}}}"
+
+
+def in_sequence(url: str, count: int) -> str:
+    return "do:\n" + "\n".join(f"- c{index}: {_call(url)}" for index in range(count))
+
+
+def side_by_side(url: str, count: int) -> str:
+    branches = "\n".join(f"      - c{index}: {_call(url)}" for index in range(count))
+    return f"do:\n- f:\n    fork:\n      branches:\n{branches}"
+
+
+async def measured(runs: Runs, site: Site, client: Client, rounds: int) -> list[Row]:
+    async def of(document: str, data: Any = None) -> float:
+        async def once() -> None:
+            await (await runs.start(runs.add(document, data))).result()
+
+        return await wall_milliseconds(once)
+
+    async def slow(_: Any) -> Response:
+        await asyncio.sleep(SLOW_SECONDS)
+        return Response({"ok": True})
+
+    site.page("/slow", slow)
+    url = f"{site.url}/slow"
+    loop = "do:\n- l: {for: {in: '[range(1000)]'}, do: [{s: {set: {n: '${ .n + 1 }'}}}]}"
+    await of(loop, {"n": 0})
+    loops = statistics.median([await of(loop, {"n": 0}) for _ in range(rounds)])
+    calls = await of(in_sequence(f"{site.url}/pet", 1000)) / 1000
+    sequence, fork = await of(in_sequence(url, BRANCHES)), 0.0
+    fork = statistics.median([await of(side_by_side(url, BRANCHES)) for _ in range(rounds)])
+    return [
+        Row(name="a loop of 1,000 set tasks", ours=loops, peer_name="asked for", peer=2000, unit="ms", limit=1),
+        Row(name="each of 1,000 GETs in sequence", ours=calls, peer_name="asked for", peer=8, unit="ms", limit=1),
+        Row(
+            name=f"{BRANCHES} GETs of {SLOW_SECONDS * 1000:g} ms in sequence",
+            ours=sequence,
+            peer_name="the same in a fork",
+            peer=fork,
+            unit="ms",
+            limit=10,
+            at_least=True,
+        ),
+        await many_runs(runs, site, client),
+        await memory(of),
+    ]
+
+
+async def many_runs(runs: Runs, site: Site, client: Client) -> Row:
+    url = f"{site.url}/pet"
+    document = in_sequence(url, 5)
+    plain, queue = PlainCalls(), f"plain-{uuid.uuid4().hex}"
+
+    async def ours() -> None:
+        await (await runs.start(runs.add(document))).result()
+
+    async def theirs() -> None:
+        await client.execute_workflow("plain-calls", args=[url, 5], id=f"p-{uuid.uuid4().hex}", task_queue=queue)
+
+    async def all_of(once: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.gather(*(once() for _ in range(MANY)))
+
+    async with Worker(client, task_queue=queue, workflows=[PlainWorkflow], activities=[plain.get]):
+        times = [
+            (await wall_milliseconds(lambda: all_of(theirs)), await wall_milliseconds(lambda: all_of(ours)))
+            for _ in range(2)
+        ]
+    await plain.client.aclose()
+    return Row(
+        name=f"{MANY} runs of 5 plain activities",
+        ours=min(theirs for theirs, _ in times),
+        peer_name=f"{MANY} runs of 5 GETs",
+        peer=min(ours for _, ours in times),
+        unit="ms",
+        limit=2,
+        at_least=True,
+    )
+
+
+async def memory(of: Callable[..., Awaitable[float]]) -> Row:
+    """What the process holds at most, after a run of 10,000 tasks and before it."""
+    loop = "do:\n- l: {for: {in: '[range(COUNT)]'}, do: [{s: {set: {n: '${ .n + 1 }'}}}]}"
+    await of(loop.replace("COUNT", "1000"), {"n": 0})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    await of(loop.replace("COUNT", "10000"), {"n": 0})
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Row(name="memory after 10,000 tasks", ours=after, peer_name="before", peer=before, unit="MiB", limit=1.15)
+
+
+async def measure(address: str, rounds: int) -> list[Row]:
+    rows = [await pure_tasks(rounds), expressions(rounds)]
+    async with AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(peer_server())
+        site = await stack.enter_async_context(site_server())
+        site.page("/pet", {"name": "Rex", "age": 3})
+        client = await Client.connect(address)
+        runs = Runs(client, peer, f"ours-{uuid.uuid4().hex}")
+        stop = asyncio.Event()
+        given = {"temporal_address": address, "server_address": peer.address, "task_queue": runs.queue}
+        worker = asyncio.create_task(serve(Settings.model_validate(given), stop))
+        try:
+            rows += await measured(runs, site, client, rounds)
+        finally:
+            stop.set()
+            await worker
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not for a verdict")
+    rounds = 2 if parser.parse_args().quick else 7
+    logger.remove()
+    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
+        rows = run(measure(address, rounds))
+    print_rows("flow", rows)
+    return 0 if all(row.kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
