@@ -193,7 +193,7 @@ do:
 
 async def test_what_is_no_collection_is_a_clear_error(runs: Runs) -> None:
     error = await runs.error("do:\n- loop: {for: {in: .nothing}, do: [{x: {set: {n: 0}}}]}", {})
-    assert "must give an array, not null" in error["detail"]
+    assert "must give an array, an object or a whole number up to 100000, not null" in error["detail"]
 
 
 async def test_loops_in_loops_see_the_variables_of_both(runs: Runs) -> None:
@@ -303,3 +303,26 @@ async def test_a_time_to_wait_for_needs_a_time_zone(runs: Runs) -> None:
     error = await runs.error("do:\n- w: {wait: '${ .until }'}", {"until": "2030-01-01T00:00:00"})
     assert (error["status"], error["instance"]) == (400, "/do/0/w")
     assert "has no time zone" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("within", "seen"),
+    [
+        ("'{b: 1, a: 2}'", ["b=1", "a=2"]),
+        ("'3'", ["0=0", "1=1", "2=2"]),
+        ("[x, '${ .first }']", ["0=x", "1=y"]),
+        ("'{}'", []),
+        ("'0'", []),
+    ],
+)
+async def test_a_loop_goes_through_objects_numbers_and_lists_that_stand_in_the_document(
+    runs: Runs, within: str, seen: list[str]
+) -> None:
+    document = f"""
+do:
+- l:
+    for: {{in: {within}}}
+    do: [{{s: {{set: '${{ . }}', export: {{as: '$context + {{seen: ($context.seen + ["\\($index)=\\($item)"])}}'}}}}}}]
+output: {{as: $context.seen}}
+"""
+    assert await runs.output(document, {"first": "y", "seen": []}) == seen
