@@ -122,6 +122,7 @@ REQUIREMENTS: dict[str, tuple[str, str]] = {
     "model.frozen": ("own#model", "a workflow cannot be changed"),
     "schema.export": ("own#schema", "the JSON Schema accepts what the model accepts, and nothing else"),
     "campaign": ("own#campaign", "generated documents never crash or hang, and are judged as the specification does"),
+    "reference": ("own#reference", "the language reference tells every key, kind and call, with valid examples"),
     "build": ("own#build", "every kind of task can be written in Python, checked where it is written"),
     "format.meaning": ("own#format", "formatting never changes what a document means, and twice is once"),
     "format.order": ("own#format", "keys come in the specification's order, and comments stay where they belong"),

@@ -1,6 +1,9 @@
 import ast
 import importlib.util
+import sys
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).parent
 
@@ -29,8 +32,12 @@ def _named_by_tests() -> dict[str, list[str]]:
     return named
 
 
-def test_every_requirement_has_a_test() -> None:
-    assert sorted(set(_manifest()) - set(_named_by_tests())) == []
+def test_every_requirement_has_a_test(capsys: pytest.CaptureFixture[str]) -> None:
+    named = _named_by_tests()
+    assert sorted(set(_manifest()) - set(named)) == []
+    with capsys.disabled():
+        tests = {test for tests in named.values() for test in tests}
+        sys.stdout.write(f"\n{len(_manifest())} requirements of the language, held by {len(tests)} tests\n")
 
 
 def test_tests_name_no_requirement_that_does_not_exist() -> None:
