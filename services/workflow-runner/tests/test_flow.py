@@ -326,3 +326,22 @@ do:
 output: {{as: $context.seen}}
 """
     assert await runs.output(document, {"first": "y", "seen": []}) == seen
+
+
+async def test_loose_mode_evaluates_expressions_inside_texts_and_leaves_what_is_none(runs: Runs) -> None:
+    document = "evaluate: {mode: loose}\ndo:\n- s: {set: {text: 'hello ${ .name }', n: '${ .n }', plain: hello}}"
+    assert await runs.output(document, {"name": "you", "n": 3}) == {"text": "hello you", "n": 3, "plain": "hello"}
+
+
+async def test_what_follows_a_caught_error_may_be_said_for_it_alone(runs: Runs) -> None:
+    document = """
+do:
+- t:
+    try: [{s: {if: .fails, raise: {error: {type: 'https://x/y', status: 400}}}}]
+    catch: {then: caught}
+    then: fine
+- fine: {set: {was: fine}, then: end}
+- caught: {set: {was: caught}}
+"""
+    assert await runs.output(document, {"fails": True}) == {"was": "caught"}
+    assert await runs.output(document, {"fails": False}) == {"was": "fine"}
