@@ -13,6 +13,7 @@ from stigmer_grpc.errors import RpcError
 from stigmer_runner.redaction import Redactor
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from agent_runner import contract
 from agent_runner.contract import FINAL_PHASES, ResolvedRun, RunEnd, RunInput, TurnResult
@@ -51,7 +52,10 @@ class AgentActivities:
         attempt = activity.info().attempt
         try:
             async with _alive() as stop:
-                return await self._take(run, attempt, stop)
+                result = await self._take(run, attempt, stop)
+            if result.phase in FINAL_PHASES:
+                await self._leave(run.execution_id)
+            return result
         except HandedOverError:
             raise _handed_over() from None
         except asyncio.CancelledError:
@@ -87,6 +91,16 @@ class AgentActivities:
         except HandedOverError:
             return TurnResult(phase=contract.PAUSED)
 
+    async def _leave(self, execution_id: str) -> None:
+        """Let the session's next execution begin; one that does not hear of it looks by itself after a while."""
+        following = await self._journal.leave(execution_id)
+        if following:
+            handle = activity.client().get_workflow_handle(contract.workflow_id(following))
+            try:
+                await handle.signal(contract.NEXT, {"id": f"after-{execution_id}"})
+            except RPCError as error:
+                logger.info("{} does not hear that it is next: {}", following, error.message)
+
     async def _is_paused(self, execution_id: str) -> bool:
         """Whether it is a pause that a run is asked to stop for; Temporal knows one kind of stopping only."""
         try:
@@ -111,6 +125,7 @@ class AgentActivities:
         except RpcError as error:
             raise _server_away(error) from None
         await self._journal.forget_effects(end.execution_id)
+        await self._leave(end.execution_id)
 
 
 @asynccontextmanager

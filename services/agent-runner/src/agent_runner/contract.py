@@ -18,12 +18,15 @@ CANCELLED = "EXECUTION_CANCELLED"
 TERMINATED = "EXECUTION_TERMINATED"
 PAUSED = "EXECUTION_PAUSED"
 WAITING = "EXECUTION_WAITING_FOR_APPROVAL"
+QUEUED = "EXECUTION_PENDING"
+"""Phase of a turn that has not begun, because another execution of its session comes first."""
 FINAL_PHASES = (COMPLETED, FAILED, CANCELLED, TERMINATED)
 
 PAUSE = "stigmer.pause"
 RESUME = "stigmer.resume"
 ANSWER = "stigmer.answer"
-"""Signals from the server. Each carries an object with an `id`, by which a repeated one is known."""
+NEXT = "stigmer.next"
+"""Signals from the server, and NEXT from a runner. Each carries an object with an `id`, by which a repeat is known."""
 
 HEARTBEAT_TIMEOUT_SECONDS = 10.0
 """A worker that is silent for so long has died: another takes its turn over."""
@@ -37,10 +40,11 @@ def workflow_id(execution_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """The workflow's argument."""
+    """The workflow's argument; `known` are ids of signals that a history before this one has had."""
 
     execution_id: str
     org: str = ""
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,7 @@ class TurnResult:
 
     Attributes:
         phase: The final phase; PAUSED: it stopped between two steps, and goes on later; WAITING: it goes on once a
-            person has decided.
+            person has decided; QUEUED: it begins once those before it in the session are over.
         code: The error's stable name, when it failed.
         error: The error in a sentence, without what a provider or a tool said.
         until: When a turn that waits goes on in any case, in seconds since the epoch; 0: never.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
@@ -21,6 +22,8 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval
 _TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=200)
 _SERVER_AWAY = timedelta(days=1)
 _CALL = timedelta(seconds=60)
+_LOOK_SECONDS = 60.0
+"""After which a run looks whether those before it in its session are over, if nobody tells."""
 _KNOWN_IDS = 256
 """How many ids of signals are remembered: the server can only repeat the last ones."""
 
@@ -58,6 +61,12 @@ class AgentExecutionWorkflow:
         if self._is_new(message):
             self._news = True
 
+    @workflow.signal(name=contract.NEXT)
+    def next(self, message: Any) -> None:
+        """Look whether the turn can begin."""
+        if self._is_new(message):
+            self._news = True
+
     def _is_new(self, message: Any) -> bool:
         if not isinstance(message, dict):
             return False
@@ -74,7 +83,8 @@ class AgentExecutionWorkflow:
     async def run(self, given: RunInput) -> RunResult:
         """Run the execution to its end; fails and is cancelled as the execution is."""
         try:
-            result = await self._turn(await self._resolve(given))
+            self._known.update(dict.fromkeys(given.known))
+            result = await self._turn(given, await self._resolve(given))
         except asyncio.CancelledError:
             await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.CANCELLED))
             raise
@@ -102,7 +112,7 @@ class AgentExecutionWorkflow:
             retry_policy=_PATIENT,
         )
 
-    async def _turn(self, run: ResolvedRun) -> TurnResult:
+    async def _turn(self, given: RunInput, run: ResolvedRun) -> TurnResult:
         """Take the turn to its end, in as many parts as it is paused, or waits for people."""
         while True:
             await workflow.wait_condition(lambda: not self._held)
@@ -122,13 +132,17 @@ class AgentExecutionWorkflow:
             finally:
                 self._turning = None
             if result.phase == contract.WAITING:
-                await self._decided(result.until)
+                await self._told(None if not result.until else max(0.0, result.until - workflow.time()))
+            elif result.phase == contract.QUEUED:
+                await self._told(_LOOK_SECONDS)
+                if workflow.info().is_continue_as_new_suggested() and not self._held:
+                    workflow.continue_as_new(replace(given, known=tuple(self._known)))
             elif result.phase != contract.PAUSED:
                 return result
 
-    async def _decided(self, until: float) -> None:
-        """Wait for a person's decision, or until there is no more time for one; it costs nothing meanwhile."""
-        length = None if not until else timedelta(seconds=max(0.0, until - workflow.time()))
+    async def _told(self, seconds: float | None) -> None:
+        """Wait for a person's decision or for one's place, so many seconds at most; it costs nothing meanwhile."""
+        length = None if seconds is None else timedelta(seconds=seconds)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._news, timeout=length)
 

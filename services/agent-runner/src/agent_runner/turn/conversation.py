@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
+from agent_runner.models.script import NUDGE
 from agent_runner.turn.events import Answered, Event, Planned, Todo, ToolFinished
 from agent_runner.turn.middleware import read_todos, tool_requests
 
@@ -21,6 +22,7 @@ class Conversation:
         begun: Whether the person's message is in the thread.
         waiting: Whether the graph has steps left to run.
         todos: The plan.
+        passed: Whether the person has said something else since.
         earlier_calls: The tool_call_ids of the thread's earlier executions.
     """
 
@@ -28,6 +30,7 @@ class Conversation:
     begun: bool
     waiting: bool
     todos: tuple[Todo, ...]
+    passed: bool
     earlier_calls: frozenset[str]
 
     @property
@@ -74,10 +77,12 @@ def read_conversation(values: Mapping[str, Any], *, waiting: bool, message_id: s
         None,
     )
     earlier = messages if start is None else messages[:start]
+    since = () if start is None else tuple(messages[start + 1 :])
     return Conversation(
-        messages=() if start is None else tuple(messages[start + 1 :]),
+        messages=since,
         begun=start is not None,
         waiting=waiting,
+        passed=any(isinstance(each, HumanMessage) and NUDGE not in each.additional_kwargs for each in since),
         todos=read_todos(values.get("todos") or ()),
         earlier_calls=frozenset(
             call["id"] or "" for message in earlier if isinstance(message, AIMessage) for call in message.tool_calls

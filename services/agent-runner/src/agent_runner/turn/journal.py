@@ -30,6 +30,10 @@ CREATE TABLE IF NOT EXISTS turn_leases (
     thread TEXT PRIMARY KEY, execution TEXT NOT NULL, attempt INTEGER NOT NULL, token TEXT NOT NULL,
     expires_at REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS turns (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, thread TEXT NOT NULL, execution TEXT NOT NULL, UNIQUE (thread, execution)
+);
+CREATE INDEX IF NOT EXISTS turns_by_execution ON turns (execution);
 CREATE TABLE IF NOT EXISTS effects (
     thread TEXT NOT NULL, scope TEXT NOT NULL, call_id TEXT NOT NULL, execution TEXT NOT NULL, name TEXT NOT NULL,
     arguments TEXT NOT NULL, result_type TEXT NOT NULL DEFAULT '', result BLOB, PRIMARY KEY (thread, scope, call_id)
@@ -111,6 +115,27 @@ class Journal:
             await asyncio.shield(
                 self._write("DELETE FROM turn_leases WHERE thread = ? AND token = ?", turn.thread, lease.token)
             )
+
+    async def queue(self, thread: str, execution: str) -> str:
+        """Take a place among the executions of a thread, unless it has one; gives the one that is first.
+
+        An execution keeps the first place until it is over, also while it is paused or waits for a person: what it has
+        said so far must not be mixed with what another says.
+        """
+        await self._write("INSERT OR IGNORE INTO turns (thread, execution) VALUES (?, ?)", thread, execution)
+        return str((await self._first(thread))[0])
+
+    async def leave(self, execution: str) -> str:
+        """Give an execution's place up; gives the one that is first in its thread now, "" when there is none."""
+        row = await self._row("SELECT thread FROM turns WHERE execution = ?", execution)
+        if row is None:
+            return ""
+        await self._write("DELETE FROM turns WHERE execution = ?", execution)
+        first = await self._first(row[0])
+        return str(first[0]) if first is not None else ""
+
+    async def _first(self, thread: str) -> Any:
+        return await self._row("SELECT execution FROM turns WHERE thread = ? ORDER BY place LIMIT 1", thread)
 
     @asynccontextmanager
     async def checkpoints(self, lease: Lease) -> AsyncGenerator[AsyncSqliteSaver]:

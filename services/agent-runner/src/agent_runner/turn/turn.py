@@ -19,8 +19,8 @@ from stigmer_grpc.errors import DeadlineExceededError, RpcError, UnavailableErro
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 
-from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, WAITING, ResolvedRun, TurnResult
-from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
+from agent_runner.contract import COMPLETED, FAILED, FINAL_PHASES, QUEUED, WAITING, ResolvedRun, TurnResult
+from agent_runner.errors import AgentRunnerError, ExecutionEndedError, ResourceError, SupersededError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Message, Resources, of_execution, phase_name, status_of
@@ -125,6 +125,8 @@ class TurnTaker:
         phase = phase_name(execution)
         if phase in FINAL_PHASES:
             return TurnResult(phase=phase)
+        if not await self._is_first(run, execution):
+            return TurnResult(phase=QUEUED)
         environment = await self._environments.get(run.execution_id)
         variables = {**environment.variables, **environment.secrets}
         redactor = Redactor([*environment.secrets.values(), *self._keys])
@@ -163,6 +165,22 @@ class TurnTaker:
         await self._journal.forget_effects(run.execution_id)
         self._environments.forget(run.execution_id)
         return result
+
+    async def _is_first(self, run: ResolvedRun, execution: Message) -> bool:
+        """Whether no other execution of the session comes before this one; says so in the status when one does."""
+        while (first := await self._journal.queue(run.thread, run.execution_id)) != run.execution_id:
+            try:
+                over = phase_name(await self._resources.execution(first)) in FINAL_PHASES
+            except ExecutionEndedError:
+                over = True
+            if not over:
+                status = status_of(execution)
+                status.status_reason = f"waits for {first}, which came before it in the same session"
+                await _quietly(self._resources.report(run.execution_id, status))
+                return False
+            # It ended without a word of its runner: it was terminated, or deleted.
+            await self._journal.leave(first)
+        return True
 
     async def _plan(self, run: ResolvedRun, execution: Message, variables: Mapping[str, str]) -> _Plan:
         definition = of_execution(await self._resources.agent(run.agent_id), execution)
@@ -222,18 +240,23 @@ class TurnTaker:
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
             waiting = bool(state.tasks)
             conversation = read_conversation(state.values, waiting=waiting, message_id=run.execution_id)
+            if conversation.passed:
+                raise ResourceError("the session has gone on since this execution failed: say it again instead")
             taken.tell_so_far(conversation, context)
-            given: Any = None
-            if not conversation.begun:
-                given = {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
+            given: Any = {"messages": [HumanMessage(taken.message, id=run.execution_id)]}
+            calls: tuple[Waiting, ...] = ()
+            # What an execution before this one has left undone is nobody's: a new message begins anew.
+            if conversation.begun:
+                given, calls = None, waiting_calls(state)
             while not conversation.finished:
-                if calls := waiting_calls(state):
+                if calls:
                     given = await decisions.resume(calls)
                     if given is None:
                         return await _wait(taken, calls)
                     taken.builder.start()
                 await _follow(graph, given, config, taken)
                 state, given = await graph.aget_state(config), None
+                calls = waiting_calls(state)
                 if not state.tasks:
                     break
         if definition.schema is not None:
