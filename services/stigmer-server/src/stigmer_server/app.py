@@ -295,7 +295,15 @@ class App:
             )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
-        resources = Resources(store, kinds, sealer, engine, artifacts, guarded=settings.auth != "none")
+        resources = Resources(
+            store,
+            kinds,
+            sealer,
+            engine,
+            artifacts,
+            guarded=settings.auth != "none",
+            lifecycle=settings.lifecycle_events,
+        )
         self._resources = resources
         await upgrades.bring_up_to_date(store, kinds)
         await ensure_organization(resources)

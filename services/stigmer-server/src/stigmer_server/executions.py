@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stigmer_server import checkpoints, event_listeners, outbox, schedules
+from stigmer_server import checkpoints, event_listeners, lifecycle, outbox, schedules
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message, to_plain
@@ -132,7 +133,10 @@ def take_report(unit: Unit, kind: Kind, message: Message, report: Message) -> bo
     verdict = judge(Cause.REPORT, now, wanted)
     if verdict is Verdict.IGNORE and now in ENDED:
         return False
+    before = _seen(unit, kind, message)
     phases.merge_status(status, report)
+    if _is_workflow(kind):
+        lifecycle.tasks_changed(unit, message, before, [task.task_id for task in report.tasks])
     for name in ("error", "started_at", "completed_at"):
         value = getattr(report, name)
         kept = now in ENDED or (name == "started_at" and status.recoveries)
@@ -153,18 +157,30 @@ def _is_of_former_run(kind: Kind, message: Message, report: Message) -> bool:
 
 
 def _enter(unit: Unit, kind: Kind, message: Message, phase: Phase, reason: str) -> None:
-    status = message.status
+    status, before = message.status, kind.phase_of(message.status)
     _set_phase(kind, status, phase)
     status.status_reason = reason
     if phase in ENDED:
         status.completed_at = status.completed_at or _now()
+        known = _seen(unit, kind, message)
         if kind.phases is not None:
             kind.phases.close(status)
         _ended(unit, message.metadata.id, phase, status.error or reason)
-        if kind.name == "workflow_execution":
+        if _is_workflow(kind):
+            lifecycle.tasks_closed(unit, message, known, phase)
             schedules.ended(unit, message, phase, status.recoveries)
     elif phase is Phase.IN_PROGRESS:
         status.started_at = status.started_at or _now()
+    if _is_workflow(kind):
+        lifecycle.phase_changed(unit, message, before, phase)
+
+
+def _seen(unit: Unit, kind: Kind, message: Message) -> Mapping[str, lifecycle.Seen]:
+    return lifecycle.seen(unit, message) if _is_workflow(kind) else {}
+
+
+def _is_workflow(kind: Kind) -> bool:
+    return kind.name == "workflow_execution"
 
 
 def _ended(unit: Unit, id: str, phase: Phase, reason: str) -> None:

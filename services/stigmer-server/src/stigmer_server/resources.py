@@ -20,6 +20,7 @@ from stigmer_server.calls import INTERNAL, Call
 from stigmer_server.engine import Engine
 from stigmer_server.errors import MissingError
 from stigmer_server.kinds import Kind, Kinds
+from stigmer_server.lifecycle import Level
 from stigmer_server.onlooker import Onlooker, WouldWrite
 from stigmer_server.secrets import Sealer, needs_redaction, redact
 from stigmer_server.unit import Saved, Unit, wire_of
@@ -39,8 +40,19 @@ class Resources:
         artifacts: Artifacts,
         *,
         guarded: bool = False,
+        lifecycle: Level = "off",
     ) -> None:
-        """Tie the parts together; `guarded`: callers are told apart, and belong to organizations that exist."""
+        """Tie the parts together.
+
+        Args:
+            store: The database.
+            kinds: The kinds of resources.
+            sealer: What seals secrets.
+            engine: What runs executions.
+            artifacts: The archives of skills.
+            guarded: Whether callers are told apart, and belong to organizations that exist.
+            lifecycle: Of what lifecycle events are published.
+        """
         self.call = INTERNAL
         """On whose behalf, and how, these resources are used."""
         self.store = store
@@ -49,6 +61,7 @@ class Resources:
         self.engine = engine
         self.artifacts = artifacts
         self.guarded = guarded
+        self.lifecycle: Level = lifecycle
         self._observers: dict[str, Callable[[str], None]] = {}
         self._commits: set[asyncio.Task[object]] = set()
 
@@ -68,7 +81,9 @@ class Resources:
         units: list[Unit] = []
 
         def run(transaction: Transaction) -> T:
-            units[:] = [Unit(transaction, self.kinds, self.sealer, self.call, guarded=self.guarded)]
+            units[:] = [
+                Unit(transaction, self.kinds, self.sealer, self.call, guarded=self.guarded, lifecycle=self.lifecycle)
+            ]
             result = work(units[0])
             if self.call.dry_run:
                 raise _DryRunOver(result)
@@ -88,7 +103,11 @@ class Resources:
         """Run `work` on what is stored now, without waiting for writers; None, and nothing done, if it is to write."""
 
         def run(reader: Reader) -> T:
-            return work(Unit(Onlooker(reader), self.kinds, self.sealer, self.call, guarded=self.guarded))
+            return work(
+                Unit(
+                    Onlooker(reader), self.kinds, self.sealer, self.call, guarded=self.guarded, lifecycle=self.lifecycle
+                )
+            )
 
         try:
             return await self.store.read(run)

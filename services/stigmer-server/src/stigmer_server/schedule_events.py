@@ -20,7 +20,7 @@ from stigmer_dsl.expressions import evaluate_bare, evaluate_condition
 from stigmer_sqlite.errors import ClosedError, CompactedError, StoreError
 from stigmer_sqlite.port import Operation
 
-from stigmer_server import event_listeners, schedules
+from stigmer_server import event_listeners, lifecycle, schedules
 from stigmer_server.commands.receive_events import look
 from stigmer_server.event_listeners import Pattern
 from stigmer_server.resources import Resources
@@ -70,6 +70,9 @@ def _patterns(on: Mapping[str, Any]) -> list[Pattern]:
 def _taken(schedule: Schedule, event: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Any] | None]:
     """Return the combinations that are incomplete after an event, and what it has completed, if anything."""
     on = schedule.plan.on or {}
+    if not on["filters"] and str(event["type"]).startswith(lifecycle.PREFIX):
+        # A workflow that starts for everything must not start for its own starts.
+        return schedule.groups, None
     value = read(event, schedule.plan.read)
     if on["strategy"] == "all":
         return _combined(on["filters"], schedule.groups, event, value)

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     events_kept_hours: Annotated[float, Field(gt=0, le=24 * 36_500)] = _setting(
         168.0, "STIGMER_EVENTS_KEPT_HOURS", description="how long an event is kept at most"
     )
+    lifecycle_events: Literal["off", "workflows", "tasks"] = _setting(
+        "off",
+        "STIGMER_LIFECYCLE_EVENTS",
+        description="of what lifecycle events are published: `off` of nothing, `workflows` of workflow executions, "
+        "`tasks` of their tasks, too, which are many",
+    )
     encryption_key: SecretStr | None = _setting(
         None,
         "STIGMER_ENCRYPTION_KEY",

@@ -22,6 +22,7 @@ from stigmer_server.errors import DeniedError, InvalidError, MissingError
 from stigmer_server.kinds import Kind, Kinds
 from stigmer_server.kinds.port import Filter
 from stigmer_server.labels import labels_of
+from stigmer_server.lifecycle import Level
 from stigmer_server.messages import Message
 from stigmer_server.outbox import Outbox
 from stigmer_server.parts import Divided, Excerpt
@@ -46,7 +47,14 @@ class Unit:
     """The work of one transaction on resources."""
 
     def __init__(
-        self, transaction: Transaction, kinds: Kinds, sealer: Sealer, call: Call, *, guarded: bool = False
+        self,
+        transaction: Transaction,
+        kinds: Kinds,
+        sealer: Sealer,
+        call: Call,
+        *,
+        guarded: bool = False,
+        lifecycle: Level = "off",
     ) -> None:
         self.transaction = transaction
         """The store's own, for what is no resource."""
@@ -55,6 +63,8 @@ class Unit:
         self.call = call
         self.guarded = guarded
         """Whether callers are told apart, so that what they name has to be theirs."""
+        self.lifecycle: Level = lifecycle
+        """Of what lifecycle events are published."""
         self.now = timestamp()
         self.changed: list[tuple[str, str]] = []
         """Resources (kind, id) that were written or removed."""

@@ -54,7 +54,7 @@ async def publish(resources: Resources, org: str, events: Sequence[Message], *, 
     records = [cloud_events.record_of(org, event) for event in completed]
 
     def work(unit: Unit) -> tuple[int, int]:
-        _begin_log(unit, org)
+        begin_log(unit, org)
         accepted, last = 0, 0
         for record in records:
             known = unit.transaction.find(cloud_events.EVENT, org_id=org, slug=record.slug)
@@ -78,7 +78,7 @@ def _request(org: str, events: Sequence[Message]) -> Message:
     return request
 
 
-def _begin_log(unit: Unit, org: str) -> None:
+def begin_log(unit: Unit, org: str) -> None:
     """Make sure that it is known that the organization has events."""
     id = cloud_events.log_id(org)
     try:

@@ -1,0 +1,95 @@
+"""Lifecycle events: what is told of an execution and its tasks, each once, and only where that is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from stigmer_server.testing import Api, serve
+
+Make = Callable[..., Awaitable[Any]]
+KIND = "workflow_execution"
+PREFIX = "io.serverlessworkflow."
+
+
+@asynccontextmanager
+async def telling(folder: Path, make: Make, level: str) -> AsyncGenerator[tuple[Api, str]]:
+    async with serve(folder, lifecycle_events=level) as api:
+        yield api, (await make(api, KIND)).metadata.id
+
+
+async def report(api: Api, id: str, phase: str = "", *tasks: tuple[str, str], **status: Any) -> None:
+    made = [{"taskId": name, "reference": name, "status": f"WORKFLOW_TASK_{state}"} for name, state in tasks]
+    said = {**({"phase": f"EXECUTION_{phase}"} if phase else {}), "tasks": made, **status}
+    await api(KIND, "updateStatus", {"executionId": id, "status": said})
+
+
+async def told(api: Api) -> list[tuple[str, Any]]:
+    """Return the events that there are, oldest first: type without what all have, and data."""
+    service = api.channel.service("ai.stigmer.events.v1.EventController")
+    listed = await service.unary("list", {"org": "local", "pageSize": 1000})
+    found = [(entry.type, json.loads(json_format.MessageToJson(entry.json_data))) for entry in listed.entries]
+    assert all(name.startswith(PREFIX) and name.endswith(".v1") for name, _ in found)
+    return [(name.removeprefix(PREFIX).removesuffix(".v1"), data) for name, data in found][::-1]
+
+
+async def names(api: Api) -> list[str]:
+    return [name for name, _ in await told(api) if not name.endswith("status-changed")]
+
+
+async def test_nothing_is_told_unless_asked_for(local: Api, make: Make) -> None:
+    execution = await make(local, KIND)
+    await report(local, execution.metadata.id, "IN_PROGRESS", ("/do/0/a", "COMPLETED"))
+    assert await told(local) == []
+
+
+async def test_an_execution_tells_what_becomes_of_it_once(tmp_path: Path, make: Make) -> None:
+    async with telling(tmp_path, make, "workflows") as (api, id):
+        for _ in range(2):
+            await report(api, id, "IN_PROGRESS", ("/do/0/a", "IN_PROGRESS"))
+        await api(KIND, "pause", {"id": id})
+        await api(KIND, "resume", {"id": id})
+        for _ in range(2):
+            await report(api, id, "COMPLETED", outputValue={"n": 1})
+        assert await names(api) == [f"workflow.{name}" for name in ("started", "suspended", "resumed", "completed")]
+        found = await told(api)
+        statuses = [data["status"] for name, data in found if name == "workflow.status-changed"]
+        assert statuses == ["running", "suspended", "running", "completed"]
+        assert {data["name"] for _, data in found} == {id}
+        assert set(dict(found)["workflow.started"]["definition"]) == {"name", "namespace", "version"}
+        assert dict(found)["workflow.completed"]["output"] == {"n": 1}
+
+
+async def test_tasks_tell_what_becomes_of_them_once(tmp_path: Path, make: Make) -> None:
+    async with telling(tmp_path, make, "tasks") as (api, id):
+        await report(api, id, "IN_PROGRESS", ("/a", "IN_PROGRESS"))
+        for _ in range(2):
+            await report(api, id, "", ("/a", "COMPLETED"), ("/b", "COMPLETED"), ("/c", "IN_PROGRESS"))
+        await api(KIND, "pause", {"id": id})
+        await api(KIND, "resume", {"id": id})
+        failed = {"tasks": [{"taskId": "/c", "reference": "/c", "status": 4, "error": "no", "attempt": 2}]}
+        await api(KIND, "updateStatus", {"executionId": id, "status": failed})
+        await report(api, id, "FAILED", error="no")
+        of_tasks = [(data["task"], name) for name, data in await told(api) if name.startswith("task.")]
+        assert of_tasks == [
+            ("/a", "task.created"),
+            ("/a", "task.started"),
+            ("/a", "task.completed"),
+            *(("/b", f"task.{name}") for name in ("created", "started", "completed")),
+            *(("/c", f"task.{name}") for name in ("created", "started", "suspended", "resumed", "retried", "faulted")),
+        ]
+        assert dict(await told(api))["workflow.faulted"]["error"] == {"title": "no"}
+
+
+@pytest.mark.parametrize(("control", "name"), [("cancel", "cancelled"), ("terminate", "cancelled")])
+async def test_who_is_stopped_takes_its_tasks_along(tmp_path: Path, make: Make, control: str, name: str) -> None:
+    async with telling(tmp_path, make, "tasks") as (api, id):
+        await report(api, id, "IN_PROGRESS", ("/a", "IN_PROGRESS"))
+        await api(KIND, control, {"id": id})
+        assert (await names(api))[-2:] == [f"task.{name}", f"workflow.{name}"]
