@@ -18,7 +18,7 @@ from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskItem, 
 from workflow_runner.branches import Branches
 from workflow_runner.checkpoint import Mark, Wreck
 from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
-from workflow_runner.extensions import Around, Extending, beginning
+from workflow_runner.extensions import Surroundings
 from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
@@ -57,10 +57,9 @@ class TaskStep:
         self._limit = frame.get("limit") if frame else None
         self._child = frame.get("child") if frame else None
         self._branches = frame.get("branches", {}) if frame else {}
-        self._extensions = run.extensions.of(item.task) if outer.extended is None else ()
-        self._around: Around | None = None
-        if self._extensions:
-            self._around = (frame.get("around") if frame else None) or beginning()
+        self._around: Surroundings | None = None
+        if outer.extended is None:
+            self._around = run.extensions.around(item.task, frame.get("around") if frame else None)
         self._deadline = frame["deadline"] if frame else None
         self._started = frame["started_at"] if frame else run.engine.time()
         self._resumed = self._shown = frame is not None
@@ -85,14 +84,17 @@ class TaskStep:
         if not self._resumed:
             self._take_input()
             self._set_deadline()
-        around = self._around
-        if around is not None and around["given"] is not None:
-            return await self._run_after(Outcome(**around["given"]), around)
-        if self._done is None:
-            self._done = cast("Done", (await self._run_in_time())._asdict())
-        outcome = Outcome(**self._done)
-        given = Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
-        return given if around is None else await self._run_after(given, around)
+        given = None if self._around is None else self._around.given
+        if given is None:
+            if self._done is None:
+                self._done = cast("Done", (await self._run_in_time())._asdict())
+            outcome = Outcome(**self._done)
+            given = Outcome(output=self._give_output(outcome.output), then=outcome.then or self._task.then)
+        if self._around is not None:
+            if self._done is not None:
+                self._current = self._current._replace(output=self._done["output"])
+            await self._around.after(self, given)
+        return given
 
     def skipped(self) -> Outcome:
         """Note that the condition did not hold; the raw input passes through."""
@@ -125,7 +127,7 @@ class TaskStep:
         if self._limit is not None:
             made["limit"] = self._limit
         if self._around is not None:
-            made["around"] = {**self._around, "entered": [*self._around["entered"]]}
+            made["around"] = self._around.frame
         return cast("TaskFrame", {**made, **inside}) if inside else made
 
     @property
@@ -182,43 +184,20 @@ class TaskStep:
             ) from None
 
     async def _work(self) -> Outcome:
-        injected = None if self._around is None else await self._run_before(self._around)
+        injected = None if self._around is None else await self._around.before(self, self.input)
         return await self._kind.run(self._task, self) if injected is None else injected
 
-    async def _run_before(self, around: Around) -> Outcome | None:
-        """Run what comes before the task; return what stands for its work, if it is not to be done."""
-        while around["next"] < len(self._extensions):
-            item = self._extensions[around["next"]]
-            if self._child is None:
-                if item.extension.when is not None and not self.holds(item.extension.when):
-                    around["next"] += 1
-                    continue
-                around["entered"].append(item.place)
-            ended = await self._run_extension(item, "before", item.extension.before or (), self.input)
-            around["next"] += 1
-            if ended.then == "exit":
-                around["next"] = len(self._extensions)
-                return Outcome(ended.output)
-        return None
+    @property
+    def is_inside(self) -> bool:
+        """See `Extensible`."""
+        return self._child is not None
 
-    async def _run_after(self, given: Outcome, around: Around) -> Outcome:
-        """Run what comes after the task; return what the task gave."""
-        around["given"] = {"output": given.output, "then": given.then}
-        if self._current.output is None and self._done is not None:
-            self._current = self._current._replace(output=self._done["output"])
-        while around["left"] < len(around["entered"]):
-            item = self._run.extensions[around["entered"][-1 - around["left"]]]
-            await self._run_extension(item, "after", item.extension.after or (), given.output)
-            around["left"] += 1
-        return given
-
-    async def _run_extension(self, item: Extending, path: str, tasks: TaskList, data: Any) -> Outcome:
-        if not tasks:
-            return Outcome(data)
+    async def run_extension(self, pointer: str, label: str, tasks: TaskList, data: Any) -> Outcome:
+        """See `Extensible`."""
         self._show_progress()
         scope = self._scope.around(parent=self._id, variables=NO_VARIABLES, iteration=None, attempt=None)
         inside = replace(scope, extended=self._current)
-        return await self._run_list(tasks, f"{item.pointer}/{path}", f"{self._id}@{item.name}/{path}", inside, data)
+        return await self._run_list(tasks, pointer, f"{self._id}{label}", inside, data)
 
     async def _run_list(self, tasks: TaskList, pointer: str, prefix: str, scope: Scope, data: Any) -> Outcome:
         child, self._child = self._child, None
