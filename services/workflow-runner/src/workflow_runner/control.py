@@ -20,6 +20,8 @@ class Control:
     def __init__(self, inbox: Inbox, clock: Clock) -> None:
         self.inbox = inbox
         self.clock = clock
+        self.tokens: dict[str, str] = {}
+        """Of activities that wait for other executions, by the key that each was given."""
 
     @property
     def is_held(self) -> bool:
@@ -50,6 +52,10 @@ class Control:
         """Keep an answer."""
         if self.inbox.is_new(message):
             self.inbox.put_answer(message)
+
+    def token(self, message: Any) -> None:
+        """Keep the token of an activity that waits."""
+        self.tokens[message["id"]] = message["token"]
 
     def wake(self, message: Any) -> None:
         """Keep word that there are events for a listener."""

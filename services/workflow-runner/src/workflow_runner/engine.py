@@ -21,7 +21,17 @@ from workflow_runner.control import Control
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Limits, Report, TaskRecord
+from workflow_runner.messages import (
+    MOST_BYTES,
+    Call,
+    CallAnswer,
+    Limits,
+    Report,
+    Started,
+    StartRequest,
+    Subflow,
+    TaskRecord,
+)
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import Sizes, size_of
@@ -49,6 +59,8 @@ _CLAIM_BYTES = 1024
 """What a reference to a value outside of the history takes, at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
+_FOR_EVER = timedelta(days=3650)
+_TOKEN_LIMIT = timedelta(seconds=30)
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
@@ -256,6 +268,61 @@ class TemporalEngine:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             raise
+
+    async def run_workflow(
+        self, subflow: Subflow, *, org: str, seconds: float | None, waits: bool
+    ) -> CallAnswer | None:
+        """See `Engine`."""
+        if found := find_secrets(subflow["input"], nonce=self._nonce):
+            detail = f"the input holds {', '.join(sorted(found))}: another workflow has secrets of its own"
+            raise WorkflowError.standard("authorization", detail)
+        self.reporter.flush(deliver_durably)
+        request: StartRequest = {**subflow, "org": org, "key": workflow.uuid4().hex, "token": ""}
+        if not waits:
+            await self._start(request)
+            return None
+        waiting, request["token"] = await self._waiting(_FOR_EVER if seconds is None else timedelta(seconds=seconds))
+        try:
+            execution = await self._start(request)
+        except BaseException:
+            waiting.cancel()
+            raise
+        try:
+            await waiting
+        except FailureError as error:
+            # How it ended is read below: there it is told in full.
+            if is_cancelled_exception(error):
+                await self._cancel(execution)
+                raise asyncio.CancelledError from None
+        except asyncio.CancelledError:
+            await self._cancel(execution)
+            raise
+        return cast("CallAnswer", await _until_it_works(names.READ_EXECUTION, execution))
+
+    async def _start(self, request: StartRequest) -> str:
+        started: Started = await _until_it_works(names.START_EXECUTION, request)
+        if "error" in started:
+            raise WorkflowError.from_dict(started["error"])
+        return started.get("id", "")
+
+    async def _cancel(self, execution: str) -> None:
+        await _until_it_works(names.CANCEL_EXECUTION, execution)
+
+    async def _waiting(self, limit: timedelta) -> tuple[workflow.ActivityHandle[Any], str]:
+        """Return an activity that nobody works on until the server ends it, and the token by which it does.
+
+        The worker that makes it may be lost before it has told the token: then another one is made.
+        """
+        tokens = self._control.tokens
+        while True:
+            key = workflow.uuid4().hex
+            waiting = workflow.start_activity(
+                names.AWAIT_EXECUTION, key, result_type=RawValue, start_to_close_timeout=limit, retry_policy=_ONCE
+            )
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(lambda key=key: key in tokens, timeout=_TOKEN_LIMIT)
+                return waiting, tokens.pop(key)
+            waiting.cancel()
 
     @contextlib.asynccontextmanager
     async def _room(self, size: int) -> AsyncGenerator[None]:

@@ -337,6 +337,31 @@ class McpArguments(TypedDict):
     stdio: McpProcess | None
 
 
+class Subflow(TypedDict):
+    """Which workflow to run, and its input."""
+
+    namespace: str
+    name: str
+    version: str
+    input: Any
+
+
+class StartRequest(Subflow):
+    """An execution to create: the same `key` never makes a second one."""
+
+    org: str
+    key: str
+    token: str
+    """By which the activity that waits is ended, in base64; empty when nobody waits."""
+
+
+class Started(TypedDict):
+    """The execution, or why there is none."""
+
+    id: NotRequired[str]
+    error: NotRequired[dict[str, Any]]
+
+
 class CallAnswer(TypedDict):
     """How a call ended: `output`, or `error`, or neither when it was too slow for a local activity."""
 

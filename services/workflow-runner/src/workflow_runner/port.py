@@ -14,7 +14,7 @@ from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import CallAnswer, Limits, TaskRecord
+from workflow_runner.messages import CallAnswer, Limits, Subflow, TaskRecord
 from workflow_runner.strands import Strands
 
 FUNCTIONS = "/use/functions"
@@ -117,6 +117,24 @@ class Engine(Protocol):
 
         Raises:
             WorkflowError: It failed, or its arguments cannot be given away.
+        """
+        ...
+
+    async def run_workflow(
+        self, subflow: Subflow, *, org: str, seconds: float | None, waits: bool
+    ) -> CallAnswer | None:
+        """Run another workflow as an execution of its own, and return how that ended; None unless it `waits`.
+
+        A run that is cancelled meanwhile cancels the execution.
+
+        Args:
+            subflow: Which, and its input.
+            org: Slug of the organization it is looked for in.
+            seconds: How long it may take; None: for ever.
+            waits: Whether its end is waited for.
+
+        Raises:
+            WorkflowError: It cannot be run.
         """
         ...
 

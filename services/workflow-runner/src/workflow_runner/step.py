@@ -23,7 +23,7 @@ from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import Limits, TaskRecord
+from workflow_runner.messages import Limits, Subflow, TaskRecord
 from workflow_runner.port import FUNCTIONS, Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES
@@ -408,6 +408,15 @@ class TaskStep:
         """See `Step`."""
         self._show_progress()
         return await self._run.engine.run_activity(activity, seconds=self._seconds_left(), key=self.pointer)
+
+    async def run_workflow(self, subflow: Subflow, *, waits: bool) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        seconds = None if self._deadline is None else max(0.0, self._deadline - self.time())
+        answer = await self._run.engine.run_workflow(subflow, org=self.org, seconds=seconds, waits=waits)
+        if answer is not None and "error" in answer:
+            raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
+        return None if answer is None else answer.get("output")
 
     def _seconds_left(self) -> float:
         return self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())

@@ -29,6 +29,7 @@ from workflow_runner.activities import (
     Resources,
     Schedules,
     Schemas,
+    Subflows,
     Tokens,
     find_engine,
 )
@@ -55,6 +56,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         reporting = Reporting(server)
         environments = Environments(server)
         calls = Calls(environments, reporting, most_bytes=settings.value_bytes)
+        subflows = Subflows(server)
         events = Events(server, calls, environments)
         requests = Requests(policy, authorities=settings.outbound_ca)
         authentication = Authentication(Tokens(requests))
@@ -118,6 +120,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     *asyncapi.activities,
                     processes.run,
                     containers.run,
+                    subflows.wait,
+                    subflows.start,
+                    subflows.read,
+                    subflows.cancel,
                     events.emit,
                     events.receive,
                     Schedules(server).fire,

@@ -77,6 +77,11 @@ class InvokeWorkflow:
         """Keep a signal for the task that listens for it."""
         self._execution.control.signal(message)
 
+    @workflow.signal(name=names.TOKEN)
+    def token(self, message: Any) -> None:
+        """Keep the token of an activity that waits for another execution."""
+        self._execution.control.token(message)
+
     @workflow.signal(name=names.ANSWER)
     def answer(self, message: Any) -> None:
         """Keep a person's answer for the task that waits for it."""

@@ -17,6 +17,7 @@ from workflow_runner.activities.requests import Requests
 from workflow_runner.activities.resources import Resources
 from workflow_runner.activities.schedules import Schedules
 from workflow_runner.activities.schemas import Schemas
+from workflow_runner.activities.subflows import Subflows
 from workflow_runner.activities.tokens import Tokens
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Resources",
     "Schedules",
     "Schemas",
+    "Subflows",
     "Tokens",
     "find_engine",
 ]

@@ -16,7 +16,7 @@ from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import Limits
+from workflow_runner.messages import Limits, Subflow
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
 
@@ -187,6 +187,14 @@ class Step(Protocol):
 
         Raises:
             WorkflowError: One faulted; the others were cancelled.
+        """
+        ...
+
+    async def run_workflow(self, subflow: Subflow, *, waits: bool) -> Any:
+        """Run another workflow, and return its output, or nothing unless it `waits`.
+
+        Raises:
+            WorkflowError: It cannot be run, or faulted.
         """
         ...
 

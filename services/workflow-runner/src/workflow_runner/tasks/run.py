@@ -1,12 +1,12 @@
-"""`run`: run a script or a shell command in the sandbox, or a container, and output what it gives."""
+"""`run`: run a script or a shell command in the sandbox, a container, or another workflow; output what it gives."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import Container, RunTask, Script, Shell, TaskBase
+from stigmer_dsl.model import Container, RunTask, Script, Shell, Subflow, TaskBase
 
-from workflow_runner import names
+from workflow_runner import messages, names
 from workflow_runner.arguments import evaluate_object, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
@@ -20,8 +20,6 @@ class _Run:
     type = "WORKFLOW_TASK_CUSTOM"
 
     def unsupported(self, task: RunTask) -> Iterator[tuple[str, str]]:
-        if task.run.workflow is not None:
-            yield "/run/workflow", "running a workflow is not run yet"
         script = task.run.script
         if script is not None and script.language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
@@ -29,6 +27,9 @@ class _Run:
 
     async def run(self, task: RunTask, step: Step) -> Outcome:
         run = task.run
+        if run.workflow is not None:
+            output = await step.run_workflow(_subflow(run.workflow, step), waits=run.await_)
+            return Outcome(output=output if run.await_ else step.input)
         process = run.script or run.shell or run.container
         if process is None:
             raise WorkflowError.standard("configuration", "there is nothing to run", instance=step.pointer)
@@ -56,6 +57,15 @@ def _own(process: Script | Shell | Container, step: Step) -> dict[str, Any]:
             return _shell(process, step)
         case Container():
             return _container(process, step)
+
+
+def _subflow(workflow: Subflow, step: Step) -> messages.Subflow:
+    return {
+        "namespace": text_of(step.evaluate(workflow.namespace), "the namespace", step),
+        "name": text_of(step.evaluate(workflow.name), "the name", step),
+        "version": text_of(step.evaluate(workflow.version), "the version", step),
+        "input": None if workflow.input is None else step.evaluate(workflow.input),
+    }
 
 
 def _script(script: Script, step: Step) -> dict[str, Any]:
