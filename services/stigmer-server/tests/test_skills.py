@@ -23,9 +23,9 @@ READY = 2
 def packed(text: str = "# House style\n", **others: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("SKILL.md", text)
+        archive.writestr(zipfile.ZipInfo("SKILL.md"), text)
         for name, content in others.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ INVALID = "INVALID_ARGUMENT"
 def archive(text: str = "# Style\nWrite short sentences.", name: str = "SKILL.md") -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr(name, text)
+        zipped.writestr(zipfile.ZipInfo(name), text)
     return content.getvalue()
 
 
