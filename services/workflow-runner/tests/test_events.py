@@ -68,6 +68,13 @@ async def test_what_the_author_gives_stands(runs: Runs) -> None:
     assert (kept["datacontenttype"], kept["data"]) == ("text/plain", "hi")
 
 
+async def test_an_event_whose_answers_are_lost_is_published_again_and_kept_once(runs: Runs) -> None:
+    runs.peer.events.lost_answers = 25
+    output = await runs.output("do:\n- tell: {emit: {event: {with: {type: t}}}}")
+    assert runs.peer.events.attempts == 26
+    assert [event["id"] for event in runs.peer.events.kept] == [output["id"]]
+
+
 async def test_events_of_a_loop_are_each_an_event_of_their_own(runs: Runs) -> None:
     await runs.run(
         "do:\n- l: {for: {in: '[1, 2, 3]'}, do: [{tell: {emit: {event: {with: {type: t, data: '${ $item }'}}}}}]}"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf import json_format
-from stigmer_grpc import CallContext, Service, bind
+from stigmer_grpc import CallContext, Service, UnavailableError, bind
 from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
 from stigmer_runner import read_value
@@ -27,6 +27,8 @@ class PeerEvents:
         """In their JSON form; the place of each is its index, counted from 1."""
         self.attempts = 0
         """How often events were published, again or not."""
+        self.lost_answers = 0
+        """How many more publications are done, and not answered."""
         self.looks = 0
         """How often a run looked for events."""
         self.waiting: dict[tuple[str, str], tuple[Mapping[str, str], ...]] = {}
@@ -67,6 +69,9 @@ class PeerEvents:
     async def _publish(self, request: Message, _: CallContext) -> Message:
         self.attempts += 1
         await self.add(*(_json(event) for event in request.events))
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise UnavailableError("the answer is lost")
         return descriptors.message_type(f"{_PACKAGE}.PublishEventsResponse")()
 
     async def _fire(self, request: Message, _: CallContext) -> Message:
