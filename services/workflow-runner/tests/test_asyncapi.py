@@ -3,14 +3,17 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from workflow_runner.activities.asyncapi import protocols
 from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
-from workflow_runner.testing.brokers import Broker, mqtt_broker, nats_broker, websocket_broker
+from workflow_runner.testing.brokers import Broker, amqp_broker, mqtt_broker, nats_broker, websocket_broker
 
 ITEM = {
     "type": "object",
@@ -72,7 +75,7 @@ def consume(site: Site, subscription: str, more: str = "") -> str:
     return call(site, f"subscription: {subscription}{more}", operation="operation: receive")
 
 
-BROKERS = {"ws": websocket_broker, "nats": nats_broker, "mqtt": mqtt_broker}
+BROKERS = {"ws": websocket_broker, "amqp": amqp_broker, "nats": nats_broker, "mqtt": mqtt_broker}
 
 
 @pytest.fixture(params=list(BROKERS))
@@ -128,12 +131,18 @@ async def test_messages_are_filtered_and_processed_one_by_one(runs: Runs, site: 
     assert execution.output == {"outputs": [4, 6, 8], "context": [4, 6, 8]}
 
 
-async def test_consumption_ends_before_the_message_that_says_so(runs: Runs, site: Site, broker: Broker) -> None:
+async def test_consumption_ends_before_the_message_that_says_so(
+    runs: Runs, site: Site, broker: Broker, protocol: str
+) -> None:
     execution = runs.add(consume(site, "{consume: {until: '${ .payload.n == 3 }'}}"))
     handle = await runs.start(execution)
     await broker.say({"n": 1}, {"n": 2}, {"n": 3}, {"n": 4})
     await handle.result()
     assert [each["payload"]["n"] for each in execution.output] == [1, 2]
+    if protocol == "amqp":
+        # What was not wanted is there for others.
+        await broker.until(lambda seen: seen.listeners == 0)
+        assert [json.loads(content)["n"] for content, _ in broker.seen["left"]] == [3, 4]
 
 
 async def test_consumption_ends_when_its_time_is_over(runs: Runs, site: Site, broker: Broker) -> None:
@@ -278,11 +287,12 @@ async def test_a_broker_that_is_away_is_a_communication_error(runs: Runs, site: 
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     for kind in ("ws", "nats", "mqtt"):
-        site.page("/asyncapi", document(kind, port))
+        site.page(f"/asyncapi/{kind}", document(kind, port))
         for definition in (call(site, "message: {payload: {n: 1}}"), consume(site, "{consume: {amount: 1}}")):
-            error = await runs.error(definition)
+            error = await runs.error(definition.replace("/asyncapi'", f"/asyncapi/{kind}'"))
             assert error["type"].endswith("/errors/communication")
             assert error["status"] == 503
+            assert f"localhost:{port}" in error["detail"]
 
 
 async def test_a_protocol_that_is_not_spoken_is_refused_before_anything_is_done(runs: Runs, site: Site) -> None:
@@ -300,3 +310,22 @@ async def test_a_library_that_is_missing_is_named_with_what_to_install(
     monkeypatch.setattr(protocols, "find_spec", nothing)
     error = await runs.error(call(site, "protocol: kafka, message: {payload: {n: 1}}"))
     assert "pip install 'workflow-runner[kafka]'" in error["detail"]
+
+
+async def test_tls_expects_the_name_though_the_address_was_looked_up_before(
+    start_runner: StartRunner, site: Site, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    runs = await start_runner(outbound_ca=tmp_path / "ca.pem")
+    for name, holds in (("localhost", True), ("elsewhere.example", False)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        issued = authority.issue_cert(name)
+        with issued.private_key_and_cert_chain_pem.tempfile() as file:
+            context.load_cert_chain(file)
+        async with websocket_broker(context) as broker:
+            site.page(f"/asyncapi/{name}", document("wss", broker.port))
+            definition = call(site, "message: {payload: {n: 1}}").replace("/asyncapi'", f"/asyncapi/{name}'")
+            execution = await runs.run(definition)
+            assert (execution.phase == "COMPLETED") is holds
+            assert holds or "certificate is not valid for 'localhost'" in execution.error["detail"]

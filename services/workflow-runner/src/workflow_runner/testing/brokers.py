@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import json
+import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pamqp import body, commands, frame, header
 from websockets.asyncio.server import ServerConnection, serve
 
 
@@ -48,7 +51,7 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def websocket_broker() -> AsyncGenerator[Broker]:
+async def websocket_broker(context: ssl.SSLContext | None = None) -> AsyncGenerator[Broker]:
     """A WebSocket server that keeps what it gets."""
     broker = Broker()
     connections: set[ServerConnection] = set()
@@ -69,7 +72,7 @@ async def websocket_broker() -> AsyncGenerator[Broker]:
             connections.discard(connection)
             await broker.note(listeners=broker.listeners - 1, ended=broker.ended + 1)
 
-    async with serve(handle, "127.0.0.1", 0) as server:
+    async with serve(handle, "127.0.0.1", 0, ssl=context) as server:
         broker.port = next(iter(server.sockets)).getsockname()[1]
         broker.send = send
         yield broker
@@ -266,6 +269,134 @@ def _deliver(session: dict[str, Any], topic: str, payload: bytes) -> None:
 
 def _listeners(sessions: dict[str, dict[str, Any]]) -> int:
     return sum(len(session["topics"]) for session in sessions.values())
+
+
+@contextlib.asynccontextmanager
+async def amqp_broker() -> AsyncGenerator[Broker]:
+    """An AMQP 0-9-1 server with one queue, `pets`: confirms, prefetch, acknowledgements, and messages that go back."""
+    broker = Broker()
+    queue: deque[tuple[bytes, Any]] = deque()
+    readers: list[_Reader] = []
+
+    async def deliver() -> None:
+        for reader in readers:
+            while queue and len(reader.open) < reader.prefetch:
+                reader.deliver(*queue.popleft())
+            await reader.writer.drain()
+
+    async def send(message: Any) -> None:
+        queue.append((json.dumps(message).encode(), commands.Basic.Properties(content_type="application/json")))
+        await deliver()
+
+    async def handle(stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader = _Reader(writer)
+        published: list[Any] = []
+        try:
+            await stream.readexactly(8)
+            reader.say(0, commands.Connection.Start(mechanisms="PLAIN", server_properties=_CAPABILITIES))
+            while True:
+                channel, given = await _amqp_frame(stream)
+                answer = _amqp_answer(given)
+                if answer is not None:
+                    reader.say(channel, answer)
+                match given:
+                    case commands.Connection.Close():
+                        return
+                    case commands.Basic.Qos():
+                        reader.prefetch = given.prefetch_count
+                    case commands.Basic.Consume():
+                        reader.tag, reader.channel = given.consumer_tag, channel
+                        reader.say(channel, commands.Basic.ConsumeOk(given.consumer_tag))
+                        readers.append(reader)
+                        await broker.note(listeners=len(readers))
+                        await deliver()
+                    case commands.Basic.Ack():
+                        reader.open.pop(given.delivery_tag or 0)
+                        await deliver()
+                    case commands.Basic.Reject():
+                        queue.appendleft(reader.open.pop(given.delivery_tag or 0))
+                    case commands.Basic.Publish() | header.ContentHeader():
+                        published.append(given)
+                    case body.ContentBody():
+                        reader.published += 1
+                        reader.say(channel, commands.Basic.Ack(reader.published))
+                        broker.received.append((published[0].routing_key, json.loads(given.value)))
+                        queue.append((given.value, published[1].properties))
+                        published.clear()
+                        await broker.note()
+                        await deliver()
+                    case _:
+                        pass
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            queue.extendleft(reversed([reader.open[tag] for tag in sorted(reader.open)]))
+            if reader in readers:
+                readers.remove(reader)
+            await broker.note(listeners=len(readers), ended=broker.ended + 1, seen={"left": [*queue]})
+            writer.close()
+
+    async with _listening(handle, broker):
+        broker.send = send
+        yield broker
+
+
+_CAPABILITIES: dict[str, Any] = {"capabilities": {"publisher_confirms": True, "basic.nack": True}}
+
+
+class _Reader:
+    """One connection of an AMQP client."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.prefetch = 0
+        self.tag = ""
+        self.channel = 1
+        self.open: dict[int, tuple[bytes, Any]] = {}
+        self.published = 0
+        self._delivered = 0
+
+    def say(self, channel: int, what: Any) -> None:
+        self.writer.write(frame.marshal(what, channel))
+
+    def deliver(self, content: bytes, properties: Any) -> None:
+        self._delivered += 1
+        self.open[self._delivered] = (content, properties)
+        self.say(self.channel, commands.Basic.Deliver(self.tag, self._delivered, exchange="", routing_key="pets"))
+        self.say(self.channel, header.ContentHeader(0, len(content), properties))
+        self.say(self.channel, body.ContentBody(content))
+
+
+async def _amqp_frame(stream: asyncio.StreamReader) -> tuple[int, Any]:
+    start = await stream.readexactly(7)
+    rest = await stream.readexactly(int.from_bytes(start[3:7], "big") + 1)
+    _, channel, given = frame.unmarshal(start + rest)
+    return channel, given
+
+
+def _amqp_answer(given: Any) -> Any:
+    match given:
+        case commands.Connection.StartOk():
+            return commands.Connection.Tune(channel_max=100, frame_max=131072, heartbeat=0)
+        case commands.Connection.Open():
+            return commands.Connection.OpenOk()
+        case commands.Connection.Close():
+            return commands.Connection.CloseOk()
+        case commands.Channel.Open():
+            return commands.Channel.OpenOk()
+        case commands.Channel.Close():
+            return commands.Channel.CloseOk()
+        case commands.Confirm.Select():
+            return commands.Confirm.SelectOk()
+        case commands.Queue.Declare():
+            return commands.Queue.DeclareOk(given.queue, 0, 0)
+        case commands.Basic.Qos():
+            return commands.Basic.QosOk()
+        case commands.Basic.Cancel():
+            return commands.Basic.CancelOk(given.consumer_tag)
+        case _:
+            return None
 
 
 @contextlib.asynccontextmanager

@@ -2,11 +2,13 @@
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
+from loguru import logger
 from stigmer_dsl import Problem
 from stigmer_dsl.model import AsyncApiArguments, Workflow
 from stigmer_sandbox import OutboundPolicy
@@ -100,7 +102,8 @@ class AsyncApiCalls:
         message = outbound(given["payload"], given["headers"], operation.messages)
         try:
             left = max(0.0, until - time.monotonic())
-            await protocol.publish(route, message, self._tools, seconds=left)
+            with _in_our_words(route):
+                await protocol.publish(route, message, self._tools, seconds=left)
         except TimeoutError:
             raise CallFailedError("timeout", f"nothing was heard of the message to {route} in time") from None
 
@@ -119,7 +122,9 @@ class AsyncApiCalls:
         left = max(0.0, until - time.monotonic() - 0.5)
         wait = min(given["seconds"], left)
         try:
-            found, settles = await self._sessions.take(given["subscription"], open_, most=given["most"], seconds=wait)
+            with _in_our_words(route):
+                taking = self._sessions.take(given["subscription"], open_, most=given["most"], seconds=wait)
+                found, settles = await taking
         except TimeoutError:
             raise CallFailedError("communication", f"{route} does not answer", status=503) from None
         if not found and wait < given["seconds"] and activity.info().is_local:
@@ -160,6 +165,19 @@ class AsyncApiCalls:
             most_bytes=self._policy.max_response_bytes,
         )
         return operation, protocol, route
+
+
+@contextmanager
+def _in_our_words(route: Route) -> Generator[None]:
+    """Let what goes wrong in a client library be a failure of the call: made again, it would only go wrong again."""
+    try:
+        yield
+    except (CallFailedError, TimeoutError):
+        raise
+    except Exception as error:  # noqa: BLE001 - libraries fail in many ways on what brokers should not say
+        logger.opt(exception=error).debug("{} is not understood", route)
+        reason = f"{type(error).__name__}: {error}"
+        raise CallFailedError("communication", f"{route} is not understood: {reason}", status=502) from None
 
 
 def _credentials(authorization: str, server: Server) -> Credentials:

@@ -100,6 +100,11 @@ async def _connected(route: Route, tools: Tools) -> Any:
         )
         return client
     except (TimeoutError, Error, OSError) as error:
+        # The library leaves the connection open of one that was refused.
+        await client.close()
+        transport = client._transport  # noqa: SLF001 - as above
+        if transport is not None:
+            transport.close()
         raise _failed(route, error) from None
 
 
