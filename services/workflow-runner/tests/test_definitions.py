@@ -19,6 +19,7 @@ def test_what_can_be_run_has_no_problems() -> None:
 
 def test_the_kinds_are_the_modules_of_the_folder() -> None:
     assert sorted(task.kind for task in kinds()) == [
+        "call a2a",
         "call activity",
         "call asyncapi",
         "call function",

@@ -23,7 +23,18 @@ from workflow_runner.workflow import InvokeWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
-    *("call-activity", "grpc", "asyncapi", "mcp", "function", "run-shell", "run-script", "run-container", "large"),
+    *(
+        "call-activity",
+        "grpc",
+        "asyncapi",
+        "mcp",
+        "a2a",
+        "function",
+        "run-shell",
+        "run-script",
+        "run-container",
+        "large",
+    ),
     *("fork", "fork-compete", "fork-continued", "extensions"),
     *("emit", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),

@@ -311,6 +311,16 @@ ContainerArguments = TypedDict(
 """The arguments of a container; `after` is in seconds."""
 
 
+class A2aArguments(TypedDict):
+    """The arguments of a call of an agent that speaks Agent2Agent."""
+
+    method: str
+    parameters: dict[str, Any]
+    endpoint: EndpointArguments
+    """Of its card, or of itself."""
+    is_card: bool
+
+
 class McpServer(EndpointArguments):
     """An MCP server behind HTTP."""
 

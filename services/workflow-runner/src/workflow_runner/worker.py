@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from workflow_runner.activities import (
+    A2aCalls,
     AsyncApiCalls,
     Authentication,
     Calls,
@@ -69,6 +70,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
         sandbox, process_limits = _sandbox(settings), _process_limits(settings)
         processes = Processes(calls, sandbox, resources, process_limits, allow_network=settings.sandbox_network)
+        a2a = A2aCalls(calls, requests, resources, authentication)
         mcp = McpCalls(
             calls,
             requests,
@@ -117,6 +119,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     openapi.call,
                     grpc.call,
                     mcp.call,
+                    a2a.call,
                     *asyncapi.activities,
                     processes.run,
                     containers.run,

@@ -267,6 +267,12 @@ do:
 - passed: {for: {in: '[1, 2]'}, do: [{it: {call: 'triple:1.0.0@ours'}}]}
 - pause: {wait: PT0.6S}
 """,
+    "a2a": """
+do:
+- get: {call: a2a, with: {method: tasks/get, server: SITE/a2a, parameters: {id: t1}}}
+- send: {call: a2a, with: {method: message/send, server: SITE/a2a, parameters: {message: {parts: []}}}}
+- stream: {call: a2a, with: {method: message/stream, server: SITE/a2a, parameters: {message: {parts: []}}}}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -298,6 +304,7 @@ async def record(address: str, wanted: set[str]) -> None:
         site.page("/pets", {"id": 8})
         site.page("/api", _API)
         site.page("/mcp", _mcp)
+        site.page("/a2a", Response({"jsonrpc": "2.0", "id": "1", "result": {"kind": "task", "id": "t1"}}))
         site.page("/functions/triple/1.0.0/function.yaml", Response(b"set: {n: '${ .n * 3 }'}"))
         answers = iter([Response({}), Response({}, 500), Response({})])
         site.page("/flaky", lambda _: next(answers))

@@ -1,5 +1,6 @@
 """Everything that reaches outside: loading a run, reporting it, and calls."""
 
+from workflow_runner.activities.a2a import A2aCalls
 from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
@@ -21,6 +22,7 @@ from workflow_runner.activities.subflows import Subflows
 from workflow_runner.activities.tokens import Tokens
 
 __all__ = [
+    "A2aCalls",
     "AsyncApiCalls",
     "Authentication",
     "Calls",
