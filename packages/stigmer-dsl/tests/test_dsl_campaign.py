@@ -288,6 +288,7 @@ STRICTER = (
     r"^must be a text, not (nothing|an object|a list|[\d-]|true|false)",  # extension attributes of objects left open
     r"^a task is one thing",
     r"is empty: give it a value",
+    r"^needs exactly one of use, basic, .* it has use, ",  # a policy that is also the name of one
     r"needs exactly one of document, resource; it has none$",  # a schema that is null
     r"must not be empty$",  # a task or a directive without a name
 )

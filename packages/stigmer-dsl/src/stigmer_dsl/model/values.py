@@ -11,6 +11,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from stigmer_dsl.model.authentication import Authentication
 from stigmer_dsl.model.element import Element, Mapped, Text, Whole, by_shape
@@ -95,6 +96,8 @@ class Schema(Element):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
+        if "document" in self.model_fields_set and self.document is None:
+            raise PydanticCustomError("null", "has a `document` that is empty: give it a value, or leave the key out")
         return self.require_one_of("document", "resource")
 
 
