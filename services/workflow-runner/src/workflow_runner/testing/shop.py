@@ -80,12 +80,13 @@ class Shop:
 
     async def start(self, *, credentials: grpc.ServerCredentials | None = None, reflects: bool = True) -> None:
         """Serve on a free port."""
-        self._server = grpc.aio.server()
+        # A port of its own: another process must not be given the same.
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((self._handlers(),))
         if reflects:
             pool: Any = self._description.pool
             reflection.enable_server_reflection([SERVICE], self._server, pool=pool)
-        address = "localhost:0"
+        address = "127.0.0.1:0"
         port = (
             self._server.add_insecure_port(address)
             if credentials is None
