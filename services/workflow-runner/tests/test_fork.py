@@ -363,3 +363,12 @@ do:
     assert await ended(await runs.recover(execution, "/do/0/f/fork/branches/1/b/do/1/second")) == {"n": 9}
     # What stood before it in its branch is kept; the branches beside it begin anew.
     assert sorted(request.json["n"] for request in site.seen("/echo")) == [1, 1, 2, 3, 3]
+
+
+async def test_a_branch_that_ended_is_reported_while_others_wait(runs: Runs, peer: PeerServer) -> None:
+    listens = "listens: {listen: {to: {one: {with: {type: signal, id: go}}}}}"
+    execution = runs.add(forks(listens, later("ends", 0.1, "{set: {n: 1}}")))
+    handle = await runs.start(execution)
+    await peer.until(execution, lambda seen: statuses(seen).get("/do/0/f/fork/branches/1/ends") == COMPLETED)
+    await handle.signal(names.SIGNAL, {"id": "s", "name": "go", "payload": 1})
+    assert await ended(handle) == [[1], {"n": 1}]

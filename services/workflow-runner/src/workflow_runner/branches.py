@@ -28,6 +28,7 @@ class Branches:
         compete: bool,
         make: Callable[[], Strand],
         strands: Strands,
+        tell: Callable[[], None],
     ) -> None:
         """Begin.
 
@@ -39,6 +40,7 @@ class Branches:
             compete: Whether the first to complete ends the others.
             make: Makes a strand.
             strands: Counts the strands of the run.
+            tell: Sends what is known of the run, without waiting: the other branches may go on for long.
         """
         self._block = block
         self._data = data
@@ -46,6 +48,7 @@ class Branches:
         self._outputs = outputs
         self._compete = compete
         self._strands = strands
+        self._tell = tell
         indexes = [index for index in range(len(block.tasks)) if str(index) not in outputs]
         self._branches = {index: make() for index in indexes}
         self._open = len(indexes)
@@ -118,6 +121,8 @@ class Branches:
             self._settled.set()
         if not decides and (self._open > 0 or self._decided is not None):
             self._strands.end()
+        if self._open > 0 and self._decided is None:
+            self._tell()
 
     def wrecks(self) -> dict[str, "Wreck | ListFrame"]:
         """Where each branch is that has no output, of those that had begun; the one that ended the others is first."""

@@ -168,6 +168,7 @@ class TemporalEngine:
         with self.strands.rest() as rest:
             rest.wish()
             if not self.strands.is_leaving:
+                self.reporter.flush()
                 await workflow.wait_condition(lambda: self.strands.is_leaving)
 
     async def until_released(self) -> bool:

@@ -123,6 +123,10 @@ class Interpreter:
         self._cost += 1 + size // _BYTES_PER_COST
         self.marks.weigh(record["reference"], size)
 
+    def tell(self) -> None:
+        """See `Run`."""
+        self.reporter.flush()
+
     @property
     def is_breathless(self) -> bool:
         """See `Run`."""

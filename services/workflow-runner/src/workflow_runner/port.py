@@ -186,6 +186,10 @@ class Run(Protocol):
         """Note what became of a task."""
         ...
 
+    def tell(self) -> None:
+        """Begin to send what is known, without waiting for it."""
+        ...
+
     async def breathe(self) -> None:
         """Let go, until what is known has been told."""
         ...

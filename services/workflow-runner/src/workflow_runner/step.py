@@ -377,6 +377,7 @@ class TaskStep:
             compete=compete,
             make=self._strand.another,
             strands=self._run.engine.strands,
+            tell=self._run.tell,
         )
         try:
             winner = await branches.run()
