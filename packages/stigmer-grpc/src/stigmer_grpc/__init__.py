@@ -1,6 +1,6 @@
 """gRPC servers and clients from a descriptor set, with one set of handlers for sockets and for the same process."""
 
-import stigmer_grpc._forks  # noqa: F401 - before gRPC is imported
+import stigmer_grpc._forks  # noqa: F401  # pyright: ignore[reportUnusedImport] - before gRPC is imported
 from stigmer_grpc.backoff import Backoff
 from stigmer_grpc.binding import (
     BidiHandler,
