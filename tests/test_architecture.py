@@ -52,7 +52,7 @@ def _allowed(member: Member) -> set[str]:
     if member.package in FREE:
         return set()
     if member.package == "stigmer_runner":
-        return {"stigmer_protos", "stigmer_grpc"}
+        return {"stigmer_protos", "stigmer_grpc", "stigmer_sandbox"}
     packages = {other.package for other in MEMBERS if other.layer == "packages"}
     if member.layer == "services":
         return packages if member.package == "stigmer_server" else packages - {"stigmer_sqlite"}

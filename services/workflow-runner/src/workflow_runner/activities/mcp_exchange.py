@@ -1,20 +1,22 @@
 """Whole exchanges with MCP servers, and what is told of those that come to nothing."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from stigmer_sandbox import Command, CommandError, Ending, Finished, Pipes, Sandbox, SandboxUnavailableError
+from stigmer_runner.mcp import Bridge, HttpRefusedError, Listener, Streams, http_streams, process_streams
+from stigmer_sandbox import Command, CommandError, Ending, Finished, Pipes, Sandbox, SandboxUnavailableError, Streamed
 
 from workflow_runner.activities.calls import CallFailedError
-from workflow_runner.activities.mcp_http import Bridge, http_streams
-from workflow_runner.activities.mcp_process import Listener, process_streams
-from workflow_runner.activities.mcp_session import ConnectionEndedError, Streams, converse
+from workflow_runner.activities.mcp_session import ConnectionEndedError, converse
 from workflow_runner.activities.requests import Requests, described, expand
 from workflow_runner.messages import McpArguments, McpServer
 
 _EXCERPT = 500
+_STANDARD = {401: "authentication", 403: "authorization"}
 
 
 async def ask_server(
@@ -26,7 +28,13 @@ async def ask_server(
         CallFailedError: There is none.
     """
     line = described("POST", expand(server))
-    bridge = Bridge(requests, auth)
+
+    def send(
+        method: str, url: str, headers: Mapping[str, str], content: bytes
+    ) -> AbstractAsyncContextManager[Streamed]:
+        return requests.stream(method, url, headers=headers, content=content, auth=auth)
+
+    bridge = Bridge(send, (CallFailedError,))
     told = _Told()
     try:
         async with (
@@ -41,7 +49,18 @@ async def ask_server(
     if told.results:
         return told.results[0]
     failure = told.failure or CallFailedError("communication", "the MCP server ended the connection")
-    raise bridge.failure or failure.about(line)
+    raise _of_bridge(bridge) or failure.about(line)
+
+
+def _of_bridge(bridge: Bridge) -> Exception | None:
+    match bridge.failure:
+        case HttpRefusedError() as refused if refused.status >= 400:
+            name = _STANDARD.get(refused.status, "communication")
+            return CallFailedError(name, str(refused), status=refused.status)
+        case HttpRefusedError() as refused:
+            return CallFailedError("communication", str(refused))
+        case failure:
+            return failure
 
 
 async def ask_process(sandbox: Sandbox, command: Command, mcp: McpArguments, seconds: float) -> Any:

@@ -4,16 +4,13 @@ from typing import Any
 
 import mcp_types as types
 from mcp.client.session import ClientSession
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic import RootModel, ValidationError
+from stigmer_runner.mcp import Streams
 
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.messages import McpArguments
-
-Streams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
 
 
 class _Result(RootModel[dict[str, Any]]):

@@ -1,37 +1,54 @@
 """Carrying what the MCP library sends over HTTP through the outbound guard.
 
-The library speaks httpx2; what it sends goes out by `Requests`, like every other request. A request that cannot
+The library speaks httpx2; what it sends goes out as every other request of the runner does. A request that cannot
 be sent, or an answer that cannot be read, is noted here and looks to the library like a refusal.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
-import httpx
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
 from stigmer_sandbox import Streamed
 
-from workflow_runner.activities.calls import CallFailedError
-from workflow_runner.activities.mcp_session import Streams
-from workflow_runner.activities.requests import Requests, described
+from stigmer_runner.errors import RunnerError
+from stigmer_runner.mcp.streams import Streams
 
 _OWN = frozenset({"host", "content-length", "accept-encoding", "connection"})
 """Headers that the request which goes out has of itself."""
 _UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _EXCERPT = 500
 _FAREWELL_SECONDS = 2.0
-_STANDARD = {401: "authentication", 403: "authorization"}
+
+Send = Callable[[str, str, Mapping[str, str], bytes], AbstractAsyncContextManager[Streamed]]
+"""Sends a request (method, URL, headers, body) through the guard and gives the answer while it comes."""
+
+
+class HttpRefusedError(RunnerError):
+    """A server answered with something else than a message of MCP."""
+
+    def __init__(self, line: str, *, status: int, kind: str, text: str) -> None:
+        """Say what `line`, which describes the request, was answered: `kind` is the type of `text`, an excerpt."""
+        said = f": {text}" if text else ""
+        answered = f"{line} answered {status}"
+        super().__init__(
+            f"{answered} with {kind or 'content of no type'}, which is no message of MCP{said}"
+            if status < 400
+            else f"{answered}{said}"
+        )
+        self.status = status
 
 
 class Bridge(httpx2.AsyncBaseTransport):
     """Sends the library's requests; `failure` is why the newest message to the server did not arrive, or its answer."""
 
-    def __init__(self, requests: Requests, auth: httpx.Auth | None) -> None:
-        self._requests = requests
-        self._auth = auth
-        self.failure: CallFailedError | None = None
+    def __init__(self, send: Send, failures: tuple[type[Exception], ...]) -> None:
+        """Send with `send`, which raises `failures` when there is no answer, or reading it fails."""
+        self._send = send
+        self._failures = failures
+        self.failure: Exception | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; a refusal stands for one that could not be sent."""
@@ -40,15 +57,14 @@ class Bridge(httpx2.AsyncBaseTransport):
             # Saying goodbye must not take as long as the server likes.
             async with asyncio.timeout(_FAREWELL_SECONDS if request.method == "DELETE" else None):
                 answer = await stack.enter_async_context(
-                    self._requests.stream(
+                    self._send(
                         request.method,
                         str(request.url),
-                        headers={name: value for name, value in request.headers.items() if name not in _OWN},
-                        content=await request.aread(),
-                        auth=self._auth,
+                        {name: value for name, value in request.headers.items() if name not in _OWN},
+                        await request.aread(),
                     )
                 )
-        except (CallFailedError, TimeoutError) as failure:
+        except (*self._failures, TimeoutError) as failure:
             self.note(request, failure)
             return httpx2.Response(503, request=request)
         kept = [(name, value) for name, value in answer.headers if name not in _UNDONE]
@@ -60,8 +76,13 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     def note(self, request: httpx2.Request, failure: Exception) -> None:
         """Keep a failure. What the server has to say of its own accord is not waited for, so only messages count."""
-        if request.method == "POST" and isinstance(failure, CallFailedError):
+        if request.method == "POST" and isinstance(failure, (*self._failures, HttpRefusedError)):
             self.failure = failure
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What sending raises."""
+        return self._failures
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -84,7 +105,7 @@ class _Body(httpx2.AsyncByteStream):
     async def _close(self, error: Exception | None) -> None:
         try:
             await self._stack.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
-        except CallFailedError as failure:
+        except self._bridge.failures as failure:
             self._bridge.note(self._request, failure)
 
 
@@ -96,19 +117,25 @@ def _is_message(answer: Streamed) -> bool:
     return answer.status < 300 and kind in ("text/event-stream", "")
 
 
-async def _refusal(request: httpx2.Request, answer: Streamed) -> CallFailedError:
+async def _refusal(request: httpx2.Request, answer: Streamed) -> HttpRefusedError:
     said = bytearray()
     async for part in answer.body:
         said += part
         if len(said) >= _EXCERPT:
             break
     text = said[:_EXCERPT].decode("utf-8", "replace").strip()
-    line = f"{described(request.method, str(request.url))} answered {answer.status}"
-    if answer.status < 400:
-        kind = dict(answer.headers).get("content-type")
-        return CallFailedError("communication", f"{line} with {kind}, which is no message of MCP: {text}")
-    name = _STANDARD.get(answer.status, "communication")
-    return CallFailedError(name, f"{line}: {text}" if text else line, status=answer.status)
+    kind = dict(answer.headers).get("content-type", "")
+    line = f"{request.method} {address(str(request.url))}"
+    return HttpRefusedError(line, status=answer.status, kind=kind, text=text)
+
+
+def address(url: str) -> str:
+    """Return an address for a message: its query and its user may hold what is nobody's business."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from stigmer_sandbox import Pipes
 
-from workflow_runner.activities.mcp_session import Streams
+from stigmer_runner.mcp.streams import Streams
 
 _CHUNK = 64 * 1024
 _MOST_NOISE = 100
