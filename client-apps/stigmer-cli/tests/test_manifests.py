@@ -190,6 +190,23 @@ def test_the_kind_of_a_task_may_be_spelt_short(spelling: str) -> None:
     assert manifest.message.spec.tasks[0].kind == 5
 
 
+@pytest.mark.parametrize("kind", ["transform", "TRANSFORM", "WORKFLOW_TASK_KIND_TRANSFORM", "1004"])
+def test_a_function_of_the_language_is_a_kind_of_task(kind: str) -> None:
+    _, problems = read(
+        f"""\
+        kind: Workflow
+        metadata: {{name: x}}
+        spec:
+          document: {{dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}}
+          tasks:
+            - name: shape
+              kind: {kind}
+              task_config: {{as: 5}}
+        """
+    )
+    assert [problem.partition(": must")[0] for problem in problems] == ["file.yaml:8:21: /spec/tasks/0/task_config/as"]
+
+
 def test_a_field_that_is_unknown_is_told_once() -> None:
     text = """\
         kind: Workflow
@@ -225,26 +242,27 @@ def test_a_definition_in_a_manifest_may_use_the_secrets_that_the_manifest_declar
 
 
 def test_what_the_runner_cannot_run_is_refused_at_its_place() -> None:
-    fork = "fork: {branches: [{a: {set: {x: 1}}}, {b: {set: {x: 2}}}]}"
-    _, problems = read(f"{PLAIN}  - both:\n      {fork}\n")
-    assert [problem.partition(" (")[0] for problem in problems] == [
-        "file.yaml:5:5: /do/1/both: task 'both': fork is not run yet"
+    endpoint = "{uri: 'http://x/', authentication: {oauth2: {authority: 'http://x', grant: authorization_code}}}"
+    _, problems = read(f"{PLAIN}  - ask:\n      call: http\n      with: {{method: get, endpoint: {endpoint}}}\n")
+    assert [problem.partition(" (")[0].partition(";")[0] for problem in problems] == [
+        "file.yaml:7:105: /do/1/ask/with/endpoint/authentication/oauth2/grant: "
+        "the grant authorization_code needs a person at a browser"
     ]
     _, problems = read(
-        """\
+        f"""\
         kind: Workflow
-        metadata: {name: x}
+        metadata: {{name: x}}
         spec:
-          document: {dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}
+          document: {{dsl: 1.0.0, namespace: docs, name: x, version: 1.0.0}}
           tasks:
-            - {name: pause, kind: wait, task_config: {seconds: 1}}
-            - name: both
-              kind: fork
-              task_config: {branches: [{name: a, do: [{name: x, kind: wait, task_config: {seconds: 1}}]}]}
+            - {{name: pause, kind: wait, task_config: {{seconds: 1}}}}
+            - name: ask
+              kind: http_call
+              task_config: {{method: GET, endpoint: {endpoint}}}
         """
     )
-    assert [problem.partition(" (")[0] for problem in problems] == [
-        "file.yaml:7:7: /spec/tasks/1: task 'both': fork is not run yet"
+    assert [problem.partition(";")[0] for problem in problems] == [
+        "file.yaml:7:7: /spec/tasks/1: the grant authorization_code needs a person at a browser"
     ]
 
 

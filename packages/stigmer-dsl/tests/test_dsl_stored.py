@@ -145,14 +145,14 @@ KINDS: list[tuple[int | str, tuple[str, ...], dict[str, Any], dict[str, Any]]] =
         {"emit": {"event": {"with": {"type": "a.b", "data": {"x": "${ . }"}}}}},
     ),
     (
-        "human_input",
-        (),
+        1002,
+        ("HUMAN_INPUT", "human_input"),
         {"message": "Go?", "outcomes": ["yes", "no"]},
         {"call": "human_input", "with": {"message": "Go?", "outcomes": ["yes", "no"]}},
     ),
     (
-        "llm_call",
-        ("LLM_CALL",),
+        1003,
+        ("LLM_CALL", "llm_call"),
         {"prompt": "${ .q }", "system": "s", "max_tokens": 100.0, "temperature": 0.5, "response": {"document": {}}},
         {
             "call": "llm_call",
@@ -165,16 +165,21 @@ KINDS: list[tuple[int | str, tuple[str, ...], dict[str, Any], dict[str, Any]]] =
             },
         },
     ),
-    ("transform", (), {"as": {"n": "${ .x }"}}, {"call": "transform", "with": {"as": {"n": "${ .x }"}}}),
     (
-        "validate",
-        (),
+        1004,
+        ("TRANSFORM", "transform"),
+        {"as": {"n": "${ .x }"}},
+        {"call": "transform", "with": {"as": {"n": "${ .x }"}}},
+    ),
+    (
+        1005,
+        ("VALIDATE", "validate"),
         {"input": "${ .x }", "schema": {"document": {"type": "object"}}},
         {"call": "validate", "with": {"input": "${ .x }", "schema": {"document": {"type": "object"}}}},
     ),
     (
-        "notification",
-        (),
+        1006,
+        ("NOTIFICATION", "notification"),
         {"message": "m", "level": "error", "recipients": ["a"], "endpoint": {"uri": "https://x.y"}},
         {
             "call": "notification",
@@ -182,8 +187,8 @@ KINDS: list[tuple[int | str, tuple[str, ...], dict[str, Any], dict[str, Any]]] =
         },
     ),
     (
-        "eval",
-        (),
+        1007,
+        ("EVAL", "eval"),
         {"input": "${ .answer }", "criteria": ["short", "true"], "threshold": 0.5},
         {"call": "eval", "with": {"input": "${ .answer }", "criteria": ["short", "true"], "threshold": 0.5}},
     ),
@@ -454,7 +459,7 @@ def test_a_spec_holds_a_definition_or_tasks() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(0, 1001) | st.floats(allow_nan=False) | st.sampled_from(["set", "for", "a", ""]),
+    st.none() | st.booleans() | st.integers(0, 1007) | st.floats(allow_nan=False) | st.sampled_from(["set", "for", "a", ""]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(["name", "kind", "task_config", "do", "try", "catch", "cases", "branches", "to", "signals", "in", "each", "endpoint", "uri", "config", "event"]),

@@ -20,7 +20,7 @@ from stigmer_dsl.model.element import wire_name
 from stigmer_dsl.problems import did_you_mean, pointer_to
 from stigmer_dsl.secrets import PLACEHOLDER
 from stigmer_dsl.stored.config import Config, Notes, whole_numbers
-from stigmer_dsl.stored.kinds import CALLS, NAMES, NUMBERS, kind_name
+from stigmer_dsl.stored.kinds import NAMES, NUMBERS, kind_name
 
 _MAX_DEPTH = 50
 _SCOPES: Mapping[object, str] = {
@@ -72,7 +72,7 @@ class TaskCompiler:
             "agent_call": self._agent,
             "do": self._do,
             "emit": self._emit,
-            **{name: partial(self._function, name) for name in CALLS},
+            **{name: partial(self._function, name) for name in FUNCTIONS},
         }
 
     def tasks(self, stored: Any, origin: str, target: str) -> list[Body]:

@@ -20,6 +20,12 @@ NUMBERS: Mapping[int, str] = {
     13: "agent_call",
     1000: "do",
     1001: "emit",
+    1002: "human_input",
+    1003: "llm_call",
+    1004: "transform",
+    1005: "validate",
+    1006: "notification",
+    1007: "eval",
 }
 _SHORT: Mapping[str, str] = {
     "set_vars": "set",
@@ -31,9 +37,7 @@ _SHORT: Mapping[str, str] = {
     "run_workflow": "run",
     "emit_event": "emit",
 }
-CALLS: tuple[str, ...] = ("human_input", "llm_call", "transform", "validate", "notification", "eval")
-"""Kinds that have a name and no number: functions of the language, with the same arguments."""
-NAMES: tuple[str, ...] = (*NUMBERS.values(), *CALLS)
+NAMES: tuple[str, ...] = tuple(NUMBERS.values())
 
 
 def kind_name(kind: object) -> str | None:

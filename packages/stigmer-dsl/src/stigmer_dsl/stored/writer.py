@@ -107,9 +107,10 @@ class TaskWriter:
         task = Part(body, pointer + pointer_to([index, name]), self._problems)
         key = next(key for key in self._rules if key in body)
         kind, rule = self._rules[key]
-        if key == "call" and body["call"] in self._calls:
-            kind = self._calls[body["call"]][0]
-        written: Body = {"name": name, "kind": KIND_PREFIX + kind if kind else body["call"], "task_config": rule(task)}
+        if key == "call":
+            name_of_call = body["call"]
+            kind = self._calls[name_of_call][0] if name_of_call in self._calls else name_of_call.upper()
+        written: Body = {"name": name, "kind": KIND_PREFIX + kind, "task_config": rule(task)}
         if "export" in body:
             export = task.part("export")
             written["export"] = {"as": export.text("as") or ""}

@@ -217,6 +217,36 @@ class WorkflowTaskKind(betterproto2.Enum):
     Publishes an event. Added here.
     """
 
+    HUMAN_INPUT = 1002
+    """
+    Waits for a person's answer. Added here.
+    """
+
+    LLM_CALL = 1003
+    """
+    Asks a model once. Added here.
+    """
+
+    TRANSFORM = 1004
+    """
+    Reshapes data by expressions. Added here.
+    """
+
+    VALIDATE = 1005
+    """
+    Holds data against a schema. Added here.
+    """
+
+    NOTIFICATION = 1006
+    """
+    Notifies people or systems. Added here.
+    """
+
+    EVAL = 1007
+    """
+    Has a model judge data by criteria. Added here.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -236,6 +266,12 @@ class WorkflowTaskKind(betterproto2.Enum):
             13: "WORKFLOW_TASK_KIND_AGENT_CALL",
             1000: "WORKFLOW_TASK_KIND_DO",
             1001: "WORKFLOW_TASK_KIND_EMIT",
+            1002: "WORKFLOW_TASK_KIND_HUMAN_INPUT",
+            1003: "WORKFLOW_TASK_KIND_LLM_CALL",
+            1004: "WORKFLOW_TASK_KIND_TRANSFORM",
+            1005: "WORKFLOW_TASK_KIND_VALIDATE",
+            1006: "WORKFLOW_TASK_KIND_NOTIFICATION",
+            1007: "WORKFLOW_TASK_KIND_EVAL",
         }
 
     @classmethod
@@ -257,6 +293,12 @@ class WorkflowTaskKind(betterproto2.Enum):
             "WORKFLOW_TASK_KIND_AGENT_CALL": 13,
             "WORKFLOW_TASK_KIND_DO": 1000,
             "WORKFLOW_TASK_KIND_EMIT": 1001,
+            "WORKFLOW_TASK_KIND_HUMAN_INPUT": 1002,
+            "WORKFLOW_TASK_KIND_LLM_CALL": 1003,
+            "WORKFLOW_TASK_KIND_TRANSFORM": 1004,
+            "WORKFLOW_TASK_KIND_VALIDATE": 1005,
+            "WORKFLOW_TASK_KIND_NOTIFICATION": 1006,
+            "WORKFLOW_TASK_KIND_EVAL": 1007,
         }
 
 
