@@ -19,6 +19,8 @@ class Status(Enum):
     UNSPECIFIED = "unknown"
     PENDING = "pending"
     IN_PROGRESS = "running"
+    WAITING_FOR_APPROVAL = "waiting"
+    """For a person."""
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"

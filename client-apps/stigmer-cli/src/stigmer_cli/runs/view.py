@@ -1,4 +1,4 @@
-"""A run on the screen: a line for every task as it happens, and on a terminal what is running right now."""
+"""A run on the screen: on a terminal a tree of its tasks that lives, elsewhere a line for every task as it happens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from stigmer_cli.console import Style, is_styled, styled
+from stigmer_cli.console import Style, is_styled, printable, styled
 from stigmer_cli.runs.execution import Execution, Status, Task
 from stigmer_cli.runs.phases import duration
+from stigmer_cli.runs.tree import drawn, reason
 
 _BLOCKS = {"do", "for", "fork", "try", "listen"}
 """Kinds of tasks that hold others; they get a line when they start, under which those of the others stand."""
@@ -17,7 +18,6 @@ _MARKS = {Status.COMPLETED: "✓", Status.FAILED: "✗", Status.SKIPPED: "-", St
 _STYLES = {Status.COMPLETED: Style.GREEN, Status.FAILED: Style.RED, Status.SKIPPED: Style.DIM, Status.IN_PROGRESS: None}
 _NAME_WIDTH = 30
 _KIND_WIDTH = 10
-_SHOWN_RUNNING = 8
 
 
 class RunView:
@@ -36,13 +36,16 @@ class RunView:
         self._enabled = enabled
         self._shown: set[tuple[str, int, Status]] = set()
         self._live: Any = None
+        self._execution: Execution | None = None
 
     def __enter__(self) -> RunView:
         if self._enabled and is_styled(sys.stderr):
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=10, transient=True)
+            # Drawn when it is shown, not with every state: a run may have thousands of tasks.
+            console = Console(stderr=True)
+            self._live = Live(console=console, refresh_per_second=8, get_renderable=self._tree)
             self._live.start()
         return self
 
@@ -50,24 +53,27 @@ class RunView:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._live is not None:
+            # Of a tree that is taller than the terminal, only the end could be seen while it lived.
+            self._live.vertical_overflow = "visible"
             self._live.stop()
             self._live = None
 
+    def _tree(self) -> Any:
+        return "" if self._execution is None else drawn(self._execution)
+
     def end_line(self) -> None:
-        """Every line of this view is whole."""
+        """Give the terminal to somebody else: the tree stays as it is, and begins anew with the next state."""
 
     def update(self, execution: Execution) -> None:
         """Show what is new."""
         if not self._enabled:
             return
-        for line in self._news(execution):
-            if self._live is not None:
-                self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            else:
-                sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        self._execution = execution
         if self._live is not None:
-            self._live.update(_running(execution))
+            return
+        for line in self._news(execution):
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
     def _news(self, execution: Execution) -> Iterator[str]:
         children: dict[str, list[Task]] = {}
@@ -94,7 +100,8 @@ class RunView:
 
 
 def _line(task: Task, status: Status, depth: int) -> str:
-    label = task.name if task.iteration is None else f"{task.name} [{task.iteration}]"
+    name = printable(task.name)
+    label = name if task.iteration is None else f"{name} [{task.iteration}]"
     told = status.value if task.attempt == 1 else f"{status.value}, attempt {task.attempt}"
     parts = [
         f"{'  ' * depth}{_MARKS.get(status, ' ')} {label}".ljust(_NAME_WIDTH),
@@ -103,26 +110,5 @@ def _line(task: Task, status: Status, depth: int) -> str:
         duration(task.seconds if status.is_final else None).rjust(8),
     ]
     if status is Status.FAILED and task.error:
-        parts.append(_reason(task.error))
+        parts.append(reason(task.error))
     return styled("  ".join(parts).rstrip(), _STYLES.get(status), sys.stderr)
-
-
-def _reason(error: dict[str, Any]) -> str:
-    """Return what went wrong on one line; where it did is told by the line's place."""
-    told = [str(error[key]) for key in ("title", "detail") if error.get(key)]
-    return ": ".join(told or [str(error["message"])]).split("\n")[0]
-
-
-def _running(execution: Execution) -> Any:
-    """Return what the bottom of the terminal shows: spinners for what runs now."""
-    from rich.console import Group
-    from rich.spinner import Spinner
-    from rich.text import Text
-
-    running = [task for task in execution.tasks if task.status is Status.IN_PROGRESS and task.kind not in _BLOCKS]
-    rows: list[Any] = [
-        Spinner("dots", Text(f"{task.name}  {task.kind}", style="dim")) for task in running[:_SHOWN_RUNNING]
-    ]
-    if len(running) > _SHOWN_RUNNING:
-        rows.append(Text(f"  and {len(running) - _SHOWN_RUNNING} more", style="dim"))
-    return Group(*rows)
