@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -228,6 +229,36 @@ async def test_a_task_that_waits_for_a_person_is_answered_once(local: Api, make:
     await report(local, WORKFLOW, made, tasks=tasks[1:])
     await local(WORKFLOW, "submitWorkflowTaskApproval", answer(made, "no"))
     assert [item.payload["task_id"] for item in await due(local, made)] == ["/do/0/ask#1", "/do/0/ask#2"]
+
+
+async def test_an_answer_is_held_against_what_the_task_asks(local: Api, make: Make) -> None:
+    made = await make(local, WORKFLOW)
+    form = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+    asked = {"message": "Go?", "outcomes": ["yes", "no"], "form": form}
+    task = {"taskId": "1", "taskName": "ask", "status": "WORKFLOW_TASK_WAITING_FOR_APPROVAL", "inputValue": asked}
+    await report(local, WORKFLOW, made, phase="EXECUTION_IN_PROGRESS", tasks=[task])
+    for request, said in (
+        (answer(made, "perhaps"), "outcome: 'perhaps' is none of: yes, no"),
+        (answer(made), "'amount' is a required property"),
+        (answer(made, formData={"amount": "much"}), "form_data/amount: 'much' is not of type 'integer'"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=re.escape(said)):
+            await local(WORKFLOW, "submitWorkflowTaskApproval", request)
+    assert await due(local, made) == []
+    await local(WORKFLOW, "submitWorkflowTaskApproval", answer(made, formData={"amount": 3}))
+    assert [item.payload["form_data"] for item in await due(local, made)] == [{"amount": 3}]
+
+
+async def test_a_recovered_run_is_answered_anew(local: Api, make: Make) -> None:
+    made = await make(local, WORKFLOW)
+    task = {"taskId": "1", "taskName": "ask", "status": "WORKFLOW_TASK_WAITING_FOR_APPROVAL"}
+    await report(local, WORKFLOW, made, phase="EXECUTION_IN_PROGRESS", tasks=[task])
+    await local(WORKFLOW, "submitWorkflowTaskApproval", answer(made))
+    await report(local, WORKFLOW, made, phase="EXECUTION_FAILED", error="x")
+    await local(WORKFLOW, "recover", {"id": made.metadata.id, "fromTask": "/"})
+    await report(local, WORKFLOW, made, phase="EXECUTION_IN_PROGRESS", tasks=[task])
+    await local(WORKFLOW, "submitWorkflowTaskApproval", answer(made, "no"))
+    assert [item.payload["outcome"] for item in await due(local, made)] == ["yes", "no"]
 
 
 async def test_a_stopped_run_is_told_so_and_its_open_tasks_are_closed(local: Api, make: Make) -> None:

@@ -36,6 +36,7 @@ CONSTRUCTS = {
         "large",
     ),
     *("fork", "fork-compete", "fork-continued", "extensions"),
+    *("human-input",),
     *("emit", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import find_secrets
@@ -19,7 +19,7 @@ from workflow_runner.attributes import tell
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.foreign import ForeignActivity, decoded, failure
-from workflow_runner.inbox import Signal
+from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import (
     MOST_BYTES,
@@ -36,6 +36,8 @@ from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import Sizes, size_of
 from workflow_runner.strands import Rest, Strands
+
+_Taken = TypeVar("_Taken")
 
 _ONCE = RetryPolicy(maximum_attempts=1)
 _FOREVER = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
@@ -198,7 +200,15 @@ class TemporalEngine:
     async def receive(self, matches: Callable[[Signal], bool], listener: str) -> Signal | bool:
         """See `Engine`."""
         inbox = self._control.inbox
-        found: Signal | bool = inbox.take_signal(matches) or inbox.take_wake(listener)
+        return await self._taken(lambda: inbox.take_signal(matches) or inbox.take_wake(listener)) or False
+
+    async def answer(self, task_id: str) -> Answer | None:
+        """See `Engine`."""
+        return await self._taken(lambda: self._control.inbox.take_answer(task_id)) or None
+
+    async def _taken(self, take: Callable[[], _Taken]) -> _Taken:
+        """Wait until `take` gives something, and return it; or what it gave last, if the strand must leave."""
+        found = take()
         if found:
             return found
         self.reporter.flush(deliver_durably)
@@ -208,7 +218,7 @@ class TemporalEngine:
                 nonlocal found
                 if self.strands.is_leaving:
                     return True
-                found = inbox.take_signal(matches) or inbox.take_wake(listener)
+                found = take()
                 if not found:
                     return self._must_leave(rest)
                 rest.end()

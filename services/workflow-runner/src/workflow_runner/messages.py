@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from workflow_runner.checkpoint import Begin, Checkpoint
 from workflow_runner.inbox import InboxState
 
-TaskStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "SKIPPED"]
+TaskStatus = Literal["IN_PROGRESS", "WAITING_FOR_APPROVAL", "COMPLETED", "FAILED", "SKIPPED"]
 Phase = Literal["IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 
 

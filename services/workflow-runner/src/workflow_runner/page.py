@@ -23,8 +23,9 @@ class Page:
 
     def note(self, record: TaskRecord) -> None:
         """Take note of what became of a task."""
-        if record["status"] == "IN_PROGRESS":
-            self._in_progress[record["id"]] = f"- **{record['name']}** ({record['kind']}) `{record['id']}`"
+        if record["status"] in ("IN_PROGRESS", "WAITING_FOR_APPROVAL"):
+            waits = " waits for a person" if record["status"] == "WAITING_FOR_APPROVAL" else ""
+            self._in_progress[record["id"]] = f"- **{record['name']}** ({record['kind']}) `{record['id']}`{waits}"
         elif self._in_progress.pop(record["id"], None) is None:
             return
         workflow.set_current_details(self._text())

@@ -12,7 +12,7 @@ from workflow_runner.data import Evaluator, Scope
 from workflow_runner.extensions import Extensions
 from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
-from workflow_runner.inbox import Signal
+from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import CallAnswer, Limits, Subflow, TaskRecord
 from workflow_runner.strands import Strands
@@ -79,6 +79,13 @@ class Engine(Protocol):
         """Wait for a signal and take it, or until there are events for a listener, which is True.
 
         False: there is nothing yet, but the run should go on in a new history first.
+        """
+        ...
+
+    async def answer(self, task_id: str) -> Answer | None:
+        """Wait for the answer to an execution of a task and take it.
+
+        None: there is none yet, but the run should go on in a new history first.
         """
         ...
 

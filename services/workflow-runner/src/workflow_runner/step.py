@@ -21,7 +21,7 @@ from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
 from workflow_runner.extensions import Surroundings
 from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
-from workflow_runner.inbox import Signal
+from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits, Subflow, TaskRecord
 from workflow_runner.port import FUNCTIONS, Block, Strand
@@ -69,6 +69,7 @@ class TaskStep:
         self._current = CurrentTask(name=item.name, reference=pointer, raw=raw, started_at=self._started)
         self._name = item.name
         self._metadata: dict[str, Any] = {}
+        self._question: Mapping[str, Any] | None = None
 
     # What the run does with it.
 
@@ -224,10 +225,10 @@ class TaskStep:
             "iteration": self._scope.iteration,
             "attempt": self.state.get("attempt", self._scope.attempt),
             "status": status,
-            "input": self.input,
+            "input": self.input if self._question is None else self._question,
             "started_at": iso8601(self._started),
         }
-        if status != "IN_PROGRESS":
+        if status not in ("IN_PROGRESS", "WAITING_FOR_APPROVAL"):
             record["completed_at"] = iso8601(self._run.engine.time())
         if self._metadata:
             record["metadata"] = self._metadata
@@ -293,6 +294,16 @@ class TaskStep:
         if found is False:
             raise Suspended
         return None if found is True else found
+
+    async def ask(self, question: Mapping[str, Any]) -> Answer:
+        """See `Step`."""
+        self._question = question
+        self._shown = True
+        self._note("WAITING_FOR_APPROVAL")
+        answer = await self._run.engine.answer(self._id)
+        if answer is None:
+            raise Suspended
+        return answer
 
     async def rest(self) -> None:
         """See `Step`."""

@@ -40,9 +40,20 @@ _FOREIGN = "foreign"
 _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
 _FIRE = "schedule-fire"
+_WAITS = 1000
+"""WorkflowTaskStatus: waiting for approval."""
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
+    "human-input": """
+do:
+- ask: {call: human_input, with: {message: Go?, form: {document: {type: object}}, deadline: P1D, default: reject}}
+- b:
+    fork:
+      compete: true
+      branches: [{one: {call: human_input, with: {message: One?}}}, {two: {call: human_input, with: {message: Two?}}}]
+- late: {call: human_input, with: {message: Late?, deadline: {milliseconds: 20}, default: approve}}
+""",
     "set": "do:\n- a: {set: {n: '${ .n + 1 }'}, output: {as: '{m: .n}'}, export: {as: .}}\n- b: {set: '${ $context }'}",
     "switch": "do:\n- w: {switch: [{a: {when: .n > 5, then: end}}, {b: {then: x}}]}\n- x: {set: {n: 9}}",
     "jumps": "do:\n- add: {set: {n: '${ .n + 1 }'}}\n- again: {if: .n < 4, set: '${ . }', then: add}",
@@ -399,6 +410,8 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
         return execution
     if name in _PUBLISHED:
         return await _published(text, _PUBLISHED[name], runs)
+    if name in _ANSWERED:
+        return await _answered(text, _ANSWERED[name], runs)
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
@@ -421,6 +434,12 @@ _TOLD: dict[str, list[tuple[str, str]]] = {
 }
 
 
+_ANSWERED: dict[str, list[tuple[str, str]]] = {
+    "human-input": [("/do/0/ask", "approve"), ("/do/1/b/fork/branches/1/two", "reject")],
+}
+"""Ids of tasks, and what they are answered."""
+
+
 _PUBLISHED: dict[str, list[str]] = {
     "listen-events": ["unheard", "a", "!b"],
     "listen-until": ["a", "ab", "unheard", "b"],
@@ -440,6 +459,20 @@ async def _published(text: str, kinds: list[str], runs: Runs) -> Execution:
         else:
             await runs.publish(kind, number)
         await asyncio.sleep(0.05)
+    await handle.result()
+    return execution
+
+
+async def _answered(text: str, answers: list[tuple[str, str]], runs: Runs) -> Execution:
+    """Run a document whose tasks wait for people, and answer each once it waits."""
+    execution = runs.add(text)
+    handle = await runs.start(execution)
+    for task, outcome in answers:
+        await runs.peer.until(
+            execution, lambda seen, task=task: task in seen.reported and seen.reported[task].status == _WAITS
+        )
+        given = {"form_data": {"n": 1}, "comment": "so", "by": "ada", "at": "2026-01-01T00:00:00Z"}
+        await handle.signal(names.ANSWER, {"id": task, "task_id": task, "outcome": outcome, **given})
     await handle.result()
     return execution
 

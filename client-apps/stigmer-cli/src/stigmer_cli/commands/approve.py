@@ -15,8 +15,13 @@ def approve(
     run: Run,
     where: Waiting = "",
     outcome: Annotated[
-        str, typer.Option("--outcome", metavar="OUTCOME", help="Of a task: one of those that it offers.")
-    ] = "approved",
+        str,
+        typer.Option(
+            "--outcome",
+            metavar="OUTCOME",
+            help="Of a task: one that it offers; the word for yes unless given.",
+        ),
+    ] = "",
     data: Data = None,
     comment: Comment = "",
     output: Output = None,
@@ -32,7 +37,7 @@ def approve(
     from stigmer_cli.runs.controlling import Control, control
 
     answer = Answer(where=where, outcome=outcome, action="APPROVE", comment=comment, data=form(data))
-    what = Control(command="stigmer approve", call=answer.give, done=lambda _: f"was answered: {outcome}")
+    what = Control(command="stigmer approve", call=answer.give, done=lambda _: f"was answered: {outcome or 'approved'}")
     raise typer.Exit(control(made, [run], what, wait=False))
 
 

@@ -15,8 +15,13 @@ def reject(
     run: Run,
     where: Waiting = "",
     outcome: Annotated[
-        str, typer.Option("--outcome", metavar="OUTCOME", help="Of a task: one of those that it offers.")
-    ] = "rejected",
+        str,
+        typer.Option(
+            "--outcome",
+            metavar="OUTCOME",
+            help="Of a task: one that it offers; the word for no unless given.",
+        ),
+    ] = "",
     skip: Annotated[
         bool, typer.Option("--skip", help="Of a tool call: go on without it, and do not call it refused.")
     ] = False,
@@ -35,6 +40,6 @@ def reject(
     what = Control(
         command="stigmer reject",
         call=answer.give,
-        done=lambda _: "was told to go on without it" if skip else f"was answered: {outcome}",
+        done=lambda _: "was told to go on without it" if skip else f"was answered: {outcome or 'rejected'}",
     )
     raise typer.Exit(control(made, [run], what, wait=False))

@@ -1,4 +1,4 @@
-"""Asking the person at the prompt about tool calls that wait for one."""
+"""Asking the person at the prompt about tool calls and tasks that wait for one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from stigmer_cli.references import Reference
 from stigmer_cli.resources import Resources
 from stigmer_cli.runs.agent import AgentRun, Call
 from stigmer_cli.runs.control import Controls
+from stigmer_cli.runs.execution import Execution, Task
+from stigmer_cli.runs.questions import Question
 from stigmer_cli.runs.states import kind_of_run
 
 _QUESTION = "ask_person"
@@ -19,7 +21,7 @@ _CHOICES = "[a]pprove, [e]dit, [r]eject, [s]kip, [l]ater? "
 
 
 class Attendant:
-    """Asks about each call once, and passes the decision on.
+    """Asks about each call and task once, and passes the decision on.
 
     Args:
         typed: Where the person types; None: nobody is there, who is then told how to decide from elsewhere.
@@ -34,8 +36,18 @@ class Attendant:
         """Return one that asks, if it is wanted and somebody is there."""
         return cls(Keyboard() if wanted and keyboard.is_there() else None)
 
-    async def attend(self, resources: Resources, run: AgentRun) -> None:
+    def is_needed(self, run: AgentRun | Execution) -> bool:
+        """Whether anything in the run waits that was not asked about."""
+        return any(each.id not in self._asked for each in run.waiting)
+
+    async def attend(self, resources: Resources, run: AgentRun | Execution) -> None:
         """Ask about what waits in the run, if anything does that was not asked about."""
+        if isinstance(run, Execution):
+            await self._attend_tasks(resources, run)
+        else:
+            await self._attend_calls(resources, run)
+
+    async def _attend_calls(self, resources: Resources, run: AgentRun) -> None:
         for call in run.waiting:
             if call.id in self._asked:
                 continue
@@ -46,6 +58,38 @@ class Attendant:
             decision = await self._ask(self._typed, run, call)
             if decision is not None:
                 await _submit(resources, run, call, decision)
+
+    async def _attend_tasks(self, resources: Resources, run: Execution) -> None:
+        for task in run.waiting:
+            if task.id in self._asked:
+                continue
+            self._asked.add(task.id)
+            later = f"`stigmer approve {run.id} {task.name}`, or `reject`"
+            if self._typed is None:
+                console.note(f"{task.name} waits for a person: {later}")
+            elif not await self._answer_task(self._typed, resources, run, task):
+                console.note(f"answer with {later}")
+
+    async def _answer_task(self, typed: Keyboard, resources: Resources, run: Execution, task: Task) -> bool:
+        """Ask until the server takes the answer; tell whether the person gave one."""
+        from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
+
+        question = Question.of(task)
+        question.show()
+        while (answer := await question.ask(typed)) is not None:
+            request = {"execution_id": run.id, "task_name": task.id, **answer}
+            reference = Reference(kind=kind_of_run(run.id), id=run.id)
+            try:
+                await Controls(resources).call(reference, "submitWorkflowTaskApproval", request)
+            except InvalidArgumentError as error:
+                console.complain(str(error))
+                continue
+            except FailedPreconditionError as error:
+                console.note(f"not needed any more: {error}")
+            except PermissionDeniedError as error:
+                console.complain(str(error))
+            return True
+        return False
 
     async def _ask(self, typed: Keyboard, run: AgentRun, call: Call) -> dict[str, Any] | None:
         reason = run.why_waiting.get(call.id, "")

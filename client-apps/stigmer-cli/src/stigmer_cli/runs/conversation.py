@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -37,7 +38,7 @@ class ConversationView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end_line()
+        self._end_line()
 
     @property
     def showed_answer(self) -> bool:
@@ -58,7 +59,13 @@ class ConversationView:
                     self._tell(call)
         sys.stderr.flush()
 
-    def end_line(self) -> None:
+    @contextlib.contextmanager
+    def aside(self) -> Generator[None]:
+        """See `View`."""
+        self._end_line()
+        yield
+
+    def _end_line(self) -> None:
         """End the line of what is being said, if one was begun."""
         if self._is_line_open:
             self._is_line_open = False
@@ -78,7 +85,7 @@ class ConversationView:
         if before and message.text.startswith(before):
             self._write(message.text[len(before) :])
         else:
-            self.end_line()
+            self._end_line()
             self._write(message.text)
 
     def _tell(self, call: Call) -> None:
@@ -97,7 +104,7 @@ class ConversationView:
             self._line("  ".join(part for part in parts if part), _STYLES[call.status])
 
     def _line(self, text: str, style: Style) -> None:
-        self.end_line()
+        self._end_line()
         sys.stderr.write(styled(printable(text), style, sys.stderr) + "\n")
 
     def _write(self, text: str) -> None:

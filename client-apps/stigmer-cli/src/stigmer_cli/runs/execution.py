@@ -98,6 +98,11 @@ class Execution:
         return seconds_between(self.started_at, self.completed_at)
 
     @property
+    def waiting(self) -> tuple[Task, ...]:
+        """The tasks that people must answer."""
+        return tuple(task for task in self.tasks if task.status is Status.WAITING_FOR_APPROVAL)
+
+    @property
     def summary(self) -> str:
         """Its tasks have told everything."""
         return ""

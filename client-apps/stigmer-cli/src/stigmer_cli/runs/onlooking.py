@@ -10,6 +10,7 @@ from stigmer_cli.options import Session
 from stigmer_cli.resources import Resources
 from stigmer_cli.runs.agent import AgentRun
 from stigmer_cli.runs.attending import Attendant
+from stigmer_cli.runs.execution import Execution
 from stigmer_cli.runs.states import Run, shape_of
 
 
@@ -49,6 +50,7 @@ class Onlooker:
     async def see(self, resources: Resources, run: Run) -> None:
         """Show what is new, and ask the person what must be decided."""
         self._view.update(run)
-        if isinstance(run, AgentRun) and run.waiting:
-            self._view.end_line()
+        if not isinstance(run, AgentRun | Execution) or not self._attendant.is_needed(run):
+            return
+        with self._view.aside():
             await self._attendant.attend(resources, run)

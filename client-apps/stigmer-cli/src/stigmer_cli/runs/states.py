@@ -69,8 +69,8 @@ class View(Protocol):
         """Whether the result can be read on standard error already."""
         ...
 
-    def end_line(self) -> None:
-        """Leave the screen so that a line of somebody else can follow."""
+    def aside(self) -> AbstractContextManager[None]:
+        """Leave the terminal to somebody else meanwhile."""
         ...
 
     def update(self, run: Any, /) -> None:

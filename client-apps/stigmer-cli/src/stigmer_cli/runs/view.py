@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from stigmer_cli.runs.tree import drawn, reason
 _BLOCKS = {"do", "for", "fork", "try", "listen"}
 """Kinds of tasks that hold others; they get a line when they start, under which those of the others stand."""
 _MARKS = {Status.COMPLETED: "✓", Status.FAILED: "✗", Status.SKIPPED: "-", Status.IN_PROGRESS: "▸"}
+_MARKS[Status.WAITING_FOR_APPROVAL] = "?"
 _STYLES = {Status.COMPLETED: Style.GREEN, Status.FAILED: Style.RED, Status.SKIPPED: Style.DIM, Status.IN_PROGRESS: None}
 _NAME_WIDTH = 30
 _KIND_WIDTH = 10
@@ -61,8 +63,16 @@ class RunView:
     def _tree(self) -> Any:
         return "" if self._execution is None else drawn(self._execution)
 
-    def end_line(self) -> None:
-        """Give the terminal to somebody else: the tree stays as it is, and begins anew with the next state."""
+    @contextlib.contextmanager
+    def aside(self) -> Generator[None]:
+        """See `View`. The tree stays as it is, and begins anew with the next state."""
+        if self._live is not None:
+            self._live.stop()
+        try:
+            yield
+        finally:
+            if self._live is not None:
+                self._live.start()
 
     def update(self, execution: Execution) -> None:
         """Show what is new."""
@@ -90,7 +100,7 @@ class RunView:
             if started and (is_block or task.attempt > 1):
                 yield from self._once(task, Status.IN_PROGRESS, depth)
             yield from self._news_of(children.get(task.id, []), children, depth + 1)
-            if task.status.is_final:
+            if task.status.is_final or task.status is Status.WAITING_FOR_APPROVAL:
                 yield from self._once(task, task.status, depth)
 
     def _once(self, task: Task, status: Status, depth: int) -> Iterator[str]:

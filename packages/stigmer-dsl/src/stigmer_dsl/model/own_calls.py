@@ -1,12 +1,13 @@
 """Arguments of the functions that we have beside those of the specification."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, Tag
+from pydantic import Field, Strict, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from stigmer_dsl.model.calls import Listed
 from stigmer_dsl.model.element import Element, Text, Whole, by_shape
-from stigmer_dsl.model.values import Endpoint, Schema, Transformation
+from stigmer_dsl.model.values import DurationLike, Endpoint, Schema, Transformation
 
 
 class AgentConfiguration(Element):
@@ -47,6 +48,21 @@ class HumanInputArguments(Element):
     form: Schema | None = None
     """What the data sent with the answer must look like."""
     assignees: tuple[Text, ...] | None = None
+    """Ids of those who may answer; everybody who may change the execution, unless said."""
+    deadline: DurationLike | None = None
+    """How long the answer is waited for; for ever, unless said."""
+    default: Text | None = None
+    """The outcome when the deadline has passed; without it that is a timeout error."""
+
+    @model_validator(mode="after")
+    def _default_is_offered(self) -> Self:
+        is_computed = any("${" in text for text in (*self.outcomes, self.default or ""))
+        if not is_computed and self.default not in (None, *self.outcomes):
+            msg = f"has the `default` {self.default!r}, which is none of its outcomes: {', '.join(self.outcomes)}"
+            raise PydanticCustomError("default", "{message}", {"message": msg})
+        if self.default is not None and self.deadline is None:
+            raise PydanticCustomError("default", "has `default`, which goes with `deadline` only")
+        return self
 
 
 class LlmCallArguments(Element):

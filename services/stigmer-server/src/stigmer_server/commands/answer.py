@@ -9,6 +9,7 @@ from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.executions import Once
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, to_plain
+from stigmer_server.questions import check_answer
 from stigmer_server.resources import Resources
 from stigmer_server.unit import Saved, Unit
 
@@ -62,6 +63,8 @@ async def submit_task_approval(resources: Resources, kind: Kind, request: Messag
     answer yet gets it.
 
     Raises:
+        DeniedError: The task asks somebody else.
+        InvalidError: The answer is not one that the task offers, or its data are not what the form asks for.
         MissingError: There is no such execution.
         RefusedError: No such task waits, or it was answered otherwise.
     """
@@ -78,9 +81,10 @@ async def submit_task_approval(resources: Resources, kind: Kind, request: Messag
         for task in stored.status.tasks:
             if request.task_name not in (task.task_name, task.task_id):
                 continue
-            once = Once(id=outbox.named_id(request.execution_id, "task", task.task_id), digest=digest)
+            once = Once(id=_answer_id(stored, task), digest=digest)
             known = once.known(unit)
             if known is None and task.status == _TASK_WAITS:
+                check_answer(task, request, unit.call.caller)
                 content = {"task_id": task.task_id, "task_name": task.task_name, **answer, **_signed(unit)}
                 executions.send(unit, kind, stored, executions.ANSWER, content, once)
                 answered = True
@@ -92,6 +96,12 @@ async def submit_task_approval(resources: Resources, kind: Kind, request: Messag
         return Saved(kind=kind, id=request.execution_id, wire=stored.SerializeToString())
 
     return resources.answer(await resources.transact_runs(work))
+
+
+def _answer_id(execution: Message, task: Message) -> str:
+    """Return the id of the answer to a task. A recovered run asks anew, by the same id of the task."""
+    names = ("task", task.task_id, *([str(execution.status.recoveries)] if execution.status.recoveries else []))
+    return outbox.named_id(execution.metadata.id, *names)
 
 
 def _keep(approval: Message, request: Message, signed: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskList, 
 
 from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
-from workflow_runner.inbox import Signal
+from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import Limits, Subflow
 
@@ -121,6 +121,13 @@ class Step(Protocol):
 
         None: there are events for `listener`. The run may be continued meanwhile: what else was received belongs
         into `state`.
+        """
+        ...
+
+    async def ask(self, question: Mapping[str, Any]) -> Answer:
+        """Show people a question in place of the task's input, wait for the answer and take it.
+
+        An answer that came before counts. The run may be continued meanwhile.
         """
         ...
 
