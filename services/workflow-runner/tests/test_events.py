@@ -95,7 +95,7 @@ async def test_an_event_with_a_secret_is_refused_and_one_with_a_variable_is_not(
 
 @pytest.mark.parametrize(
     ("attributes", "name"),
-    [("time: yesterday", "validation"), ("data: 1, subject: '${ {} }'", "expression")],
+    [("time: '${ \"yesterday\" }'", "validation"), ("data: 1, subject: '${ {} }'", "expression")],
 )
 async def test_what_is_no_event_fails_the_task(runs: Runs, attributes: str, name: str) -> None:
     error = await runs.error(f"do:\n- tell: {{emit: {{event: {{with: {{type: t, {attributes}}}}}}}}}")
