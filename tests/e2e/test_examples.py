@@ -36,6 +36,7 @@ def peer() -> Iterator[str]:
         process.kill()
 
 
+@pytest.mark.requirement("examples")
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_an_example_gives_the_output_that_stands_beside_it(
     example: Path, stack: Cli, peer: str, tmp_path: Path

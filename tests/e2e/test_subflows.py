@@ -25,6 +25,7 @@ def run(stack: Cli, folder: Path, name: str, tasks: str, *options: str) -> Any:
     return json.loads(stack.run("run", str(file), "-o", "json", *options).out)
 
 
+@pytest.mark.requirement("run.workflow", "run.reference", "run.await")
 def test_a_workflow_runs_another_and_gets_its_output_or_its_error(stack: Cli, tmp_path: Path) -> None:
     apply(stack, tmp_path, "double", "- it: {set: '${ .n * 2 }'}")
     apply(stack, tmp_path, "broken", "- it: {raise: {error: {type: 'https://example.com/no', status: 418, title: no}}}")
@@ -47,6 +48,7 @@ def test_a_workflow_runs_another_and_gets_its_output_or_its_error(stack: Cli, tm
     assert len([name for name in names if name.startswith("double-")]) == 3
 
 
+@pytest.mark.requirement("run.reference")
 def test_a_workflow_that_is_not_there_is_a_clear_error(stack: Cli, tmp_path: Path) -> None:
     result = run(stack, tmp_path, "lost", "- it: {run: {workflow: {namespace: shop, name: nowhere}}}")
     assert "the workflow shop/nowhere:latest cannot be run" in json.dumps(result)

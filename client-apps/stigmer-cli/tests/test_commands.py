@@ -179,6 +179,7 @@ def test_fmt_formats_files_and_checks_them(stigmer: Any, write: Write) -> None:
     assert stigmer("fmt", write("broken.yaml", "a: [")).code == 2
 
 
+@pytest.mark.requirement("command")
 def test_validate_tells_every_problem_and_needs_no_home(stigmer: Any, write: Write) -> None:
     good, bad = write("good.yaml", PLAIN), write("bad.yaml", AGENT.replace("instructions", "instruction"))
     assert stigmer("validate", good).out == f"{good}:1: Workflow greet is valid\n"

@@ -72,6 +72,7 @@ def items(result: Any, code: int = 0) -> list[dict[str, Any]]:
     return json.loads(result.out)["items"]
 
 
+@pytest.mark.requirement("control.command", "control.cancel")
 @pytest.mark.parametrize("kind", ["workflow", "agent"])
 def test_runs_are_held_go_on_and_end(stigmer: Any, runs: Runs, kind: str) -> None:
     run = getattr(runs, kind)(phase="EXECUTION_IN_PROGRESS")
@@ -89,6 +90,7 @@ def test_runs_are_held_go_on_and_end(stigmer: Any, runs: Runs, kind: str) -> Non
         assert (refused.code, refused.out) == (4, ""), command
 
 
+@pytest.mark.requirement("control.command")
 @pytest.mark.parametrize("kind", ["workflow", "agent"])
 def test_a_failed_run_is_run_again(stigmer: Any, runs: Runs, kind: str) -> None:
     run = getattr(runs, kind)(phase="EXECUTION_FAILED", error="the disk is full")
@@ -117,6 +119,7 @@ def test_every_run_gets_its_answer_and_the_first_trouble_is_the_exit_code(stigme
     assert [item["error"]["exit_code"] for item in answered[1:]] == [4, 3]
 
 
+@pytest.mark.requirement("control.command")
 def test_signals_are_sent_and_count_once_by_their_key(stigmer: Any, runs: Runs, tmp_path: Path) -> None:
     run = runs.workflow()
     assert stigmer("signal", run, "go", "--data", '{"n": 1}', "--key", "a").out == f"{run} was sent the signal go\n"
@@ -133,6 +136,7 @@ def task(name: str, identifier: str) -> dict[str, Any]:
     return {"taskId": identifier, "taskName": name, "status": "WORKFLOW_TASK_WAITING_FOR_APPROVAL"}
 
 
+@pytest.mark.requirement("control.command", "control.answer")
 def test_the_task_that_waits_is_answered(stigmer: Any, runs: Runs) -> None:
     run = runs.workflow(phase="EXECUTION_IN_PROGRESS", tasks=[task("review", "1")])
     approved = stigmer("approve", run, "--data", '{"amount": 12}', "-m", "fine")

@@ -241,6 +241,7 @@ def test_a_definition_in_a_manifest_may_use_the_secrets_that_the_manifest_declar
     assert sound(text).definition is not None
 
 
+@pytest.mark.requirement("problems.unsupported")
 def test_what_the_runner_cannot_run_is_refused_at_its_place() -> None:
     endpoint = "{uri: 'http://x/', authentication: {oauth2: {authority: 'http://x', grant: authorization_code}}}"
     _, problems = read(f"{PLAIN}  - ask:\n      call: http\n      with: {{method: get, endpoint: {endpoint}}}\n")

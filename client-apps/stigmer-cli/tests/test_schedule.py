@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DEFINITION = """\
 document: {dsl: 1.0.0, namespace: tests, name: daily, version: 0.1.0}
 schedule: {cron: 0 8 * * *}
@@ -14,6 +16,7 @@ do:
 """
 
 
+@pytest.mark.requirement("control.command")
 def test_schedules_are_listed_paused_resumed_and_triggered(stigmer: Any, tmp_path: Path) -> None:
     assert stigmer("schedule", "list", "-o", "name").out.strip() == ""
     (tmp_path / "daily.yaml").write_text(DEFINITION)

@@ -1,4 +1,4 @@
-"""Shared by the tests of the language: the requirement marker, and documents to test with."""
+"""Shared by the tests of the language: documents to test with."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,6 @@ HEADER = "document: { dsl: '1.0.3', namespace: test, name: example, version: '0.
 # Machines differ: a slow example is no failure. Fewer examples than usual, as each may start jq.
 settings.register_profile("language", deadline=None, max_examples=60)
 settings.load_profile("language")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "requirement(*ids): the requirements of requirements.py that a test holds")
 
 
 @pytest.fixture

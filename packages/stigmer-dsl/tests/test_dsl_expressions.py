@@ -442,7 +442,7 @@ def test_evaluating_any_value_keeps_its_shape(value: Any) -> None:
     assert shape(value) == shape(result) or "${" in repr(value)
 
 
-@pytest.mark.requirement("expression.descriptors")
+@pytest.mark.requirement("expression.dates", "expression.descriptors")
 def test_descriptors_have_the_form_of_the_specification() -> None:
     moment = datetime(2022, 1, 1, 13, 0, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
     task = descriptors.describe_task(

@@ -33,6 +33,7 @@ def signal(execution: Any, **more: Any) -> dict[str, Any]:
     return {"executionId": execution.metadata.id, "signalName": "go", **more}
 
 
+@pytest.mark.requirement("control.pause", "phases")
 @pytest.mark.parametrize("kind", EXECUTIONS)
 async def test_a_paused_execution_is_held_until_it_is_resumed(local: Api, make: Make, kind: str) -> None:
     made = await make(local, kind)
@@ -125,6 +126,7 @@ async def test_a_signal_carries_any_json_even_before_the_run_has_started(local: 
     assert (delivery.name, delivery.payload["name"], delivery.payload["payload"]) == (SIGNAL, "go", payload)
 
 
+@pytest.mark.requirement("control.signal")
 async def test_a_hundred_simultaneous_signals_with_one_key_are_one(local: Api, make: Make) -> None:
     made = await make(local, WORKFLOW)
     request = signal(made, payload={"n": 1}, idempotencyKey="once")
@@ -203,6 +205,7 @@ def answer(execution: Any, outcome: str = "yes", **more: Any) -> dict[str, Any]:
     return {"executionId": execution.metadata.id, "taskName": "ask", "outcome": outcome, **more}
 
 
+@pytest.mark.requirement("control.answer")
 async def test_a_task_that_waits_for_a_person_is_answered_once(local: Api, make: Make) -> None:
     made = await make(local, WORKFLOW)
     with pytest.raises(FailedPreconditionError):

@@ -119,6 +119,7 @@ def tasks(status: Any) -> dict[str, int]:
     return {task.task_id: task.status for task in status.tasks}
 
 
+@pytest.mark.requirement("control.pause", "faults.recovered")
 async def test_a_run_is_paused_signalled_resumed_and_recovered(tmp_path: Path, temporal: TemporalServer) -> None:
     async with site() as web, stack(tmp_path, temporal.address, "controls") as api:
         web.failures["/flaky"] = 1
@@ -191,6 +192,7 @@ async def test_everything_again_from_the_beginning(tmp_path: Path, temporal: Tem
         assert web.asked == {"/a": 2, "/b": 2}
 
 
+@pytest.mark.requirement("events.emitted", "events.heard")
 async def test_one_run_hears_what_another_emits_and_a_flood_beside_it(tmp_path: Path, temporal: TemporalServer) -> None:
     async with stack(tmp_path, temporal.address, "events") as api:
         listener = """
@@ -219,6 +221,7 @@ do:
         assert value_to_plain(done.output_value) == list(range(600))
 
 
+@pytest.mark.requirement("schedule.every", "schedule.after")
 async def test_time_and_the_end_of_a_run_start_the_next(tmp_path: Path, temporal: TemporalServer) -> None:
     async with stack(tmp_path, temporal.address, "schedules") as api:
         again, often = [

@@ -49,6 +49,16 @@ async def test_nothing_is_told_unless_asked_for(local: Api, make: Make) -> None:
     assert await told(local) == []
 
 
+@pytest.mark.requirement(
+    "lifecycle.workflow",
+    "lifecycle.published",
+    "lifecycle.workflow-started",
+    "lifecycle.workflow-suspended",
+    "lifecycle.workflow-resumed",
+    "lifecycle.workflow-completed",
+    "lifecycle.workflow-status",
+    "phases",
+)
 async def test_an_execution_tells_what_becomes_of_it_once(tmp_path: Path, make: Make) -> None:
     async with telling(tmp_path, make, "workflows") as (api, id):
         for _ in range(2):
@@ -66,6 +76,17 @@ async def test_an_execution_tells_what_becomes_of_it_once(tmp_path: Path, make: 
         assert dict(found)["workflow.completed"]["output"] == {"n": 1}
 
 
+@pytest.mark.requirement(
+    "lifecycle.tasks",
+    "lifecycle.workflow-faulted",
+    "lifecycle.task-created",
+    "lifecycle.task-started",
+    "lifecycle.task-suspended",
+    "lifecycle.task-resumed",
+    "lifecycle.task-retried",
+    "lifecycle.task-faulted",
+    "lifecycle.task-completed",
+)
 async def test_tasks_tell_what_becomes_of_them_once(tmp_path: Path, make: Make) -> None:
     async with telling(tmp_path, make, "tasks") as (api, id):
         await report(api, id, "IN_PROGRESS", ("/a", "IN_PROGRESS"))
@@ -87,9 +108,28 @@ async def test_tasks_tell_what_becomes_of_them_once(tmp_path: Path, make: Make) 
         assert dict(await told(api))["workflow.faulted"]["error"] == {"title": "no"}
 
 
+@pytest.mark.requirement("lifecycle.workflow-cancelled", "lifecycle.task-cancelled")
 @pytest.mark.parametrize(("control", "name"), [("cancel", "cancelled"), ("terminate", "cancelled")])
 async def test_who_is_stopped_takes_its_tasks_along(tmp_path: Path, make: Make, control: str, name: str) -> None:
     async with telling(tmp_path, make, "tasks") as (api, id):
         await report(api, id, "IN_PROGRESS", ("/a", "IN_PROGRESS"))
         await api(KIND, control, {"id": id})
         assert (await names(api))[-2:] == [f"task.{name}", f"workflow.{name}"]
+
+
+@pytest.mark.requirement("lifecycle.correlation-started", "lifecycle.correlation-completed")
+@pytest.mark.parametrize("level", ["workflows", "tasks"])
+async def test_waiting_for_events_is_told_once(tmp_path: Path, make: Make, level: str) -> None:
+    async with telling(tmp_path, make, level) as (api, id):
+        listening = {"taskId": "/l", "reference": "/l", "metadata": {"listening": {"one": [{"with": {"type": "t"}}]}}}
+        for status in ("IN_PROGRESS", "IN_PROGRESS", "COMPLETED", "COMPLETED"):
+            task = {**listening, "status": f"WORKFLOW_TASK_{status}"}
+            await api(KIND, "updateStatus", {"executionId": id, "status": {"tasks": [task]}})
+        failing = {**listening, "taskId": "/f", "reference": "/f"}
+        for status in ("IN_PROGRESS", "FAILED"):
+            task = {**failing, "status": f"WORKFLOW_TASK_{status}"}
+            await api(KIND, "updateStatus", {"executionId": id, "status": {"tasks": [task]}})
+        found = [(name, data) for name, data in await told(api) if "correlation" in name]
+        assert [name.rpartition("-")[2] for name, _ in found] == ["started", "completed", "started"]
+        assert [set(data) - {"name"} for _, data in found] == [{"startedAt"}, {"completedAt"}, {"startedAt"}]
+        assert {data["name"] for _, data in found} == {id}

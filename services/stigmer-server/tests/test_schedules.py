@@ -79,6 +79,7 @@ async def kept(runs: MemoryRuns, holds: Callable[[dict[str, Any]], bool]) -> dic
     return await until(look, holds)
 
 
+@pytest.mark.requirement("schedule.cron", "schedule.every")
 async def test_temporal_is_told_of_what_time_starts_and_of_every_change(tmp_path: Path) -> None:
     async with timed(tmp_path) as (api, runs):
         workflow = await apply(api, "{cron: '0 8 * * 1'}")
@@ -115,6 +116,7 @@ async def test_what_temporal_missed_or_lost_it_is_told_when_it_is_back(tmp_path:
         await kept(runs, lambda found: workflow.metadata.id in found and gone.metadata.id not in found)
 
 
+@pytest.mark.requirement("schedule.started")
 async def test_a_moment_starts_one_execution_however_often_it_comes(local: Api) -> None:
     workflow = await apply(local, "{cron: '* * * * *'}")
     moment = {
@@ -138,6 +140,7 @@ async def test_a_moment_starts_one_execution_however_often_it_comes(local: Api) 
     assert len(await _executions(local, workflow)) == 2
 
 
+@pytest.mark.requirement("schedule.after")
 async def test_after_the_end_of_an_execution_the_next_follows_once(tmp_path: Path) -> None:
     async with timed(tmp_path) as (api, runs):
         workflow = await apply(api, "{after: {seconds: 90}}")
@@ -159,6 +162,7 @@ async def test_after_the_end_of_an_execution_the_next_follows_once(tmp_path: Pat
         assert len(runs.later) == 1
 
 
+@pytest.mark.requirement("schedule.on", "schedule.read", "schedule.event-input")
 async def test_each_event_that_is_meant_starts_an_execution_with_it(local: Api) -> None:
     await publish(local, ("order", {"n": 0}))
     workflow = await apply(local, "{on: {one: {with: {type: order, data: '${ .n < 9 }'}}}, read: envelope}")
@@ -170,6 +174,7 @@ async def test_each_event_that_is_meant_starts_an_execution_with_it(local: Api) 
     assert len(await started(local, workflow, 3)) == 3
 
 
+@pytest.mark.requirement("schedule.on", "schedule.event-input")
 async def test_all_events_of_one_combination_start_one_execution(local: Api) -> None:
     workflow = await apply(local, f"{{on: {{all: [{FILTERS}]}}}}")
     await publish(local, ("a", {"id": 1}), ("a", {"id": 2}), ("b", {"id": 2}), ("b", {"id": 3}))
@@ -213,6 +218,7 @@ async def test_what_cannot_be_started_is_said(local: Api) -> None:
         await call(local, "trigger", workflow_id=needy.metadata.id)
 
 
+@pytest.mark.requirement("schedule")
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [

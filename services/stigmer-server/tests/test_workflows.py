@@ -67,6 +67,7 @@ async def test_a_definition_is_kept_byte_for_byte_and_fills_the_document(local: 
     assert validation.validated_at.seconds > 0
 
 
+@pytest.mark.requirement("problems.stored")
 async def test_tasks_are_compiled_and_shown_as_a_document(local: Api) -> None:
     made = await create(local, document=DOCUMENT, tasks=[GREET])
     validation = made.status.serverless_workflow_validation
@@ -74,6 +75,7 @@ async def test_tasks_are_compiled_and_shown_as_a_document(local: Api) -> None:
     assert "greeting: hello" in validation.yaml
 
 
+@pytest.mark.requirement("problems.stored")
 @pytest.mark.parametrize("verb", ["create", "apply", "update"])
 async def test_every_problem_of_a_definition_is_told_with_its_place(local: Api, verb: str) -> None:
     await create(local, "Flow", definition=text())

@@ -62,6 +62,7 @@ def card(site: Site) -> str:
 MESSAGE = "{message: {parts: [{kind: text, text: '${ .what }'}]}}"
 
 
+@pytest.mark.requirement("a2a.message")
 @pytest.mark.parametrize("by", ["card", "server"])
 async def test_a_message_is_sent_with_an_id_and_a_role_and_the_task_comes_back(runs: Runs, site: Site, by: str) -> None:
     at = card(site) if by == "card" else f"server: '{site.url}'"
@@ -72,12 +73,14 @@ async def test_a_message_is_sent_with_an_id_and_a_role_and_the_task_comes_back(r
     assert uuid.UUID(sent["messageId"]).version == 4
 
 
+@pytest.mark.requirement("a2a.message")
 async def test_what_a_message_says_of_itself_stands(runs: Runs, site: Site) -> None:
     given = "{message: {messageId: mine, role: agent, parts: []}}"
     (sent,) = (await runs.output(call("message/send", card(site), given)))["history"]
     assert (sent["messageId"], sent["role"]) == ("mine", "agent")
 
 
+@pytest.mark.requirement("a2a.methods")
 @pytest.mark.parametrize(("method", "parameters"), [("message/stream", MESSAGE), ("tasks/resubscribe", "{id: t1}")])
 async def test_what_streams_becomes_an_array_up_to_the_last(
     runs: Runs, site: Site, method: str, parameters: str
@@ -86,6 +89,7 @@ async def test_what_streams_becomes_an_array_up_to_the_last(
     assert [event["kind"] for event in output] == ["task", "status-update"]
 
 
+@pytest.mark.requirement("a2a.methods")
 @pytest.mark.parametrize(
     "method",
     [
@@ -103,6 +107,7 @@ async def test_every_other_method_outputs_its_result(runs: Runs, site: Site, met
     assert (output["method"], output["params"]) == (method, {"id": "t1"})
 
 
+@pytest.mark.requirement("a2a.errors", "error.raised")
 async def test_an_error_of_the_agent_is_a_runtime_error_with_code_message_and_data(runs: Runs, site: Site) -> None:
     error = await runs.error(call("tasks/get", card(site), "{id: other}"))
     assert error["type"].endswith("/errors/runtime")

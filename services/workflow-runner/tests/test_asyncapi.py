@@ -91,6 +91,7 @@ async def broker(protocol: str, site: Site) -> AsyncGenerator[Broker]:
         yield broker
 
 
+@pytest.mark.requirement("asyncapi.publish", "asyncapi.protocols")
 async def test_a_message_is_published_and_the_input_passes(runs: Runs, site: Site, broker: Broker) -> None:
     definition = call(site, "message: {payload: {n: '${ .n + 1 }'}, headers: {Kind: cat}}")
     assert await runs.output(definition, {"n": 1}) == {"n": 1}
@@ -99,6 +100,7 @@ async def test_a_message_is_published_and_the_input_passes(runs: Runs, site: Sit
     assert (last[-1] if isinstance(last, tuple) else last) == {"n": 2}
 
 
+@pytest.mark.requirement("asyncapi.message", "asyncapi.consume", "asyncapi.lifetime", "asyncapi.protocols")
 async def test_an_amount_of_messages_is_consumed(runs: Runs, site: Site, broker: Broker) -> None:
     execution = runs.add(consume(site, "{consume: {amount: 3}}"))
     handle = await runs.start(execution)
@@ -109,6 +111,7 @@ async def test_an_amount_of_messages_is_consumed(runs: Runs, site: Site, broker:
     await broker.until(lambda seen: seen.listeners == 0)
 
 
+@pytest.mark.requirement("asyncapi.consume", "asyncapi.lifetime", "asyncapi.foreach")
 async def test_messages_are_filtered_and_processed_one_by_one(runs: Runs, site: Site, broker: Broker) -> None:
     execution = runs.add(
         consume(
@@ -131,6 +134,7 @@ async def test_messages_are_filtered_and_processed_one_by_one(runs: Runs, site: 
     assert execution.output == {"outputs": [4, 6, 8], "context": [4, 6, 8]}
 
 
+@pytest.mark.requirement("asyncapi.lifetime")
 async def test_consumption_ends_before_the_message_that_says_so(
     runs: Runs, site: Site, broker: Broker, protocol: str
 ) -> None:
@@ -145,12 +149,14 @@ async def test_consumption_ends_before_the_message_that_says_so(
         assert [json.loads(content)["n"] for content, _ in broker.seen["left"]] == [3, 4]
 
 
+@pytest.mark.requirement("asyncapi.lifetime")
 async def test_consumption_ends_when_its_time_is_over(runs: Runs, site: Site, broker: Broker) -> None:
     output = await runs.output(consume(site, "{consume: {amount: 3, for: {milliseconds: 300}}}"))
     assert output == []
     await broker.until(lambda seen: seen.listeners == 0)
 
 
+@pytest.mark.requirement("asyncapi.document")
 async def test_what_does_not_fit_the_document_is_not_published(runs: Runs, site: Site, broker: Broker) -> None:
     error = await runs.error(call(site, "message: {payload: {n: many}}"))
     assert error["type"].endswith("/errors/validation")
@@ -158,6 +164,7 @@ async def test_what_does_not_fit_the_document_is_not_published(runs: Runs, site:
     assert broker.received == []
 
 
+@pytest.mark.requirement("asyncapi.document")
 @pytest.mark.parametrize("protocol", ["nats"], indirect=True)
 async def test_a_document_of_version_2_says_the_same(runs: Runs, site: Site, broker: Broker) -> None:
     site.page("/asyncapi", Response(old_document("nats", broker.port).encode()))
@@ -171,6 +178,7 @@ async def test_a_document_of_version_2_says_the_same(runs: Runs, site: Site, bro
     assert message["headers"] == {"Kind": "cat", "Content-Type": "application/json", "subject": "pets/cats"}
 
 
+@pytest.mark.requirement("asyncapi.server")
 @pytest.mark.parametrize(
     ("rest", "said"),
     [
@@ -195,6 +203,7 @@ async def test_what_a_document_lacks_is_told(runs: Runs, site: Site, rest: str, 
     assert said in error["detail"]
 
 
+@pytest.mark.requirement("asyncapi.publish", "asyncapi.protocols")
 async def test_a_message_goes_by_http_as_the_binding_says(runs: Runs, site: Site) -> None:
     text = document("http", int(site.url.rpartition(":")[2]))
     text["operations"]["send"]["bindings"] = {"http": {"method": "PUT"}}
@@ -211,6 +220,7 @@ async def test_a_message_goes_by_http_as_the_binding_says(runs: Runs, site: Site
     assert "full" in error["detail"]
 
 
+@pytest.mark.requirement("asyncapi.consume", "asyncapi.protocols")
 async def test_messages_come_by_http_as_answers_to_repeated_requests(runs: Runs, site: Site) -> None:
     answers = iter([Response({"n": 1}), Response({"n": 2})])
     site.page("/asyncapi", document("http", int(site.url.rpartition(":")[2])))
@@ -271,6 +281,7 @@ async def test_credentials_are_given_as_the_protocol_asks(runs: Runs, site: Site
         assert len(broker.received) == 1
 
 
+@pytest.mark.requirement("outbound.guard")
 @pytest.mark.parametrize("kind", ["ws", "nats", "mqtt", "redis", "kafka", "amqp"])
 async def test_the_outbound_guard_stands_before_every_broker(start_runner: StartRunner, site: Site, kind: str) -> None:
     text = document(kind, 1)
@@ -282,6 +293,7 @@ async def test_the_outbound_guard_stands_before_every_broker(start_runner: Start
     assert "never allowed" in error["detail"]
 
 
+@pytest.mark.requirement("call.communication")
 async def test_a_broker_that_is_away_is_a_communication_error(runs: Runs, site: Site) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -295,6 +307,7 @@ async def test_a_broker_that_is_away_is_a_communication_error(runs: Runs, site: 
             assert f"localhost:{port}" in error["detail"]
 
 
+@pytest.mark.requirement("asyncapi.protocols", "problems.unsupported")
 async def test_a_protocol_that_is_not_spoken_is_refused_before_anything_is_done(runs: Runs, site: Site) -> None:
     error = await runs.error(call(site, "protocol: jms, message: {payload: {n: 1}}"))
     assert "/do/0/call/with/protocol: the protocol 'jms' is not spoken" in error["detail"]

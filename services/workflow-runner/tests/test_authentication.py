@@ -59,6 +59,7 @@ def shown(execution: Execution) -> str:
     return " ".join([str(execution.output), str(execution.error), *map(str, execution.updates)])
 
 
+@pytest.mark.requirement("authentication.secret", "authentication.bearer")
 @pytest.mark.parametrize("secret", ["tok-12345", '{"token": "tok-12345"}'])
 async def test_a_bearer_token_may_stand_in_a_secret_alone_or_in_an_object(runs: Runs, site: Site, secret: str) -> None:
     site.page("/me", lambda request: Response(request.headers["authorization"]))
@@ -68,6 +69,7 @@ async def test_a_bearer_token_may_stand_in_a_secret_alone_or_in_an_object(runs: 
     assert "tok-12345" not in shown(execution)
 
 
+@pytest.mark.requirement("authentication.secret", "authentication.basic", "authentication.concealed")
 async def test_basic_credentials_may_stand_in_a_secret_and_are_never_shown(runs: Runs, site: Site) -> None:
     site.page("/me", lambda request: Response(request.headers["authorization"] + " pass-123"))
     secret = json.dumps({"username": "me", "password": "pass-123"})
@@ -116,6 +118,7 @@ class DigestSite:
         return hash_of(":".join([first, *middle, second]))
 
 
+@pytest.mark.requirement("authentication.digest")
 @pytest.mark.parametrize(
     "challenges",
     [
@@ -168,6 +171,7 @@ async def test_a_wrong_digest_and_a_challenge_that_nobody_knows_are_errors(runs:
     assert "cannot be answered: Digest realm" in error["detail"]
 
 
+@pytest.mark.requirement("oauth2.cache")
 async def test_many_calls_at_once_and_later_ones_ask_for_one_token(runs: Runs, site: Site) -> None:
     server = TokenServer(site)
     protected(site, "token-1")
@@ -185,6 +189,7 @@ async def test_many_calls_at_once_and_later_ones_ask_for_one_token(runs: Runs, s
     ]
 
 
+@pytest.mark.requirement("authentication.concealed")
 async def test_tokens_and_credentials_are_neither_in_history_nor_in_what_people_see(runs: Runs, site: Site) -> None:
     TokenServer(site)
     protected(site)
@@ -223,6 +228,7 @@ async def test_a_token_that_is_refused_is_had_anew_once(runs: Runs, site: Site) 
     assert "token-" not in json.dumps(error)
 
 
+@pytest.mark.requirement("oauth2.cache")
 async def test_a_token_that_has_ended_is_had_anew(runs: Runs, site: Site) -> None:
     server = TokenServer(site, expires_in=0)
     protected(site)
@@ -232,6 +238,7 @@ async def test_a_token_that_has_ended_is_had_anew(runs: Runs, site: Site) -> Non
     assert len(server.asked) == 2
 
 
+@pytest.mark.requirement("oauth2.grants", "oauth2.exchange")
 @pytest.mark.parametrize(
     ("grant", "asked"),
     [
@@ -277,6 +284,7 @@ async def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(runs
     assert [each["refresh_token"] for each in server.asked] == [["old-one"], ["newer-one"]]
 
 
+@pytest.mark.requirement("oauth2.client")
 async def test_a_client_proves_itself_in_every_way(runs: Runs, site: Site) -> None:
     protected(site)
     found: dict[str, tuple[dict[str, list[str]], dict[str, str]]] = {}
@@ -296,6 +304,7 @@ async def test_a_client_proves_itself_in_every_way(runs: Runs, site: Site) -> No
     assert found["none"][0]["client_id"] == ["m e"]
 
 
+@pytest.mark.requirement("oauth2.request")
 async def test_a_token_request_may_be_json(runs: Runs, site: Site) -> None:
     site.page("/oauth2/token", lambda request: Response({"access_token": json.dumps(request.json)}))
     site.page("/me", {})
@@ -310,6 +319,7 @@ async def test_a_token_request_may_be_json(runs: Runs, site: Site) -> None:
     }
 
 
+@pytest.mark.requirement("authentication.oidc")
 async def test_the_endpoint_of_an_openid_provider_is_found(runs: Runs, site: Site) -> None:
     server = TokenServer(site, "/elsewhere")
     discovery = {"issuer": site.url, "token_endpoint": f"{site.url}/elsewhere"}
@@ -321,6 +331,7 @@ async def test_the_endpoint_of_an_openid_provider_is_found(runs: Runs, site: Sit
     assert server.asked[0]["client_secret"] == [SECRET]
 
 
+@pytest.mark.requirement("oauth2.issuers")
 async def test_tokens_of_issuers_that_are_not_named_are_refused(runs: Runs, site: Site) -> None:
     token = jwt.encode({"iss": "https://good.example"}, SECRET)
     TokenServer(site, access_token=token)
@@ -336,6 +347,7 @@ async def test_tokens_of_issuers_that_are_not_named_are_refused(runs: Runs, site
     assert "is about the issuer 'https://evil.example'" in (await runs.error(document(site.url, oidc)))["detail"]
 
 
+@pytest.mark.requirement("error.raised")
 async def test_a_token_server_that_refuses_or_is_away_is_a_clear_error(runs: Runs, site: Site) -> None:
     said = {"error": "invalid_client", "error_description": f"never heard of {SECRET}"}
     site.page("/oauth2/token", Response(said, 401))

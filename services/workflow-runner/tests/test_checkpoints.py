@@ -50,6 +50,7 @@ def failing_first(site: Site, path: str, times: int = 1) -> None:
     site.page(path, answer)
 
 
+@pytest.mark.requirement("durable.recovered", "faults.recovered")
 async def test_what_was_finished_is_not_done_again(runs: Runs, site: Site) -> None:
     pages(site, "/a", "/b", "/c")
     failing_first(site, "/flaky")
@@ -65,6 +66,7 @@ async def test_what_was_finished_is_not_done_again(runs: Runs, site: Site) -> No
     assert execution.updates[-1].started_at == began
 
 
+@pytest.mark.requirement("durable.recovered", "faults.recovered")
 async def test_a_run_begins_with_a_task_that_is_named_and_knows_what_was_known_there(runs: Runs, site: Site) -> None:
     pages(site, "/a", "/b", "/c")
     failing_first(site, "/flaky")
@@ -192,6 +194,7 @@ do:
     assert [request.headers["k"] for request in site.seen("/flaky")] == ["tok-old", "tok-new"]
 
 
+@pytest.mark.requirement("durable.definition")
 async def test_the_definition_is_that_of_the_first_run(runs: Runs, site: Site) -> None:
     failing_first(site, "/flaky")
     document = f"do:\n- a: {{set: {{n: 1}}}}\n- f: {{call: http, with: {{method: post, endpoint: {site.url}/flaky}}}}"

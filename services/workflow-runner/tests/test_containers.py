@@ -33,6 +33,7 @@ def run(container: str, rest: str = "", before: str = "") -> str:
 SHELL = "command: sh -c"
 
 
+@pytest.mark.requirement("run.container", "run.cleanup")
 async def test_a_container_outputs_what_it_prints_and_is_removed(runs: Runs, engine: Engine) -> None:
     assert await runs.output(run(f"{SHELL}, arguments: ['echo hello; echo aside >&2']")) == "hello"
     assert engine.containers == {}
@@ -42,6 +43,7 @@ async def test_a_container_outputs_what_it_prints_and_is_removed(runs: Runs, eng
     assert created["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
 
 
+@pytest.mark.requirement("run.container")
 async def test_everything_of_a_container_is_evaluated(runs: Runs, engine: Engine) -> None:
     container = (
         "name: '${ .word }', command: '${ \"sh -c\" }', arguments: ['cat; echo \"[$1][$WORD]\"', sh, '${ .word }'],"
@@ -54,6 +56,7 @@ async def test_everything_of_a_container_is_evaluated(runs: Runs, engine: Engine
     assert created["HostConfig"]["Binds"] == ["data:/data"]
 
 
+@pytest.mark.requirement("run.return")
 @pytest.mark.parametrize(
     ("kept", "output"),
     [
@@ -71,6 +74,7 @@ async def test_a_container_that_fails_is_an_error_that_says_why(runs: Runs) -> N
     assert error["detail"] == "the container ended with exit code 3: broken"
 
 
+@pytest.mark.requirement("run.pull")
 @pytest.mark.parametrize(
     ("image", "policy", "pulled"),
     [
@@ -121,6 +125,7 @@ async def test_a_container_that_takes_too_long_is_ended(runs: Runs, engine: Engi
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.requirement("run.await")
 async def test_a_container_that_is_not_waited_for_runs_on(runs: Runs, engine: Engine) -> None:
     assert await runs.output(run("command: sleep 60", ", await: false"), {"n": 1}) == {"n": 1}
     (container,) = engine.containers.values()
@@ -129,6 +134,7 @@ async def test_a_container_that_is_not_waited_for_runs_on(runs: Runs, engine: En
     assert container.config["HostConfig"]["AutoRemove"]
 
 
+@pytest.mark.requirement("run.cleanup")
 async def test_containers_are_kept_or_removed_later_as_their_lifetime_says(runs: Runs, engine: Engine) -> None:
     await runs.output(run("command: 'true', lifetime: {cleanup: never}"))
     await runs.output(run("command: 'true', lifetime: {cleanup: eventually, after: {minutes: 5}}"))
@@ -153,6 +159,7 @@ async def test_a_container_of_a_lost_runner_is_ended_after_its_time(engine: Engi
     await client.close()
 
 
+@pytest.mark.requirement("problems.unsupported")
 async def test_without_an_engine_a_workflow_with_containers_fails_when_it_is_loaded(
     start_runner: StartRunner, tmp_path: Path
 ) -> None:
@@ -162,6 +169,7 @@ async def test_without_an_engine_a_workflow_with_containers_fails_when_it_is_loa
     assert "/do/1/it" in error["detail"]
 
 
+@pytest.mark.requirement("run.await")
 async def test_a_process_that_is_not_waited_for_is_started_and_the_input_passes_through(
     start_runner: StartRunner, tmp_path: Path
 ) -> None:

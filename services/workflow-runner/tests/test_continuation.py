@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from temporalio.client import Client
 from workflow_runner import names
 from workflow_runner.testing import Execution, Response, Runs, Site, StartRunner
@@ -37,6 +38,7 @@ def reports_by_task(execution: Execution) -> dict[str, list[int]]:
     return seen
 
 
+@pytest.mark.requirement("durable.continued")
 async def test_a_loop_in_a_try_in_a_do_goes_on_where_it_was(
     start_runner: StartRunner, client: Client, site: Site
 ) -> None:
@@ -97,6 +99,7 @@ do:
     assert len(execution.reported) == 1 + 9 + 9 + 9
 
 
+@pytest.mark.requirement("durable.continued", "flow.bounded")
 async def test_jumps_are_counted_across_runs_and_visits_keep_their_names(start_runner: StartRunner) -> None:
     runs = await start_runner(max_history_events=EVENTS, max_backward_jumps=9)
     definition = """

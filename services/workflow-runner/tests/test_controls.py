@@ -36,6 +36,7 @@ def asked(site: Site, path: str) -> int:
     return len(site.seen(path))
 
 
+@pytest.mark.requirement("control.pause")
 async def test_a_call_in_flight_ends_and_then_the_run_holds_until_it_is_resumed(runs: Runs, site: Site) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
@@ -82,6 +83,7 @@ async def test_a_run_that_is_paused_before_it_has_begun_does_nothing(runs: Runs,
     assert await ended(handle) == {"n": 1}
 
 
+@pytest.mark.requirement("control.signal")
 async def test_what_comes_twice_counts_once(runs: Runs) -> None:
     execution = runs.add("do:\n- a: {wait: PT0.05S}\n- b: {set: {n: 1}}")
     handle = await runs.start(execution)
@@ -102,6 +104,7 @@ async def test_what_is_no_message_is_left_alone(runs: Runs) -> None:
     assert await ended(handle) == [1]
 
 
+@pytest.mark.requirement("control.pause")
 async def test_no_time_passes_for_a_run_that_is_held(runs: Runs) -> None:
     execution = runs.add(
         """
@@ -135,6 +138,7 @@ async def test_time_passes_again_once_it_goes_on(runs: Runs) -> None:
     assert execution.error["status"] == 408
 
 
+@pytest.mark.requirement("control.cancel")
 async def test_a_held_run_can_be_cancelled(runs: Runs) -> None:
     execution = runs.add("do:\n- a: {wait: PT0.05S}\n- b: {set: {n: 1}}")
     handle = await runs.start(execution)
@@ -177,6 +181,7 @@ do:
     assert execution.reported["/do/1/all"].status == COMPLETED
 
 
+@pytest.mark.requirement("listen.signals")
 @pytest.mark.parametrize(
     ("to", "sent", "output"),
     [
@@ -201,6 +206,7 @@ async def test_a_run_listens_for_signals_by_their_names(
     assert await ended(handle) == output
 
 
+@pytest.mark.requirement("listen.signals")
 async def test_signals_of_one_name_are_heard_one_by_one_in_order(runs: Runs) -> None:
     execution = runs.add(
         "do:\n- l: {for: {in: '[1, 2, 3]'}, do: [{wait: {listen: {to: {one: {with: {type: signal, id: go}}}}}}]}"

@@ -41,6 +41,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
     ]
 
 
+@pytest.mark.requirement("problems.unsupported")
 def test_each_unsupported_part_is_named_with_its_place_at_any_depth() -> None:
     found = problems(
         """
@@ -81,6 +82,7 @@ async def run_stored(runs: Runs, tasks: list[dict[str, Any]], data: Any = None, 
     return execution.output
 
 
+@pytest.mark.requirement("stored.run")
 async def test_the_stored_form_is_run_like_a_document(runs: Runs, site: Site) -> None:
     site.page("/pet", lambda request: Response({"key": request.headers["x-key"]}))
     http = {"method": "GET", "endpoint": {"uri": f"{site.url}/pet"}, "headers": {"X-Key": "k-${.secrets.TOKEN}"}}
@@ -99,6 +101,7 @@ async def test_the_stored_form_is_run_like_a_document(runs: Runs, site: Site) ->
     assert site.seen("/pet")[0].headers["x-key"] == "k-tok-1234"
 
 
+@pytest.mark.requirement("stored.run", "stored.nested")
 @pytest.mark.parametrize("count", [1, 3])
 async def test_the_stored_form_nests(runs: Runs, count: int) -> None:
     add = stored("add", "SET", {"variables": {"n": "${ .n + $item }"}})

@@ -35,6 +35,7 @@ def listen(to: str, more: str = "") -> str:
     return f"do:\n- hear: {{listen: {{to: {to}}}{more}}}"
 
 
+@pytest.mark.requirement("emit.publish", "emit.defaults")
 async def test_an_emitted_event_is_published_with_what_was_left_out_and_is_the_output(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -59,6 +60,7 @@ do:
     assert event["time"].startswith("20")
 
 
+@pytest.mark.requirement("emit.publish", "event.attributes")
 async def test_what_the_author_gives_stands(runs: Runs) -> None:
     time = "time: '2026-01-02T03:04:05Z', datacontenttype: text/plain, data: hi"
     event = f"{{id: '${{ .id }}', source: 'https://x', type: t, {time}}}"
@@ -68,6 +70,7 @@ async def test_what_the_author_gives_stands(runs: Runs) -> None:
     assert (kept["datacontenttype"], kept["data"]) == ("text/plain", "hi")
 
 
+@pytest.mark.requirement("emit.publish")
 async def test_an_event_whose_answers_are_lost_is_published_again_and_kept_once(runs: Runs) -> None:
     runs.peer.events.lost_answers = 25
     output = await runs.output("do:\n- tell: {emit: {event: {with: {type: t}}}}")
@@ -103,6 +106,7 @@ async def test_what_is_no_event_fails_the_task(runs: Runs, attributes: str, name
     assert error["instance"] == "/do/0/tell"
 
 
+@pytest.mark.requirement("listen.one", "listen.output")
 async def test_one_event_is_heard_and_those_before_the_run_are_not(runs: Runs) -> None:
     await runs.publish("order", {"n": 0})
     execution, handle = await begin(runs, listen("{one: {with: {type: order}}}"))
@@ -119,6 +123,7 @@ async def test_an_event_between_the_beginning_of_the_run_and_of_the_task_counts(
     assert await runs.output(document) == [None]
 
 
+@pytest.mark.requirement("events.heard")
 async def test_people_see_what_is_waited_for(runs: Runs) -> None:
     execution, handle = await begin(runs, listen("{one: {with: {type: order, subject: '${ .who }'}}}"), {"who": "ada"})
     await runs.peer.until(execution, lambda seen: bool(seen.reported))
@@ -129,6 +134,7 @@ async def test_people_see_what_is_waited_for(runs: Runs) -> None:
     await ended(handle)
 
 
+@pytest.mark.requirement("event.match")
 @pytest.mark.parametrize(
     ("wanted", "unwanted", "meant"),
     [
@@ -153,6 +159,7 @@ async def test_events_are_meant_by_all_their_attributes(runs: Runs, wanted: str,
     assert await ended(handle) == [event]
 
 
+@pytest.mark.requirement("listen.all")
 async def test_all_are_heard_in_any_order_and_given_in_that_of_the_filters(runs: Runs) -> None:
     _, handle = await begin(runs, listen("{all: [{with: {type: a}}, {with: {type: b}}, {with: {type: a}}]}"))
     for number, kind in enumerate("baa"):
@@ -160,6 +167,7 @@ async def test_all_are_heard_in_any_order_and_given_in_that_of_the_filters(runs:
     assert await ended(handle) == [1, 0, 2]
 
 
+@pytest.mark.requirement("listen.any")
 async def test_any_takes_the_first_and_the_empty_list_means_everything(runs: Runs) -> None:
     _, handle = await begin(runs, listen("{any: [{with: {type: a}}, {with: {type: b}}]}"))
     await runs.publish("b", 2)
@@ -169,6 +177,7 @@ async def test_any_takes_the_first_and_the_empty_list_means_everything(runs: Run
     assert await ended(handle) == [3]
 
 
+@pytest.mark.requirement("listen.until-condition", "listen.output")
 async def test_until_a_condition_on_what_was_heard_holds(runs: Runs) -> None:
     _, handle = await begin(runs, listen("{any: [], until: '( . | length ) >= 3'}"))
     for number in range(5):
@@ -176,6 +185,7 @@ async def test_until_a_condition_on_what_was_heard_holds(runs: Runs) -> None:
     assert await ended(handle) == [0, 1, 2]
 
 
+@pytest.mark.requirement("listen.until-events")
 async def test_until_events_that_are_no_part_of_the_output(runs: Runs) -> None:
     until = "{all: [{with: {type: stop}}, {with: {type: now}}]}"
     _, handle = await begin(runs, listen(f"{{any: [], until: {until}}}"))
@@ -184,6 +194,7 @@ async def test_until_events_that_are_no_part_of_the_output(runs: Runs) -> None:
     assert await ended(handle) == [0, 2, 3]
 
 
+@pytest.mark.requirement("listen.foreach")
 async def test_each_event_is_processed_before_the_next(runs: Runs) -> None:
     foreach = """, foreach: {
       item: order, at: number,
@@ -201,6 +212,7 @@ async def test_each_event_is_processed_before_the_next(runs: Runs) -> None:
     assert execution.reported["/do/0/hear[1]/foreach/do/0/double"].iteration == 1
 
 
+@pytest.mark.requirement("event.correlate")
 async def test_events_of_one_correlation_belong_together(runs: Runs) -> None:
     filters = ", ".join(f"{{with: {{type: {kind}}}, correlate: {{order: {{from: .data.id}}}}}}" for kind in "ab")
     _, handle = await begin(runs, listen(f"{{all: [{filters}]}}"))
@@ -214,6 +226,7 @@ async def test_events_of_one_correlation_belong_together(runs: Runs) -> None:
     assert await ended(handle) == [{"id": 7}]
 
 
+@pytest.mark.requirement("listen.read")
 @pytest.mark.parametrize(
     ("form", "data", "read"),
     [("data", {"n": 1}, {"n": 1}), ("raw", {"n": 1}, '{"n":1}'), ("raw", None, "null"), ("data", "x", "x")],
@@ -245,6 +258,7 @@ async def test_signals_and_events_are_mixed(runs: Runs) -> None:
     del execution
 
 
+@pytest.mark.requirement("events.heard", "durable.continued")
 async def test_a_flood_is_heard_whole_and_in_order_over_many_histories(start_runner: StartRunner) -> None:
     runs = await start_runner(max_history_events=25)
     number = 1000

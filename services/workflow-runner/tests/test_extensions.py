@@ -26,6 +26,7 @@ def logged(site: Site) -> list[Any]:
     return [request.json for request in site.seen("/log")]
 
 
+@pytest.mark.requirement("extension.around")
 async def test_tasks_are_done_before_and_after_others_and_change_nothing_of_what_these_give(
     runs: Runs, site: Site
 ) -> None:
@@ -44,6 +45,7 @@ async def test_tasks_are_done_before_and_after_others_and_change_nothing_of_what
     assert {task.status for task in execution.reported.values()} == {3}
 
 
+@pytest.mark.requirement("extension.around")
 @pytest.mark.parametrize(
     ("kind", "references"),
     [
@@ -66,6 +68,7 @@ do:
     assert [item["before"] for item in logged(site) if "before" in item] == references
 
 
+@pytest.mark.requirement("extension.exit", "extension.around")
 async def test_an_extension_may_stand_for_the_task(runs: Runs, site: Site) -> None:
     document = f"""
 use:
@@ -99,6 +102,7 @@ async def test_extensions_go_around_each_other(runs: Runs) -> None:
     assert output == ["x+", "y+", "y-", "x-"]
 
 
+@pytest.mark.requirement("extension.fault")
 async def test_a_fault_of_an_extension_is_one_of_the_task(runs: Runs) -> None:
     output = await runs.output(
         """

@@ -6,15 +6,18 @@ import pytest
 from workflow_runner.testing import Runs, StartRunner
 
 
+@pytest.mark.requirement("set.object")
 async def test_a_set_task_outputs_its_data_with_expressions_evaluated(runs: Runs) -> None:
     output = await runs.output("do:\n- greet: {set: {text: '${ \"hello \" + .name }', n: 3}}", {"name": "you"})
     assert output == {"text": "hello you", "n": 3}
 
 
+@pytest.mark.requirement("set.expression")
 async def test_a_set_task_can_be_one_expression(runs: Runs) -> None:
     assert await runs.output("do:\n- all: {set: '${ .items | map(. * 2) }'}", {"items": [1, 2]}) == [2, 4]
 
 
+@pytest.mark.requirement("flow.previous", "output.run")
 async def test_a_task_sees_the_transformed_output_of_the_one_before(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -26,6 +29,7 @@ do:
     assert output == {"dot": {"sum": 3}, "input": {"sum": 3}}
 
 
+@pytest.mark.requirement("input.run", "expression.task")
 async def test_input_from_changes_what_the_task_sees_and_the_workflow_input_is_transformed_once(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -38,6 +42,7 @@ do:
     assert output == {"total": 15, "raw": 5}
 
 
+@pytest.mark.requirement("input.run", "output.run")
 async def test_a_transformation_can_be_an_object(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -51,6 +56,7 @@ output: {as: {final: '${ .wrapped }'}}
     assert output == {"final": "you"}
 
 
+@pytest.mark.requirement("flow.context", "flow.export")
 async def test_export_replaces_the_context_and_sees_the_transformed_output(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -63,6 +69,7 @@ do:
     assert output == {"context": {"m": 2, "out": 2, "before": {"start": True}}}
 
 
+@pytest.mark.requirement("task.if")
 async def test_a_skipped_task_passes_its_input_through_and_does_not_apply_its_then(runs: Runs) -> None:
     execution = await runs.run(
         """
@@ -82,6 +89,7 @@ async def test_a_condition_that_gives_no_boolean_is_an_expression_error(runs: Ru
     assert error["instance"] == "/do/0/one"
 
 
+@pytest.mark.requirement("switch.cases", "switch.default", "flow.jump")
 async def test_a_switch_goes_where_the_first_case_says_and_outputs_its_input(runs: Runs) -> None:
     definition = """
 do:
@@ -99,10 +107,12 @@ do:
     assert await runs.output(definition, {"n": 1}) == {"way": "c", "n": 1}
 
 
+@pytest.mark.requirement("switch.cases")
 async def test_a_switch_without_a_matching_case_goes_on(runs: Runs) -> None:
     assert await runs.output("do:\n- w: {switch: [{no: {when: 'false', then: end}}]}\n- n: {set: {n: 1}}") == {"n": 1}
 
 
+@pytest.mark.requirement("flow.exit", "flow.end", "do.sequence")
 @pytest.mark.parametrize(("directive", "output"), [("exit", {"after": {"n": 2}}), ("end", {"n": 2})])
 async def test_exit_ends_the_list_and_end_the_workflow_from_any_depth(
     runs: Runs, directive: str, output: object
@@ -123,6 +133,7 @@ do:
     assert all(task.status == 3 for task in execution.reported.values())
 
 
+@pytest.mark.requirement("flow.jump")
 async def test_a_jump_backwards_repeats_tasks_and_every_visit_is_reported_by_itself(runs: Runs) -> None:
     execution = await runs.run(
         """
@@ -146,6 +157,7 @@ do:
     ]
 
 
+@pytest.mark.requirement("flow.bounded")
 async def test_backward_jumps_are_bounded(start_runner: StartRunner) -> None:
     runs = await start_runner(max_backward_jumps=5)
     error = await runs.error("do:\n- a: {set: {n: 1}}\n- b: {set: {n: 1}, then: a}")
@@ -153,6 +165,7 @@ async def test_backward_jumps_are_bounded(start_runner: StartRunner) -> None:
     assert error["instance"] == "/do/1/b"
 
 
+@pytest.mark.requirement("for.each")
 async def test_a_loop_carries_its_data_from_one_pass_to_the_next(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -168,6 +181,7 @@ do:
     assert output == {"sum": 12, "seen": [[0, 5], [1, 7]]}
 
 
+@pytest.mark.requirement("for.while")
 async def test_a_loop_ends_when_its_condition_is_no_longer_met(runs: Runs) -> None:
     output = await runs.output(
         """
@@ -182,6 +196,7 @@ do:
     assert output == {"sum": 3}
 
 
+@pytest.mark.requirement("for.each", "for.inline")
 async def test_an_empty_loop_passes_its_input_through_and_an_inline_array_is_a_collection(runs: Runs) -> None:
     definition = """
 do:
@@ -215,6 +230,7 @@ do:
     assert execution.reported["/do/1/rows[1]/do/0/cells"].iteration == 1
 
 
+@pytest.mark.requirement("expression.task", "expression.workflow", "expression.runtime")
 async def test_descriptors_tell_of_task_workflow_and_runtime(runs: Runs) -> None:
     execution = await runs.run(
         """
@@ -245,6 +261,7 @@ do:
     }
 
 
+@pytest.mark.requirement("schema.run")
 @pytest.mark.parametrize(
     ("place", "definition"),
     [
@@ -262,12 +279,14 @@ async def test_data_is_checked_by_its_schema(runs: Runs, place: str, definition:
     assert error.get("instance", "") == place
 
 
+@pytest.mark.requirement("expression.numbers")
 async def test_whole_numbers_stay_whole_and_large_ones_exact(runs: Runs) -> None:
     execution = await runs.run("do:\n- x: {set: {n: '${ .n + 1 }', big: 9007199254740993, f: 1.5}}", {"n": 2})
     assert execution.output == {"n": 3, "big": "9007199254740993", "f": 1.5}
     assert execution.status.output.fields["n"].number_value == 3
 
 
+@pytest.mark.requirement("task.fault", "error.instance", "error.details", "expression.error")
 async def test_a_fault_fails_the_execution_with_problem_details_and_a_sentence(runs: Runs) -> None:
     execution = await runs.run("do:\n- outer: {do: [{x: {set: {n: '${ .a.b.c }'}}}]}", {"a": "text"})
     assert execution.phase == "FAILED"
@@ -280,6 +299,7 @@ async def test_a_fault_fails_the_execution_with_problem_details_and_a_sentence(r
     ]
 
 
+@pytest.mark.requirement("problems.unsupported")
 async def test_a_definition_that_cannot_be_run_says_what_and_where(runs: Runs) -> None:
     error = await runs.error("do:\n- hear: {listen: {to: {one: {with: {type: signal, id: a, source: b}}}}}")
     assert error["type"].endswith("/errors/configuration")
@@ -287,10 +307,12 @@ async def test_a_definition_that_cannot_be_run_says_what_and_where(runs: Runs) -
     assert "a signal has a name" in error["detail"]
 
 
+@pytest.mark.requirement("output.run")
 async def test_the_workflow_output_is_transformed(runs: Runs) -> None:
     assert await runs.output("do:\n- x: {set: {n: 4}}\noutput: {as: .n}") == 4
 
 
+@pytest.mark.requirement("wait.until")
 async def test_a_wait_may_last_until_a_time(runs: Runs) -> None:
     begun = datetime.now(UTC)
     until = (begun + timedelta(seconds=0.7)).isoformat()
@@ -305,6 +327,7 @@ async def test_a_time_to_wait_for_needs_a_time_zone(runs: Runs) -> None:
     assert "has no time zone" in error["detail"]
 
 
+@pytest.mark.requirement("for.collections", "for.inline")
 @pytest.mark.parametrize(
     ("within", "seen"),
     [
@@ -328,11 +351,13 @@ output: {{as: $context.seen}}
     assert await runs.output(document, {"first": "y", "seen": []}) == seen
 
 
+@pytest.mark.requirement("expression.loose")
 async def test_loose_mode_evaluates_expressions_inside_texts_and_leaves_what_is_none(runs: Runs) -> None:
     document = "evaluate: {mode: loose}\ndo:\n- s: {set: {text: 'hello ${ .name }', n: '${ .n }', plain: hello}}"
     assert await runs.output(document, {"name": "you", "n": 3}) == {"text": "hello you", "n": 3, "plain": "hello"}
 
 
+@pytest.mark.requirement("catch.then", "try.passes")
 async def test_what_follows_a_caught_error_may_be_said_for_it_alone(runs: Runs) -> None:
     document = """
 do:

@@ -73,6 +73,7 @@ def call(name: str, foreign: Foreign, arguments: str = "[]", options: str = "{}"
 ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 
 
+@pytest.mark.requirement("call.activity")
 async def test_an_activity_is_given_its_arguments_and_outputs_its_result(runs: Runs, foreign: Foreign) -> None:
     output = await runs.output(call("Charge", foreign, "['${ .order }', USD]"), {"order": {"id": 7}})
     assert output == {"order": {"id": 7}, "currency": "USD", "task": foreign.queue}
@@ -104,6 +105,7 @@ async def test_a_failure_carries_type_message_and_details_and_can_be_caught_by_i
     assert await runs.output(caught, {"n": 1}) == {"n": 1}
 
 
+@pytest.mark.requirement("call.activity")
 async def test_an_activity_is_tried_again_as_its_options_say(runs: Runs, foreign: Foreign) -> None:
     fast = "{retryPolicy: {initialInterval: {milliseconds: 10}, maximumAttempts: 3}}"
     assert await runs.output(call("Flaky", foreign, options=fast)) == 3

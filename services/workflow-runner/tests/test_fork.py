@@ -60,6 +60,7 @@ do:
 """
 
 
+@pytest.mark.requirement("fork.array", "fork.compete")
 @pytest.mark.parametrize(
     ("document", "output"),
     [
@@ -97,6 +98,7 @@ async def test_a_fork_gives(runs: Runs, document: str, output: Any) -> None:
     assert await runs.output(document, {"n": 5}) == output
 
 
+@pytest.mark.requirement("fork")
 async def test_calls_of_branches_are_made_at_the_same_time(runs: Runs, site: Site) -> None:
     together = asyncio.Barrier(5)
 
@@ -111,6 +113,7 @@ async def test_calls_of_branches_are_made_at_the_same_time(runs: Runs, site: Sit
     assert await runs.output(forks(*branches)) == [{"n": n} for n in range(5)]
 
 
+@pytest.mark.requirement("report.tasks")
 async def test_branches_are_reported_under_their_fork_with_iteration_and_attempt(runs: Runs) -> None:
     execution = await runs.run(
         """
@@ -163,6 +166,7 @@ async def test_a_fault_of_a_branch_fails_the_fork_and_cancels_the_others(runs: R
     assert not gone.is_set()
 
 
+@pytest.mark.requirement("fork.compete")
 async def test_the_losers_of_a_race_are_cancelled_at_once(runs: Runs) -> None:
     execution = await runs.run(
         forks(
@@ -206,6 +210,7 @@ do:
     assert execution.reported["/do/0/t~2/try/0/f/fork/branches/1/b"].attempt == 2
 
 
+@pytest.mark.requirement("timeout.error")
 async def test_a_time_limit_cancels_all_branches(runs: Runs) -> None:
     output = await runs.output(
         f"""

@@ -16,6 +16,7 @@ def yaml(text: str) -> Response:
     return Response(text.encode(), headers={"content-type": "application/yaml"})
 
 
+@pytest.mark.requirement("call.function")
 async def test_a_function_gets_with_as_its_input_or_else_that_of_its_task(runs: Runs) -> None:
     text = f"""
 use: {{functions: {{double: {{{DOUBLE}, output: {{as: '{{m: .n}}'}}}}}}}}
@@ -27,6 +28,7 @@ do:
     assert await runs.output(text, {"n": 2}) == {"m": 12}
 
 
+@pytest.mark.requirement("call.function")
 async def test_a_function_may_be_a_call_with_its_arguments_in_a_template(runs: Runs, site: Site) -> None:
     site.page("/pet/7", {"name": "Rex"})
     text = f"""
@@ -110,6 +112,7 @@ def catalog(site: Site) -> str:
     return CATALOG.replace("{url}", site.url)
 
 
+@pytest.mark.requirement("catalog.function", "catalog.reference")
 async def test_a_function_of_a_catalog_is_fetched_and_run(runs: Runs, site: Site) -> None:
     schema = "input: {schema: {document: {type: object, required: [n]}}}"
     site.page("/functions/double/1.0.0/function.yaml", lambda _: yaml(f"{schema}\n{DOUBLE}"))
@@ -131,6 +134,7 @@ async def test_functions_of_catalogs_may_call_others_of_them(runs: Runs, site: S
     assert await runs.output(catalog(site) + "do:\n- it: {call: 'fourfold:2.1.0@ours'}", {"n": 1}) == {"n": 4}
 
 
+@pytest.mark.requirement("durable.definition")
 async def test_a_run_keeps_the_function_that_it_began_with(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(max_history_events=20)
     path = "/functions/f/1.0.0/function.yaml"
@@ -148,6 +152,7 @@ async def test_a_run_keeps_the_function_that_it_began_with(start_runner: StartRu
     assert await runs.output(catalog(site) + "do:\n- it: {call: 'f:1.0.0@ours'}") == {"v": "new"}
 
 
+@pytest.mark.requirement("catalog.default")
 async def test_the_default_catalog_is_the_operators(start_runner: StartRunner, site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "functions" / "double" / "1.0.0"
     folder.mkdir(parents=True)
@@ -159,11 +164,13 @@ async def test_the_default_catalog_is_the_operators(start_runner: StartRunner, s
     assert "STIGMER_DEFAULT_CATALOG" in (await without.error(text))["detail"]
 
 
+@pytest.mark.requirement("function.address")
 async def test_a_function_may_stand_at_an_address_of_its_own(runs: Runs, site: Site) -> None:
     site.page("/mine.yaml", lambda _: yaml(DOUBLE))
     assert await runs.output(f"do:\n- it: {{call: '{site.url}/mine.yaml', with: {{n: 6}}}}") == {"n": 12}
 
 
+@pytest.mark.requirement("catalog.authentication")
 async def test_a_catalog_may_ask_who_we_are(runs: Runs, site: Site) -> None:
     def serve(request: Request) -> Response:
         allowed = request.headers.get("authorization") == "Bearer tok-5678"
@@ -218,6 +225,7 @@ async def test_a_catalog_that_is_away_for_a_moment_is_asked_again(runs: Runs, si
     assert await runs.output(catalog(site) + "do:\n- it: {call: 'double:1.0.0@ours'}", {"n": 1}) == {"n": 2}
 
 
+@pytest.mark.requirement("catalog.raw")
 @pytest.mark.parametrize(
     ("url", "raw"),
     [

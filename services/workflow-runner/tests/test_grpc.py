@@ -56,6 +56,7 @@ async def run_stored(runs: Runs, tasks: list[Any]) -> Any:
     return execution.output
 
 
+@pytest.mark.requirement("grpc.unary")
 async def test_a_unary_call_outputs_the_answer_with_the_names_of_the_proto(runs: Runs, shop: Shop, proto: str) -> None:
     output = await runs.output(call(shop, proto, "Order", "{item_name: '${ .name }', count: 3}"), {"name": "hat"})
     assert output == {
@@ -103,6 +104,7 @@ async def test_a_whole_number_of_64_bits_stays_exact(runs: Runs, shop: Shop, pro
     assert output == {"big": str(BIG), "sizes": [str(2**63 - 1)]}
 
 
+@pytest.mark.requirement("grpc.streams")
 async def test_a_stream_of_arguments_is_a_list_or_the_items_of_messages(runs: Runs, shop: Shop, proto: str) -> None:
     items = [{"item_name": "a", "count": 1}, {"item_name": "b", "count": 2}]
     listed = await runs.output(call(shop, proto, "Count", "'${ .items }'"), {"items": items})
@@ -117,11 +119,13 @@ async def test_a_stream_of_arguments_is_a_list_or_the_items_of_messages(runs: Ru
     ]
 
 
+@pytest.mark.requirement("grpc.streams")
 async def test_a_stream_of_answers_is_an_array(runs: Runs, shop: Shop, proto: str) -> None:
     output = await runs.output(call(shop, proto, "Browse", "{item_name: hat, count: 3}"))
     assert [(each["item_name"], each["count"]) for each in output] == [("hat", 0), ("hat", 1), ("hat", 2)]
 
 
+@pytest.mark.requirement("grpc.streams")
 async def test_streams_both_ways_are_lists(runs: Runs, shop: Shop, proto: str) -> None:
     output = await runs.output(call(shop, proto, "Haggle", "{messages: [{count: 10}, {count: 20}]}"))
     assert [each["count"] for each in output] == [9, 19]
@@ -134,6 +138,7 @@ async def test_a_stream_without_end_is_bounded(start_runner: StartRunner, shop: 
     assert "longer than 10000 messages or 20000 bytes" in error["detail"]
 
 
+@pytest.mark.requirement("grpc.reflection")
 async def test_the_server_describes_itself_where_there_is_no_proto(runs: Runs, shop: Shop) -> None:
     output = await run_stored(runs, reflected(shop, "Order", {"itemName": "hat", "count": 2}))
     assert (output["item_name"], output["count"]) == ("hat", 2)
@@ -169,6 +174,7 @@ async def test_a_server_without_reflection_needs_a_proto(runs: Runs) -> None:
         assert handle is not None
 
 
+@pytest.mark.requirement("error.raised", "call.communication")
 async def test_each_status_is_a_standard_error(runs: Runs, shop: Shop, proto: str) -> None:
     codes = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
     attempt = call(shop, proto, "Fail", "{code: '${ $item }', message: no such luck}").removeprefix("do:\n- ")
@@ -244,6 +250,7 @@ async def test_a_proto_that_is_not_valid_says_where(runs: Runs, shop: Shop, site
     assert said in error["detail"]
 
 
+@pytest.mark.requirement("resource.fetch")
 async def test_a_proto_is_read_from_the_folder_that_the_operator_allows(
     start_runner: StartRunner, shop: Shop, tmp_path: Path
 ) -> None:
@@ -254,6 +261,7 @@ async def test_a_proto_is_read_from_the_folder_that_the_operator_allows(
     assert (await runs.output(call(shop, f"file://{tmp_path}/shop.proto", "Order", "{count: 1}")))["count"] == 1
 
 
+@pytest.mark.requirement("grpc.tls")
 async def test_tls_is_spoken_where_the_task_says_so(start_runner: StartRunner, proto: str, tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
@@ -271,6 +279,7 @@ async def test_tls_is_spoken_where_the_task_says_so(start_runner: StartRunner, p
         assert (await strangers.error(secure))["status"] == 503
 
 
+@pytest.mark.requirement("grpc.authentication")
 async def test_authentication_is_sent_as_metadata(runs: Runs, shop: Shop, proto: str) -> None:
     basic = ", authentication: {basic: {username: me, password: '${ $secrets.TOKEN }'}}"
     bearer = ", authentication: {bearer: {token: '${ $secrets.TOKEN }'}}"
@@ -289,6 +298,7 @@ async def test_a_call_ends_with_the_timeout_of_its_task(runs: Runs, shop: Shop, 
         await shop.cancelled.wait()
 
 
+@pytest.mark.requirement("outbound.guard")
 async def test_the_outbound_guard_stands_before_it(start_runner: StartRunner, shop: Shop) -> None:
     runs = await start_runner(outbound_allow_loopback=False)
     execution = runs.add("")

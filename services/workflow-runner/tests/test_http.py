@@ -20,17 +20,20 @@ def call(url: str, rest: str = "", *, method: str = "get") -> str:
     return f"do:\n- call: {{call: http, with: {{method: {method}, endpoint: '{url}'{', ' + rest if rest else ''}}}}}"
 
 
+@pytest.mark.requirement("http.output")
 async def test_a_get_outputs_the_parsed_content(runs: Runs, site: Site) -> None:
     site.page("/pet", {"name": "Rex", "tags": [1, 2.5, None]})
     assert await runs.output(call(f"{site.url}/pet")) == {"name": "Rex", "tags": [1, 2.5, None]}
 
 
+@pytest.mark.requirement("http.output")
 @pytest.mark.parametrize("value", [[1, 2], "text", 3, None, True])
 async def test_content_of_every_json_type_is_output(runs: Runs, site: Site, value: object) -> None:
     site.page("/value", Response(value))
     assert await runs.output(call(f"{site.url}/value")) == value
 
 
+@pytest.mark.requirement("endpoint.run", "uri-template.values")
 async def test_the_endpoint_is_a_text_an_object_an_expression_or_a_template(runs: Runs, site: Site) -> None:
     site.page("/pets/a%20b", {"ok": 1})
     for endpoint in (
@@ -44,6 +47,7 @@ async def test_the_endpoint_is_a_text_an_object_an_expression_or_a_template(runs
         assert await runs.output(definition, {"base": site.url, "name": "a b"}) == {"ok": 1}
 
 
+@pytest.mark.requirement("endpoint.run")
 async def test_an_expression_may_give_an_endpoint_with_its_authentication(runs: Runs, site: Site) -> None:
     site.page("/me", lambda request: Response(request.headers["authorization"]))
     endpoint = '${ {uri: (.base + "/me"), authentication: {bearer: {token: .token}}} }'
@@ -69,6 +73,7 @@ do:
     assert await runs.output(definition, {"name": "pet"}, secrets={"KEY": "key-123"}) == {"ok": 1}
 
 
+@pytest.mark.requirement("http.request")
 async def test_further_methods_are_sent(runs: Runs, site: Site) -> None:
     for method, length in (("head", "5000000"), ("options", "0"), ("propfind", "0")):
         site.page(f"/{method}", Response(b"", headers={"content-length": length}))
@@ -101,6 +106,7 @@ async def test_a_template_needs_its_values(runs: Runs, site: Site) -> None:
     assert error["instance"] == "/do/0/call"
 
 
+@pytest.mark.requirement("http.request")
 async def test_headers_query_and_body_are_evaluated_and_sent(runs: Runs, site: Site) -> None:
     site.page("/echo", lambda request: Response({"query": request.query, "body": request.json}))
     with_ = "headers: {X-Name: '${ .name }'}, query: {q: '${ .name }', n: [1, 2], no: null}, body: {who: '${ .name }'}"
@@ -121,6 +127,7 @@ async def test_a_form_and_a_text_are_sent_as_their_type_says(runs: Runs, site: S
     assert (second.method, second.body) == ("PUT", b"plain")
 
 
+@pytest.mark.requirement("http.request")
 async def test_bodies_of_every_json_type_are_sent(runs: Runs, site: Site) -> None:
     site.page("/echo", lambda request: Response(request.json))
     bodies: list[Any] = [[1, [2]], 3, True, {"a": None}]
@@ -165,6 +172,7 @@ do:
     assert [request.json["n"] for request in site.seen("/n")] == [1, 2, 3]
 
 
+@pytest.mark.requirement("http.output", "http.response", "http.response-request")
 async def test_raw_output_is_base64_and_response_output_is_everything(runs: Runs, site: Site) -> None:
     site.page("/x", Response(b"\x00\x01", headers={"content-type": "application/octet-stream"}))
     assert await runs.output(call(f"{site.url}/x", "output: raw")) == base64.b64encode(b"\x00\x01").decode()
@@ -182,6 +190,7 @@ async def test_text_and_compressed_content_are_decoded(runs: Runs, site: Site) -
     assert await runs.output(call(f"{site.url}/gzip")) == {"n": 1}
 
 
+@pytest.mark.requirement("http.status", "call.communication", "error.raised")
 @pytest.mark.parametrize("status", [301, 400, 404, 500, 503])
 async def test_a_status_out_of_range_is_a_communication_error(runs: Runs, site: Site, status: int) -> None:
     site.page("/bad", Response({"why": "because"}, status))
@@ -193,12 +202,14 @@ async def test_a_status_out_of_range_is_a_communication_error(runs: Runs, site: 
     assert f"GET {site.url}/bad answered {status}" in error["detail"]
 
 
+@pytest.mark.requirement("http.redirect")
 async def test_redirects_are_followed_when_asked_for(runs: Runs, site: Site) -> None:
     site.page("/from", Response({}, 302, {"location": "/to"}))
     site.page("/to", {"there": True})
     assert await runs.output(call(f"{site.url}/from", "redirect: true")) == {"there": True}
 
 
+@pytest.mark.requirement("call.communication")
 async def test_broken_json_too_much_and_nobody_there_are_clear_errors(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(max_response_bytes=1000)
     site.page("/broken", Response(b"{not json"))
@@ -233,6 +244,7 @@ async def test_answers_without_end_and_bombs_are_cut_off(start_runner: StartRunn
             assert "the cap of 100000" in error["detail"]
 
 
+@pytest.mark.requirement("outbound.guard")
 async def test_a_redirect_to_what_is_never_allowed_is_refused(runs: Runs, site: Site) -> None:
     site.page("/from", Response({}, 302, {"location": "http://169.254.169.254/latest"}))
     error = await runs.error(call(f"{site.url}/from", "redirect: true"))
@@ -268,6 +280,7 @@ async def test_an_operator_may_add_certificate_authorities(
         assert "CERTIFICATE_VERIFY_FAILED" in error["detail"]
 
 
+@pytest.mark.requirement("outbound.guard")
 async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(outbound_allow_loopback=False)
     for url in ("http://169.254.169.254/latest", f"{site.url}/x", "http://2130706433/"):
@@ -276,6 +289,7 @@ async def test_the_guard_refuses_metadata_and_what_the_policy_forbids(start_runn
     assert site.requests == []
 
 
+@pytest.mark.requirement("timeout.task")
 async def test_a_task_timeout_ends_a_call(runs: Runs, site: Site) -> None:
     async def never(_: Request) -> Response:
         await asyncio.Event().wait()
@@ -290,6 +304,7 @@ do:
     assert error["type"].endswith("/errors/timeout")
 
 
+@pytest.mark.requirement("authentication.basic", "authentication.bearer", "use.authentications")
 async def test_basic_and_bearer_authentication_are_sent(runs: Runs, site: Site) -> None:
     site.page("/me", lambda request: Response(request.headers["authorization"]))
     definition = """
@@ -339,6 +354,7 @@ async def test_a_large_result_reaches_the_server(runs: Runs) -> None:
     assert len((await runs.output(definition, {"big": "x" * 1_000_000}))["text"]) == 3_000_000
 
 
+@pytest.mark.requirement("http.retry-after")
 async def test_an_error_carries_how_long_the_peer_asks_to_wait(runs: Runs, site: Site) -> None:
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
     answers: list[tuple[int, dict[str, str], int | None]] = [
@@ -355,6 +371,7 @@ async def test_an_error_carries_how_long_the_peer_asks_to_wait(runs: Runs, site:
     assert [error.get("retryAfter") for error in errors] == [asked for _, _, asked in answers]
 
 
+@pytest.mark.requirement("http.retry-after")
 async def test_a_retry_waits_as_long_as_the_peer_asks(runs: Runs, site: Site) -> None:
     answers = iter([Response({}, 429, {"retry-after": "1"}), Response({"ok": 1})])
     site.page("/busy", lambda _: next(answers))

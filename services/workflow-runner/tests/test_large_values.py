@@ -48,6 +48,7 @@ def items(count: int) -> list[dict[str, Any]]:
     return [{"id": index, "name": f"item {index}", "tags": ["some", "words"]} for index in range(count)]
 
 
+@pytest.mark.requirement("large.values")
 async def test_50_mib_pass_through_calls_and_tasks_without_entering_the_history(
     large: Runs, client: Client, site: Site
 ) -> None:

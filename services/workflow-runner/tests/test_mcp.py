@@ -66,6 +66,7 @@ def call(method: str, transport: str, parameters: str = "{}", more: str = "", re
     return f"do:\n- it: {{call: mcp, with: {{{with_}}}{rest}}}"
 
 
+@pytest.mark.requirement("mcp.methods")
 async def test_every_method_outputs_the_result_of_the_server(runs: Runs, http: str) -> None:
     async def output(method: str, parameters: str = "{}") -> Any:
         return await runs.output(call(method, http, parameters), {"n": 2, "who": "Ada"})
@@ -81,12 +82,14 @@ async def test_every_method_outputs_the_result_of_the_server(runs: Runs, http: s
     assert [one["uriTemplate"] for one in templates["resourceTemplates"]] == ["shop://dish/{name}"]
 
 
+@pytest.mark.requirement("mcp.transports")
 async def test_a_tool_is_called_over_either_transport(runs: Runs, transport: str) -> None:
     called = await runs.output(call("tools/call", transport, "{name: add, arguments: {a: '${ .n }', b: 3}}"), {"n": 2})
     assert called["structuredContent"] == {"sum": 5}
     assert json.loads(called["content"][0]["text"]) == {"sum": 5}
 
 
+@pytest.mark.requirement("mcp.version")
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25", "2026-07-28"])
 async def test_a_version_of_the_protocol_can_be_asked_for(runs: Runs, http: str, version: str) -> None:
     more = f", protocolVersion: '{version}', client: {{name: tester, version: '7'}}"
@@ -109,6 +112,7 @@ async def test_parameters_may_be_one_expression(runs: Runs, address: str) -> Non
     assert (await runs.output(text, data))["structuredContent"] == {"sum": 4}
 
 
+@pytest.mark.requirement("mcp.errors", "error.raised")
 async def test_a_failed_tool_is_a_runtime_error_with_what_it_says(runs: Runs, transport: str) -> None:
     error = await runs.error(call("tools/call", transport, "{name: fail, arguments: {reason: no flour}}"))
     assert (error["status"], error["instance"]) == (500, "/do/0/it")
@@ -116,12 +120,14 @@ async def test_a_failed_tool_is_a_runtime_error_with_what_it_says(runs: Runs, tr
     assert "no flour" in error["detail"]
 
 
+@pytest.mark.requirement("mcp.errors")
 async def test_an_error_of_the_server_is_a_runtime_error_with_its_code(runs: Runs, http: str) -> None:
     error = await runs.error(call("prompts/get", http, "{name: missing}"))
     assert error["type"].endswith("/errors/runtime")
     assert "answered with error" in error["detail"]
 
 
+@pytest.mark.requirement("mcp.stdio")
 async def test_a_process_has_its_environment_and_nothing_of_the_runner(runs: Runs) -> None:
     environment = "{KEY: '${ $secrets.KEY }', N: '${ .n }'}"
 
@@ -136,6 +142,7 @@ async def test_a_process_has_its_environment_and_nothing_of_the_runner(runs: Run
     assert "REDACTED" in await told("KEY")
 
 
+@pytest.mark.requirement("mcp.http")
 async def test_headers_and_authentication_go_with_every_request(runs: Runs) -> None:
     with http_server(token="tok-12345") as guarded:
         secret = "use: {secrets: [TOKEN]}\n"
@@ -205,6 +212,7 @@ def running(mark: str) -> list[str]:
     return lines
 
 
+@pytest.mark.requirement("mcp.timeout")
 @pytest.mark.parametrize("where", ["call", "task"])
 async def test_a_server_that_never_answers_is_ended_in_time(runs: Runs, where: str) -> None:
     limits = {"call": (", timeout: PT0.8S", ""), "task": ("", ", timeout: {after: PT0.8S}")}

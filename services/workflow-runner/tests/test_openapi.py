@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
 
@@ -43,6 +44,7 @@ def parameter(name: str, place: str, schema: Any = None, **more: Any) -> dict[st
     return {"name": name, "in": place, "schema": schema or TEXT, **more}
 
 
+@pytest.mark.requirement("openapi.operation")
 async def test_an_operation_is_found_by_its_id_and_called(runs: Runs, site: Site) -> None:
     pet = parameter("id", "path", {"type": "integer"}, required=True)
     serve(site, {"operationId": "getPet", "path": "/pets/{id}", "parameters": [pet]})
@@ -54,6 +56,7 @@ async def test_an_operation_is_found_by_its_id_and_called(runs: Runs, site: Site
     assert await runs.output(call(site, "${ .operation }", "${ .args }"), data) == {"name": "Rex"}
 
 
+@pytest.mark.requirement("openapi.operation")
 async def test_documents_of_every_version_are_read_from_json_and_yaml(runs: Runs, site: Site) -> None:
     for version in ("2.0", "3.0.3", "3.1.0"):
         document = serve(site, {"operationId": "get", "path": "/base/x"}, version=version)
@@ -78,6 +81,7 @@ STYLES: list[tuple[dict[str, Any], Any, str]] = [
 ]
 
 
+@pytest.mark.requirement("openapi.parameters")
 async def test_parameters_stand_in_the_query_as_their_style_says(runs: Runs, site: Site) -> None:
     operations: list[dict[str, Any]] = [
         {"operationId": f"get{index}", "path": f"/{index}", "parameters": [{"name": "v", "in": "query", **style}]}
@@ -88,6 +92,7 @@ async def test_parameters_stand_in_the_query_as_their_style_says(runs: Runs, sit
     assert [output["query"] for output in await asyncio.gather(*calls)] == [query for _, _, query in STYLES]
 
 
+@pytest.mark.requirement("openapi.parameters")
 async def test_parameters_stand_in_path_header_and_cookie_as_their_style_says(runs: Runs, site: Site) -> None:
     path = "/{plain}/{label}/{matrix}/{spread}/{object}"
     parameters: list[dict[str, Any]] = [
@@ -153,6 +158,7 @@ async def test_swagger_collections_keys_and_forms_are_written_as_they_say(runs: 
 PET = {"type": "object", "required": ["name"], "properties": {"name": TEXT, "age": {"type": "integer"}}}
 
 
+@pytest.mark.requirement("openapi.parameters")
 async def test_a_body_is_one_parameter_or_all_that_stand_nowhere_else(runs: Runs, site: Site) -> None:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Pet"}}}
     serve(
@@ -260,6 +266,7 @@ async def test_a_document_that_is_none_is_a_clear_error(runs: Runs, site: Site) 
         assert error["instance"] == "/do/0/call"
 
 
+@pytest.mark.requirement("openapi.operation")
 async def test_the_nearest_server_is_asked_with_its_variables_filled_in(runs: Runs, site: Site) -> None:
     variable = {"url": "{host}/v{n}/", "variables": {"host": {"default": site.url}, "n": {"default": "2"}}}
     serve(
@@ -273,6 +280,7 @@ async def test_the_nearest_server_is_asked_with_its_variables_filled_in(runs: Ru
         assert (await runs.output(call(site, operation)))["path"] == path
 
 
+@pytest.mark.requirement("openapi.output", "resource.authentication")
 async def test_document_and_operation_authenticate_each_for_itself_and_outputs_are_those_of_http(
     runs: Runs, site: Site
 ) -> None:
@@ -321,6 +329,7 @@ async def test_many_calls_at_once_fetch_a_document_once(runs: Runs, site: Site) 
     assert len(site.seen("/api")) == 1
 
 
+@pytest.mark.requirement("resource.fetch", "resource.bounds")
 async def test_files_are_read_where_the_operator_allows_a_folder_and_nowhere_else(
     start_runner: StartRunner, site: Site, tmp_path: Path
 ) -> None:
@@ -346,6 +355,7 @@ async def test_files_are_read_where_the_operator_allows_a_folder_and_nowhere_els
     assert "/do/0/call/with/document/endpoint" in refused["detail"]
 
 
+@pytest.mark.requirement("resource.bounds")
 async def test_a_resource_larger_than_allowed_is_a_clear_error(start_runner: StartRunner, site: Site) -> None:
     runs = await start_runner(max_resource_bytes=1000)
     site.page("/api", Response(b"x" * 2000))

@@ -61,6 +61,7 @@ async def spawn(tmp_path: Path, temporal: str, peer: PeerServer) -> AsyncGenerat
         await process.wait()
 
 
+@pytest.mark.requirement("durable.killed")
 async def test_a_killed_runner_is_followed_by_another_that_repeats_no_finished_call(
     spawn: Spawn, client: Client, peer: PeerServer, site: Site
 ) -> None:

@@ -21,10 +21,12 @@ def shell(command: str, more: str = "", rest: str = "") -> str:
     return run(f"shell: {{command: '{command}'{more}}}", rest)
 
 
+@pytest.mark.requirement("run.shell")
 async def test_a_shell_command_outputs_what_it_prints(runs: Runs) -> None:
     assert await runs.output(shell("echo hello; echo aside >&2")) == "hello"
 
 
+@pytest.mark.requirement("run.shell")
 async def test_everything_of_a_process_is_evaluated(runs: Runs) -> None:
     more = ", stdin: '${ .word }', arguments: ['${ .word }', 'a b'], environment: {WORD: '${ .word }', N: 3}"
     output = await runs.output(shell('cat; echo "[$1][$2][$WORD][$N]"', more), {"word": "wörd $x"})
@@ -35,12 +37,14 @@ async def test_a_command_may_be_an_expression(runs: Runs) -> None:
     assert await runs.output(shell('${ "echo " + .what }'), {"what": "made"}) == "made"
 
 
+@pytest.mark.requirement("run.script")
 async def test_a_python_script_reads_input_and_arguments(runs: Runs) -> None:
     code = "import sys, json; print(json.dumps([sys.argv[1:], sys.stdin.read()]))"
     script = f"script: {{language: python, code: '{code}', stdin: given, arguments: [one, '${{ .two }}']}}"
     assert await runs.output(run(script), {"two": "zwei"}) == '[["one", "zwei"], "given"]'
 
 
+@pytest.mark.requirement("run.script")
 @needs_node
 async def test_a_javascript_script_is_run(runs: Runs) -> None:
     code = "console.log(process.argv[2] + process.env.B)"
@@ -48,6 +52,7 @@ async def test_a_javascript_script_is_run(runs: Runs) -> None:
     assert await runs.output(run(script)) == "ab"
 
 
+@pytest.mark.requirement("run.script")
 async def test_a_script_may_stand_somewhere_else(runs: Runs, site: Site) -> None:
     site.page("/script.py", Response(b"print(6 * 7)", headers={"content-type": "text/x-python"}))
     script = f"script: {{language: python, source: {{endpoint: '{site.url}/script.py'}}}}"
@@ -56,6 +61,7 @@ async def test_a_script_may_stand_somewhere_else(runs: Runs, site: Site) -> None
     assert "answered 404 Not Found" in error["detail"]
 
 
+@pytest.mark.requirement("run.return")
 @pytest.mark.parametrize(
     ("kept", "output"),
     [
@@ -78,12 +84,14 @@ async def test_a_failed_process_is_an_error_unless_its_code_is_asked_for(runs: R
     assert (await runs.output(shell("exit 3", rest=", return: all")))["code"] == 3
 
 
+@pytest.mark.requirement("timeout.error")
 async def test_a_process_that_takes_too_long_times_out(runs: Runs) -> None:
     text = "do:\n- it: {run: {shell: {command: sleep 30}}, timeout: {after: {milliseconds: 300}}}"
     error = await runs.error(text)
     assert error["status"] == 408
 
 
+@pytest.mark.requirement("processes.sandboxed")
 async def test_a_process_has_no_network_unless_its_task_asks(runs: Runs, start_runner: StartRunner, site: Site) -> None:
     site.page("/reached", "yes")
     script = f'import urllib.request; print(urllib.request.urlopen(\\"{site.url}/reached\\").status)'
@@ -104,11 +112,13 @@ async def test_secrets_reach_a_process_and_are_taken_out_of_what_it_says(runs: R
     assert second == "eulav-terc3s"
 
 
+@pytest.mark.requirement("problems.unsupported")
 async def test_what_is_not_run_is_refused_before_anything_is(runs: Runs) -> None:
     error = await runs.error(run("script: {language: ruby, code: x}"))
     assert "/do/0/it/run/script/language" in error["detail"]
 
 
+@pytest.mark.requirement("processes.sandboxed", "problems.unsupported")
 async def test_without_a_sandbox_a_workflow_with_processes_is_refused_when_it_is_loaded(
     start_runner: StartRunner,
 ) -> None:

@@ -57,6 +57,7 @@ def history_of(file: Path) -> WorkflowHistory:
     return WorkflowHistory.from_json("stigmer/workflow-execution/invoke/replayed", file.read_text())
 
 
+@pytest.mark.requirement("durable.replayed")
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
 async def test_a_recorded_history_is_replayed(file: Path) -> None:
     await replayer().replay_workflow(history_of(file))
@@ -69,6 +70,7 @@ async def test_traces_change_nothing_of_what_is_replayed(file: Path) -> None:
     await replayer(interceptors).replay_workflow(history_of(file))
 
 
+@pytest.mark.requirement("durable.replayed")
 def test_there_is_a_history_of_every_construct() -> None:
     assert {file.stem for file in HISTORIES} >= CONSTRUCTS
     assert len([file for file in HISTORIES if file.stem.startswith("continued")]) > 1

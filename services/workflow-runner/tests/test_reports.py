@@ -13,6 +13,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+@pytest.mark.requirement("report.tasks")
 async def test_every_task_is_reported_with_all_there_is_to_know(runs: Runs, site: Site) -> None:
     before = datetime.now(UTC)
     site.page("/pet", {"name": "Rex"})
@@ -81,6 +82,7 @@ async def test_a_call_too_slow_for_a_local_activity_is_made_by_an_ordinary_one(
     assert len(site.seen("/slow")) == 2
 
 
+@pytest.mark.requirement("control.cancel", "phases")
 async def test_a_cancelled_run_is_reported_as_cancelled(runs: Runs, peer: PeerServer) -> None:
     execution = runs.add("do:\n- outer: {do: [{long: {wait: {hours: 1}}}]}")
     handle = await runs.start(execution)
@@ -92,6 +94,7 @@ async def test_a_cancelled_run_is_reported_as_cancelled(runs: Runs, peer: PeerSe
     assert {task.status for task in execution.reported.values()} == {4}
 
 
+@pytest.mark.requirement("control.cancel")
 async def test_a_run_is_cancelled_in_the_middle_of_a_call_and_the_call_is_given_up(
     runs: Runs, peer: PeerServer, site: Site
 ) -> None:
@@ -108,6 +111,7 @@ async def test_a_run_is_cancelled_in_the_middle_of_a_call_and_the_call_is_given_
         await peer.until(execution, lambda seen: seen.phase == "CANCELLED")
 
 
+@pytest.mark.requirement("report.order")
 async def test_nothing_is_lost_when_the_server_is_away(runs: Runs, peer: PeerServer, site: Site) -> None:
     let_go = asyncio.Event()
 

@@ -1,5 +1,6 @@
 """Schemas that stand elsewhere."""
 
+import pytest
 from workflow_runner.testing import Request, Response, Runs, Site
 
 DEFINITION = """
@@ -13,6 +14,7 @@ do:
 """
 
 
+@pytest.mark.requirement("schema.run")
 async def test_a_schema_that_stands_elsewhere_is_fetched_and_holds(runs: Runs, site: Site) -> None:
     def order(request: Request) -> Response:
         known = request.headers.get("authorization") == "Bearer tok-1234"

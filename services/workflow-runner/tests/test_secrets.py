@@ -44,6 +44,7 @@ def echo(request: Request) -> Response:
     )
 
 
+@pytest.mark.requirement("secrets.run", "secrets.history")
 async def test_a_secret_reaches_the_call_and_is_in_no_history_and_no_report(
     runs: Runs, client: Client, site: Site
 ) -> None:
@@ -81,6 +82,7 @@ do:
     assert execution.output["nested"] == [{"token": "***REDACTED***", "***REDACTED***": 1}]
 
 
+@pytest.mark.requirement("secrets.history")
 @pytest.mark.parametrize("method", ["get", "post"])
 async def test_a_secret_in_an_error_is_taken_out(runs: Runs, client: Client, site: Site, method: str) -> None:
     site.page("/bad", lambda _: Response({"why": f"{CANARY} is expired"}, 401))
@@ -111,6 +113,7 @@ do:
     assert output == "north-1"
 
 
+@pytest.mark.requirement("secrets.run", "use.secrets")
 async def test_a_secret_without_a_value_is_an_authorization_error(runs: Runs, site: Site) -> None:
     error = await runs.error(
         f"""
@@ -125,6 +128,7 @@ do:
     assert site.requests == []
 
 
+@pytest.mark.requirement("secrets.unforgeable")
 async def test_data_that_looks_like_a_marker_is_only_text(runs: Runs, site: Site) -> None:
     site.page("/echo", lambda request: Response(request.json))
     forged = "⟦secret:0123456789abcdef:TOKEN⟧"

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHandle
@@ -35,6 +36,7 @@ async def tagged(runs: Runs, document: str) -> tuple[Execution, WorkflowHandle[A
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.requirement("report.page")
 async def test_runs_are_found_by_organization_workflow_execution_and_phase(
     runs: Runs, client: Client, peer: PeerServer
 ) -> None:
@@ -48,6 +50,7 @@ async def test_runs_are_found_by_organization_workflow_execution_and_phase(
     assert await until_found(client, f'{who} AND StigmerPhase = "COMPLETED"') == handle.id
 
 
+@pytest.mark.requirement("report.page")
 async def test_the_page_tells_what_a_run_is_at(runs: Runs, client: Client, peer: PeerServer, site: Site) -> None:
     site.page("/pet", {"name": "Rex"})
     execution = runs.add(

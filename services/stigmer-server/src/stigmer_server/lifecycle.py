@@ -53,13 +53,14 @@ class Seen(NamedTuple):
 
     status: int
     attempt: int
+    listens: bool
 
 
 def seen(unit: Unit, execution: Message) -> Mapping[str, Seen]:
     """Return what is known of the tasks of an execution, before that is changed; nothing where nobody will ask."""
-    if unit.lifecycle != "tasks":
+    if unit.lifecycle == "off":
         return {}
-    return {task.task_id: Seen(task.status, task.attempt) for task in execution.status.tasks}
+    return {task.task_id: Seen(task.status, task.attempt, _listens(task)) for task in execution.status.tasks}
 
 
 def phase_changed(unit: Unit, execution: Message, before: Phase, phase: Phase) -> None:
@@ -89,16 +90,21 @@ def phase_changed(unit: Unit, execution: Message, before: Phase, phase: Phase) -
 
 def tasks_changed(unit: Unit, execution: Message, before: Mapping[str, Seen], ids: Iterable[str]) -> None:
     """Tell what has become of some tasks since `seen`."""
-    if unit.lifecycle != "tasks":
+    if unit.lifecycle == "off":
         return
     wanted = set(ids)
     for task in execution.status.tasks:
         if task.task_id in wanted:
-            _tell(unit, execution, task, before.get(task.task_id))
+            known = before.get(task.task_id)
+            if unit.lifecycle == "tasks":
+                _tell(unit, execution, task, known)
+            _tell_of_correlation(unit, execution, task, known)
 
 
 def tasks_closed(unit: Unit, execution: Message, before: Mapping[str, Seen], phase: Phase) -> None:
     """Tell of the tasks that end only because their execution has."""
+    if unit.lifecycle != "tasks":
+        return
     name = "cancelled" if phase in (Phase.CANCELLED, Phase.TERMINATED) else "faulted"
     for task in execution.status.tasks:
         known = before.get(task.task_id)
@@ -121,6 +127,22 @@ def _tell(unit: Unit, execution: Message, task: Message, known: Seen | None) -> 
     elif task.status == _FAILED:
         error = _error(task)
         _task(unit, execution, task, "cancelled" if error.get("detail") == "cancelled" else "faulted", error=error)
+
+
+def _tell_of_correlation(unit: Unit, execution: Message, task: Message, known: Seen | None) -> None:
+    """Tell that the workflow waits for events with this task, or has had them; a wait that fails is not completed."""
+    listened = known is not None and known.listens
+    if not (listened or _listens(task)):
+        return
+    if not listened:
+        _publish(unit, execution, "workflow.correlation-started", {**_workflow(execution), "startedAt": _now(unit)})
+    if task.status == _COMPLETED and (known is None or known.status != _COMPLETED):
+        data = {**_workflow(execution), "completedAt": _now(unit)}
+        _publish(unit, execution, "workflow.correlation-completed", data)
+
+
+def _listens(task: Message) -> bool:
+    return "listening" in task.metadata.fields
 
 
 def _task(unit: Unit, execution: Message, task: Message, name: str, **more: Any) -> None:
