@@ -4,8 +4,11 @@
 
 from stigmer_protos._gen.ai.stigmer.agentic.workflowexecution.v1 import (
     ExecutionPhase as ExecutionPhase,
+    GetWorkflowExecutionOutputRequest as GetWorkflowExecutionOutputRequest,
+    LargeValue as LargeValue,
     ListWorkflowExecutionsByWorkflowRequest as ListWorkflowExecutionsByWorkflowRequest,
     ListWorkflowExecutionsRequest as ListWorkflowExecutionsRequest,
+    OutputPart as OutputPart,
     SendSignalInput as SendSignalInput,
     SubmitWorkflowTaskApprovalInput as SubmitWorkflowTaskApprovalInput,
     SubscribeWorkflowExecutionRequest as SubscribeWorkflowExecutionRequest,

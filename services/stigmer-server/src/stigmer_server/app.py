@@ -39,12 +39,13 @@ from stigmer_server import (
     outbox,
     schedules,
     upgrades,
+    values,
 )
 from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
-from stigmer_server.artifacts import Artifacts
+from stigmer_server.artifacts import VALUES, Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
-from stigmer_server.collector import collect
+from stigmer_server.collector import collect_archives, collect_values
 from stigmer_server.compaction import compact
 from stigmer_server.controllers.access import account_service
 from stigmer_server.controllers.cloud import cloud_services
@@ -295,12 +296,15 @@ class App:
             )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
+        large = Artifacts(settings.storage_path, VALUES, most=settings.max_value_bytes)
+        large.discard_unfinished()
         resources = Resources(
             store,
             kinds,
             sealer,
             engine,
             artifacts,
+            large,
             guarded=settings.auth != "none",
             lifecycle=settings.lifecycle_events,
         )
@@ -311,8 +315,10 @@ class App:
         if self._engine is not None:
             self._engine.start(Executions(resources), ScheduleTimers(resources, queues["workflow_execution"]))
             stack.push_async_callback(self._engine.close)
-        collector = asyncio.create_task(collect(store, artifacts), name="collector")
+        collector = asyncio.create_task(collect_archives(store, artifacts), name="collector of archives")
         stack.push_async_callback(_ended, collector)
+        value_collector = asyncio.create_task(collect_values(store, large), name="collector of values")
+        stack.push_async_callback(_ended, value_collector)
         kept = Kept(days=settings.keep_finished_days, count=settings.keep_finished_count)
         pruning = asyncio.create_task(keep_pruned(resources, kept), name="pruning")
         stack.push_async_callback(_ended, pruning)
@@ -446,4 +452,4 @@ def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
     events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA, schedules.SCHEMA)
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, idempotency.SCHEMA, upgrades.SCHEMA, *events]
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, values.SCHEMA, idempotency.SCHEMA, upgrades.SCHEMA, *events]

@@ -1,7 +1,7 @@
-"""Archives of skills, stored by the hash of their content in one folder and nowhere else.
+"""Archives of skills and large values, stored by the hash of their content in one folder each and nowhere else.
 
-An archive arrives in a file of its own and takes its place only when it is complete and safe, so that nobody ever
-sees half of one. What no version of any skill names any more is swept away; an archive whose push is still under way
+An artifact arrives in a file of its own and takes its place only when it is complete and safe, so that nobody ever
+sees half of one. What nothing in the database names any more is swept away; an artifact whose push is still under way
 is held until that has committed or failed.
 """
 
@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,25 +24,42 @@ from stigmer_server.errors import InvalidError, MissingError
 MAX_BYTES = 100 * 2**20
 """Largest archive."""
 PART_BYTES = 2**20
-"""Size of the pieces in which an archive is read."""
+"""Size of the pieces in which an artifact is read."""
 
-_FOLDER = "skills"
 _INCOMING = "incoming"
-_KEY = re.compile(r"skills/([0-9a-f]{64})\.zip")
+_HASH = re.compile("[0-9a-f]{64}")
 
 
-def key_of(hash: str) -> str:
-    """Return the storage key of the content with the hash."""
-    return f"{_FOLDER}/{hash}.zip"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What artifacts of one sort have in common."""
+
+    folder: str
+    suffix: str
+    field: str
+    """The field of requests that bring one."""
+    rule: str
+    """What is broken by one that is too large."""
+    name: str
+
+    def key_of(self, hash: str) -> str:
+        """Return the storage key of the content with the hash."""
+        return f"{self.folder}/{hash}{self.suffix}"
+
+    def hash_of(self, key: str) -> str:
+        """Return the hash of the content with the storage key; "" for what is no such key."""
+        hash = key.removeprefix(f"{self.folder}/").removesuffix(self.suffix)
+        return hash if _HASH.fullmatch(hash) and key == self.key_of(hash) else ""
 
 
-def hash_of(key: str) -> str:
-    """Return the hash of the content with the storage key; "" for what is no such key."""
-    return key.removeprefix(f"{_FOLDER}/").removesuffix(".zip") if _KEY.fullmatch(key) else ""
+ARCHIVES = Form(folder="skills", suffix=".zip", field="artifact", rule="skill.artifact.size", name="archive")
+VALUES = Form(folder="values", suffix=".zst", field="header.value.bytes", rule="value.size", name="value")
+"""JSON texts, compressed with Zstandard."""
+FORMS = (ARCHIVES, VALUES)
 
 
 class Incoming:
-    """An archive on its way in."""
+    """An artifact on its way in."""
 
     def __init__(self, artifacts: Artifacts, file: IO[bytes]) -> None:
         self._artifacts = artifacts
@@ -60,12 +78,13 @@ class Incoming:
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises: InvalidError when they are too many."""
         self.size += len(chunk)
-        if self.size > MAX_BYTES:
-            raise InvalidError.of("artifact", "skill.artifact.size", f"the archive is larger than {MAX_BYTES} bytes")
+        most, form = self._artifacts.most, self._artifacts.form
+        if self.size > most:
+            raise InvalidError.of(form.field, form.rule, f"the {form.name} is larger than {most} bytes")
         await asyncio.to_thread(self._write, chunk)
 
     async def keep(self) -> str:
-        """Store what has come, durably, and return its key. It is held until this archive's block is left."""
+        """Store what has come, durably, and return its key. It is held until this block is left."""
         self.kept = self.hash
         return await self._artifacts.take(self.kept, self.file)
 
@@ -75,23 +94,26 @@ class Incoming:
 
 
 class Artifacts:
-    """The archives below one folder. Belongs to one event loop."""
+    """The artifacts of one form below one folder. Belongs to one event loop."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, form: Form = ARCHIVES, *, most: int = MAX_BYTES) -> None:
+        """Keep artifacts of `form` below `root`, of up to `most` bytes."""
         self._root = root
+        self.form = form
+        self.most = most
         self._held: Counter[str] = Counter()
         self._released: set[str] = set()
         """Hashes that were let go since the last sweep began: it may have asked too early who names them."""
 
     def discard_unfinished(self) -> None:
         """Remove what a server that was killed had half received. Only for the start, when nothing is received yet."""
-        for path in (self._root / _INCOMING).glob("*"):
+        for path in (self._root / _INCOMING).glob(f"*{self.form.suffix}"):
             path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def receiving(self) -> AsyncGenerator[Incoming]:
-        """Receive an archive; unless it is kept, nothing of it stays."""
-        file = await asyncio.to_thread(_open_incoming, self._root / _INCOMING)
+        """Receive an artifact; unless it is kept, nothing of it stays."""
+        file = await asyncio.to_thread(_open_incoming, self._root / _INCOMING, self.form.suffix)
         incoming = Incoming(self, file)
         try:
             yield incoming
@@ -107,7 +129,7 @@ class Artifacts:
 
     async def parts(self, key: str) -> AsyncIterator[bytes]:
         """Yield stored content piece by piece, and whole even if it is swept away meanwhile. Raises: MissingError."""
-        if _KEY.fullmatch(key) is None:
+        if not self.form.hash_of(key):
             raise MissingError.of("Artifact", key)
         try:
             file = await asyncio.to_thread((self._root / key).open, "rb")
@@ -120,12 +142,12 @@ class Artifacts:
     async def take(self, hash: str, file: IO[bytes]) -> str:
         """Put a received file in its place, unless the same content is there already, and hold it there."""
         self._held[hash] += 1
-        key = key_of(hash)
+        key = self.form.key_of(hash)
         await asyncio.to_thread(_place, Path(file.name), self._root / key, file)
         return key
 
     async def sweep(self, named: Callable[[], Awaitable[frozenset[str]]]) -> int:
-        """Remove every archive whose hash `named` does not return and return how many. One sweep at a time."""
+        """Remove every artifact whose hash `named` does not return and return how many. One sweep at a time."""
         self._released.clear()
         present = await asyncio.to_thread(self._hashes)
         unnamed = present - await named()
@@ -133,19 +155,20 @@ class Artifacts:
         for hash in sorted(unnamed):
             if self._held[hash] <= 0 and hash not in self._released:
                 # On the event loop, so that no push can take hold of it between the question and the answer.
-                (self._root / key_of(hash)).unlink(missing_ok=True)
+                (self._root / self.form.key_of(hash)).unlink(missing_ok=True)
                 removed += 1
         self._held += Counter()
         return removed
 
     def _hashes(self) -> set[str]:
-        found = (_KEY.fullmatch(f"{_FOLDER}/{path.name}") for path in (self._root / _FOLDER).glob("*.zip"))
-        return {match[1] for match in found if match}
+        form = self.form
+        found = (form.hash_of(f"{form.folder}/{path.name}") for path in (self._root / form.folder).glob("*"))
+        return {hash for hash in found if hash}
 
 
-def _open_incoming(folder: Path) -> IO[bytes]:
+def _open_incoming(folder: Path, suffix: str) -> IO[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.NamedTemporaryFile(dir=folder, suffix=".zip", delete=False)
+    return tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, delete=False)
 
 
 def _discard(file: IO[bytes]) -> None:

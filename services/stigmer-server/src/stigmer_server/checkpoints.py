@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 from stigmer_sqlite.port import KindSchema, Query, Record, Transaction
 
-from stigmer_server import naming
+from stigmer_server import naming, values
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message
 
@@ -24,6 +24,8 @@ SCHEMA = KindSchema(kind="execution_checkpoint", named=False, indexes={"executio
 """The store's kind of checkpoints; no resource of anybody's."""
 MAX_BYTES = 32 * 2**20
 """What the checkpoints of one execution may hold together; beyond it the oldest go."""
+MAX_LARGE = 3
+"""How many large ones an execution may have beside the newest."""
 BEGINNING = frozenset({"/", "/do"})
 """What to call the beginning of a workflow."""
 _SHOWN = 20
@@ -52,6 +54,9 @@ class Checkpoint:
     run: str
     """Id of the Temporal workflow that left it."""
     content: bytes = b""
+    large_key: str = ""
+    """Names the content where it is a large value."""
+    large_bytes: int = 0
     positions: tuple[Position, ...] = field(default_factory=tuple)
     """In the order in which the tasks began."""
     chosen: str | None = None
@@ -75,16 +80,20 @@ def save(unit: Unit, given: Message) -> None:
         execution=given.execution_id,
         run=given.temporal_workflow_id,
         content=given.content,
+        large_key=given.large_content.key,
+        large_bytes=given.large_content.bytes,
         positions=positions,
     )
     replaced = {(position.reference, position.failed) for position in positions}
     room = MAX_BYTES - len(new.content)
+    large_room = MAX_LARGE
     kept: list[Checkpoint] = []
     for old in reversed(list(_of(unit.transaction, given.execution_id))):
         room -= len(old.content)
         rest = tuple(item for item in old.positions if (item.reference, item.failed) not in replaced)
-        if room < 0 or not (rest or old.chosen is not None):
-            unit.transaction.delete(SCHEMA.kind, old.id)
+        large_room -= bool(old.large_key)
+        if room < 0 or large_room < 0 or not (rest or old.chosen is not None):
+            _delete(unit, old, kept=new.large_key)
         elif rest != old.positions:
             kept.append(replace(old, positions=rest))
     for checkpoint in [*kept, new]:
@@ -115,7 +124,7 @@ def choose(unit: Unit, execution: str, from_task: str) -> Position | None:
     for checkpoint in known:
         before = tuple(_until(checkpoint.positions, position)) if checkpoint is chosen else checkpoint.positions
         if past:
-            unit.transaction.delete(SCHEMA.kind, checkpoint.id)
+            _delete(unit, checkpoint, kept=chosen.large_key)
         else:
             begins = "" if position.failed else position.reference
             mark = begins if checkpoint is chosen else None
@@ -132,7 +141,14 @@ def chosen(unit: Unit, execution: str) -> Checkpoint | None:
 def drop(unit: Unit, execution: str) -> None:
     """Remove every checkpoint of an execution."""
     for checkpoint in list(_of(unit.transaction, execution)):
-        unit.transaction.delete(SCHEMA.kind, checkpoint.id)
+        _delete(unit, checkpoint)
+
+
+def _delete(unit: Unit, checkpoint: Checkpoint, *, kept: str = "") -> None:
+    """Remove a checkpoint, with its content unless that is the one to be kept."""
+    unit.transaction.delete(SCHEMA.kind, checkpoint.id)
+    if checkpoint.large_key != kept:
+        values.forget(unit.transaction, checkpoint.execution, checkpoint.large_key)
 
 
 def _named(places: list[tuple[Checkpoint, Position]], name: str) -> tuple[Checkpoint, Position] | None:

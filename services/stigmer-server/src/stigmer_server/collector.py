@@ -1,39 +1,56 @@
-"""Removes archives that no version of any skill names any more: at the start, and whenever a skill was deleted."""
+"""Removes artifacts that nothing names any more: at the start, and whenever what did was deleted."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from loguru import logger
 from stigmer_sqlite.errors import StoreError
 from stigmer_sqlite.port import Operation, ResourceStore, Transaction
 
+from stigmer_server import values
 from stigmer_server.artifacts import Artifacts
 
 _RETRY_SECONDS = 30.0
 
 
-async def collect(store: ResourceStore, artifacts: Artifacts) -> None:
+Named = Callable[[Transaction], frozenset[str]]
+"""Returns the hashes of the artifacts that are named."""
+
+
+async def collect_archives(store: ResourceStore, artifacts: Artifacts) -> None:
+    """Sweep archives of skills until the store closes."""
+    await _collect(store, artifacts, "skill", _archived)
+
+
+async def collect_values(store: ResourceStore, artifacts: Artifacts) -> None:
+    """Sweep large values of executions until the store closes."""
+    await _collect(store, artifacts, values.SCHEMA.kind, values.named)
+
+
+async def _collect(store: ResourceStore, artifacts: Artifacts, kind: str, named: Named) -> None:
     """Sweep until the store closes. A sweep that fails, as on a broken disk, is tried again later."""
-    changes = store.watch(kinds=("skill",))
-    await _sweep(store, artifacts)
+    changes = store.watch(kinds=(kind,))
+    await _sweep(store, artifacts, named)
     async for change in changes:
         if change.operation is Operation.DELETED:
-            await _sweep(store, artifacts)
+            await _sweep(store, artifacts, named)
 
 
-async def _sweep(store: ResourceStore, artifacts: Artifacts) -> None:
+async def _sweep(store: ResourceStore, artifacts: Artifacts, named: Named) -> None:
+    what = artifacts.form.name
     while True:
         try:
-            if removed := await artifacts.sweep(lambda: store.transact(_named)):
-                logger.info("removed {} archives that no skill needs any more", removed)
+            if removed := await artifacts.sweep(lambda: store.transact(named)):
+                logger.info("removed {} {}s that nothing needs any more", removed, what)
         except (StoreError, OSError) as error:
-            logger.warning("archives that no skill needs could not be removed, and stay for now: {}", error)
+            logger.warning("{}s that nothing needs could not be removed, and stay for now: {}", what, error)
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
 
 
-def _named(transaction: Transaction) -> frozenset[str]:
+def _archived(transaction: Transaction) -> frozenset[str]:
     # In a transaction, and so after every push that was committing when the sweep began.
     return transaction.archived_hashes()

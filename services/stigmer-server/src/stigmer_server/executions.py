@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stigmer_server import checkpoints, event_listeners, lifecycle, outbox, schedules
+from stigmer_server import checkpoints, event_listeners, lifecycle, outbox, schedules, values
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.messages import Message, to_plain
@@ -230,6 +230,7 @@ def abandon(unit: Unit, kind: Kind, message: Message) -> None:
         if delivery.action is Action.SIGNAL:
             unit.outbox.remove(delivery)
     checkpoints.drop(unit, id)
+    values.drop(unit.transaction, id)
 
 
 def stop_run(unit: Unit, kind: Kind, message: Message, reason: str, *, at_once: bool) -> None:

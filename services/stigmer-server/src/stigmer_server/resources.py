@@ -38,6 +38,7 @@ class Resources:
         sealer: Sealer,
         engine: Engine,
         artifacts: Artifacts,
+        values: Artifacts,
         *,
         guarded: bool = False,
         lifecycle: Level = "off",
@@ -50,6 +51,7 @@ class Resources:
             sealer: What seals secrets.
             engine: What runs executions.
             artifacts: The archives of skills.
+            values: The large values of executions.
             guarded: Whether callers are told apart, and belong to organizations that exist.
             lifecycle: Of what lifecycle events are published.
         """
@@ -60,6 +62,7 @@ class Resources:
         self.sealer = sealer
         self.engine = engine
         self.artifacts = artifacts
+        self.values = values
         self.guarded = guarded
         self.lifecycle: Level = lifecycle
         self._observers: dict[str, Callable[[str], None]] = {}

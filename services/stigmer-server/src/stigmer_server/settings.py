@@ -88,7 +88,14 @@ class Settings(BaseSettings):
         75, "STIGMER_HTTP_KEEP_ALIVE_SECONDS", description="how long an HTTP connection may be idle"
     )
     db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
-    storage_path: Path = _setting(_home() / "storage", "STORAGE_PATH", description="folder of skill artifacts")
+    storage_path: Path = _setting(
+        _home() / "storage", "STORAGE_PATH", description="folder of skill artifacts and large values"
+    )
+    max_value_bytes: Annotated[int, Field(ge=2**20, le=2**31)] = _setting(
+        64 * 2**20,
+        "STIGMER_MAX_VALUE_BYTES",
+        description="largest output, input or state of a workflow that is kept whole; of more, the beginnings are",
+    )
     changes_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
         100_000,
         "STIGMER_CHANGES_KEPT",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
+import zstandard
 
 KINDS = ("agent_execution", "workflow_execution")
 ENDED = {"phase": "EXECUTION_COMPLETED"}
@@ -325,3 +328,69 @@ def test_a_runner_gets_values_while_it_runs(client: Any, make: Any) -> None:
     client.refused(name, request, "FAILED_PRECONDITION", metadata=shown)
     client("workflow_execution/delete", {"value": made.metadata.id})
     client.refused(name, request, "NOT_FOUND", metadata=shown)
+
+
+PUT, VALUE, OUTPUT = (
+    "ExecutionRuntimeController/putValue",
+    "ExecutionRuntimeController/getValue",
+    "workflow_execution/getOutput",
+)
+
+
+def parts_of(client: Any, execution: str, text: bytes) -> list[Any]:
+    kept = zstandard.compress(text)
+    value = {"key": hashlib.sha256(kept).hexdigest(), "bytes": str(len(text))}
+    header = client.message(PUT, {"header": {"executionId": execution, "value": value}})
+    chunks = [client.message(PUT, {}) for _ in range(2)]
+    chunks[0].chunk, chunks[1].chunk = kept[:7], kept[7:]
+    return [header, *chunks]
+
+
+@pytest.mark.rpc(PUT)
+@pytest.mark.rpc(VALUE)
+@pytest.mark.rpc(OUTPUT)
+def test_a_large_output_is_put_and_read_whole(client: Any, make: Any) -> None:
+    text = json.dumps({"text": "x" * 100_000}).encode()
+    made = make("workflow_execution")
+    id = made.metadata.id
+    parts = parts_of(client, id, text)
+    value = client(PUT, parts)
+    assert client(PUT, parts) == value == parts[0].header.value
+    named = {"executionId": id, "key": value.key}
+    assert zstandard.decompress(b"".join(part.chunk for part in client.stream(VALUE, named))) == text
+    ended = {**ENDED, "outputValue": "…", "largeOutput": {"key": value.key, "bytes": value.bytes}}
+    client("workflow_execution/updateStatus", {"executionId": id, "status": ended})
+    assert b"".join(part.chunk for part in client.stream(OUTPUT, {"executionId": id})) == text
+    assert b"".join(part.chunk for part in client.stream(OUTPUT, {"executionId": id, "input": True})) == b"{}"
+
+
+@pytest.mark.rpc(PUT, "INVALID_ARGUMENT")
+@pytest.mark.rpc(PUT, "NOT_FOUND")
+@pytest.mark.rpc(PUT, "FAILED_PRECONDITION")
+@pytest.mark.rpc(VALUE, "INVALID_ARGUMENT")
+@pytest.mark.rpc(VALUE, "NOT_FOUND")
+@pytest.mark.rpc(VALUE, "FAILED_PRECONDITION")
+@pytest.mark.rpc(OUTPUT, "INVALID_ARGUMENT")
+@pytest.mark.rpc(OUTPUT, "NOT_FOUND")
+def test_values_that_are_not_what_is_said_or_of_nothing_are_refused(client: Any, make: Any) -> None:
+    id = make("workflow_execution").metadata.id
+    header, first, second = parts_of(client, id, b"[1, 2, 3]")
+    client.refused(PUT, [], "INVALID_ARGUMENT")
+    client.refused(PUT, [first], "INVALID_ARGUMENT")
+    client.refused(PUT, [header, header], "INVALID_ARGUMENT")
+    client.refused(PUT, [header, second, first], "INVALID_ARGUMENT")
+    for bytes_said in ("3", "900000000"):
+        wrong = client.message(PUT, {"header": {"executionId": id}})
+        wrong.header.value.key, wrong.header.value.bytes = header.header.value.key, int(bytes_said)
+        client.refused(PUT, [wrong, first, second], "INVALID_ARGUMENT")
+    lost = parts_of(client, "wex-nothing", b"[1, 2, 3]")
+    client.refused(PUT, lost, "NOT_FOUND")
+    key = header.header.value.key
+    assert client.refused(VALUE, None, "INVALID_ARGUMENT").fields == {"execution_id": "required", "key": "required"}
+    client.refused(VALUE, {"executionId": id, "key": key}, "NOT_FOUND")
+    assert client.refused(OUTPUT, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
+    client.refused(OUTPUT, {"executionId": "wex-nothing"}, "NOT_FOUND")
+    client.refused(OUTPUT, {"executionId": id, "taskId": "nothing"}, "NOT_FOUND")
+    client("workflow_execution/updateStatus", {"executionId": id, "status": ENDED})
+    client.refused(PUT, [header, first, second], "FAILED_PRECONDITION")
+    client.refused(VALUE, {"executionId": id, "key": key}, "FAILED_PRECONDITION")

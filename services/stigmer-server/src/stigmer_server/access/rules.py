@@ -126,6 +126,8 @@ _SAID_HERE: Mapping[str, Rule] = {
     "ExecutionRuntimeController/issueToken": _RUNNER,
     "ExecutionRuntimeController/getEnvironment": _RUNNER,
     "ExecutionRuntimeController/saveCheckpoint": _RUNNER,
+    "ExecutionRuntimeController/putValue": _RUNNER,
+    "ExecutionRuntimeController/getValue": _RUNNER,
     "EventListenerController/receive": _RUNNER,
     "ScheduleController/fire": _RUNNER,
     "EventController/publish": Rule(permission="can_edit", kind="event", path="org", scope=Scope.ORGANIZATION),
@@ -135,7 +137,7 @@ _CHECKED_BY_VERB = frozenset(
     {
         *("get", "update", "delete", "subscribe", "updateStatus", "cancel", "terminate", "pause", "resume", "recover"),
         *("sendSignal", "submitApproval", "submitWorkflowTaskApproval", "listRevisions", "getRevision", "rollback"),
-        *("create", "push"),
+        *("create", "push", "getOutput"),
     }
 )
 """Methods of kinds, and of resources of any kind, whose verbs read the resource on behalf of their caller."""

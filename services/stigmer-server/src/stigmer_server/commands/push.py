@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from stigmer_server import archives, drafts, limits
-from stigmer_server.artifacts import Incoming, key_of
+from stigmer_server.artifacts import ARCHIVES, Incoming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message, copied
@@ -77,7 +77,7 @@ def _draft(kind: Kind, header: Message, hash: str) -> Message:
     draft.metadata.owner_scope = header.scope
     draft.spec.tag = header.tag
     draft.status.version_hash = hash
-    draft.status.artifact_storage_key = key_of(hash)
+    draft.status.artifact_storage_key = ARCHIVES.key_of(hash)
     draft.status.state = _READY
     limits.check_metadata(kind, draft)
     return draft

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import checkpoints, executions
+from stigmer_server import checkpoints, executions, values
 from stigmer_server.errors import RefusedError
 from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
@@ -17,7 +17,7 @@ async def save_checkpoint(resources: Resources, given: Message) -> None:
 
     Raises:
         MissingError: There is no such execution.
-        RefusedError: It has ended and cannot be recovered, or has another run by now.
+        RefusedError: It has ended and cannot be recovered, has another run by now, or has no such value.
     """
 
     def work(unit: Unit) -> None:
@@ -28,6 +28,9 @@ async def save_checkpoint(resources: Resources, given: Message) -> None:
         if given.temporal_workflow_id != executions.run_id(kind, stored):
             msg = f"{given.temporal_workflow_id} is not the run of {kind.title} {given.execution_id} any more"
             raise RefusedError(msg)
+        large = given.large_content.key
+        if large and not values.has(unit.reader, given.execution_id, large):
+            raise RefusedError(f"{kind.title} {given.execution_id} has no value {large}; put it first")
         checkpoints.save(unit, given)
 
     await resources.transact(work)

@@ -34,6 +34,7 @@ from stigmer_server.messages import Message
 from stigmer_server.queries.get import get
 from stigmer_server.queries.get_artifact import get_artifact, get_artifact_parts
 from stigmer_server.queries.get_by_reference import get_by_reference
+from stigmer_server.queries.get_output import get_output
 from stigmer_server.queries.list_ import Listed, Listing, list_
 from stigmer_server.queries.subscribe import subscribe
 from stigmer_server.resources import Resources
@@ -180,6 +181,16 @@ def _get_artifact_parts(verbs: _Verbs) -> Handler:
     return handle
 
 
+def _get_output(verbs: _Verbs) -> Handler:
+    answer = descriptors.message_type("ai.stigmer.agentic.workflowexecution.v1.OutputPart")
+
+    async def handle(request: Message, context: CallContext) -> AsyncIterator[Message]:
+        async for part in get_output(verbs.of(context), request):
+            yield answer(chunk=part)
+
+    return handle
+
+
 def _subscribe(verbs: _Verbs) -> Handler:
     def handle(request: Message, context: CallContext) -> AsyncIterator[bytes]:
         return subscribe(verbs.of(context), verbs.streams, verbs.kind, _id(request))
@@ -269,6 +280,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "getByReference": _get_by_reference,
     "getArtifact": _get_artifact,
     "getArtifactParts": _get_artifact_parts,
+    "getOutput": _get_output,
     "subscribe": _subscribe,
 }
 """The verbs by the names of their methods; a method that answers with a list needs no name here."""

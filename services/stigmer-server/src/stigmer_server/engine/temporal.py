@@ -250,4 +250,9 @@ def _fitting(execution: Any) -> Any:
             small.status.ClearField(name)
     if "messages" in small.status.DESCRIPTOR.fields_by_name:
         del small.status.messages[:-1]
+    if "large_output" in small.status.DESCRIPTOR.fields_by_name and len(orjson.dumps(to_plain(small))) > _MOST_BYTES:
+        # Whoever waits can ask for it: Temporal takes nothing so large, and would leave them waiting.
+        for name in ("output", "output_value"):
+            small.status.ClearField(name)
+        small.spec.ClearField("input")
     return small

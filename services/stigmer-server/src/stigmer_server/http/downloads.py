@@ -1,4 +1,4 @@
-"""Streams of bytes as a file: an archive, piece by piece as the call gives it."""
+"""Streams of bytes as a file: an archive or a JSON text, piece by piece as the call gives it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stigmer_server.http.bodies import GoneError
 from stigmer_server.http.exchange import Exchange, Scope, Send, cancelled_when_gone
 from stigmer_server.messages import Message
 
-MEDIA_TYPE = "application/zip"
+ARCHIVE, JSON = "application/zip", "application/json"
 
 _SAFE = re.compile(r"[^a-zA-Z0-9._-]")
 
@@ -23,6 +23,11 @@ def chunk_of(answer: Descriptor) -> str | None:
     """Return the one field of a stream's answers that is a piece of a file, or None when it is no file."""
     fields = list(answer.fields)
     return fields[0].name if len(fields) == 1 and fields[0].type == FieldDescriptor.TYPE_BYTES else None
+
+
+def media_type_of(answer: Descriptor) -> str:
+    """Return what the pieces of a file make."""
+    return JSON if answer.name == "OutputPart" else ARCHIVE
 
 
 async def download(exchange: Exchange) -> Response:
@@ -35,7 +40,7 @@ async def download(exchange: Exchange) -> Response:
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if exchange.route.through is None:
         request = await exchange.message()
-        name = "artifact.zip"
+        name = "output.json" if exchange.route.method.name == "getOutput" else "artifact.zip"
     else:
         resource = await _found(exchange)
         etag = f'"{resource.status.version_hash}"'
@@ -76,7 +81,7 @@ class _FileResponse(Response):
     def __init__(
         self, exchange: Exchange, stream: ResponseStream, first: Message | None, headers: dict[str, str]
     ) -> None:
-        super().__init__(headers=headers, media_type=MEDIA_TYPE)
+        super().__init__(headers=headers, media_type=media_type_of(exchange.route.method.descriptor.output_type))
         del self.headers["content-length"]
         self._exchange = exchange
         self._stream = stream

@@ -13,8 +13,7 @@ from stigmer_protos import descriptors
 
 from stigmer_server.http import cloud_events, event_stream, patches, uploads
 from stigmer_server.http.bodies import JSON
-from stigmer_server.http.downloads import MEDIA_TYPE as ARCHIVE
-from stigmer_server.http.downloads import chunk_of
+from stigmer_server.http.downloads import chunk_of, media_type_of
 from stigmer_server.http.problems import MEDIA_TYPE as PROBLEM
 from stigmer_server.http.problems import STATUS
 from stigmer_server.http.routes import WHOLE, Route, collection
@@ -239,7 +238,7 @@ class _Operation:
     def _success(self, status: str) -> Schema:
         route = self._route
         if route.method.server_streaming and not route.is_rpc and chunk_of(self._answer) is not None:
-            return {"description": "The file.", "content": {ARCHIVE: {}}}
+            return {"description": "The file.", "content": {media_type_of(self._answer): {}}}
         schema = self._answer_schema()
         if route.method.server_streaming:
             told = "Server-sent events; the data of each is one answer, as `x-item-schema` says."

@@ -61,6 +61,7 @@ TABLE: Mapping[str, Sequence[Place]] = {
     "get": [Place(verb="GET", path="/{kinds}/{id}", fields={"id": ""})],
     "getByReference": [Place(verb="GET", path="/orgs/{org}/{kinds}/{slug}")],
     "subscribe": [Place(verb="GET", path="/{kinds}/{id}/events", fields={"id": ""})],
+    "getOutput": [Place(verb="GET", path="/{kinds}/{id}/output", fields={"id": ""})],
     "pushParts": [Place(verb="POST", path="/{kinds}", body=WHOLE)],
     "getArtifactParts": [
         Place(verb="GET", path="/{kinds}/{id}/artifact", through="get"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import environments, executions
+from stigmer_server import environments, executions, values
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
@@ -13,6 +13,7 @@ from stigmer_server.unit import Unit
 _TASK_OPEN = frozenset({1, 2, 1000})
 """WorkflowTaskStatus: pending, in progress, waiting for approval."""
 _TASK_IN_PROGRESS, _TASK_FAILED = 2, 4
+_RESULTS = ("output", "output_value", "large_output")
 
 
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
@@ -30,7 +31,10 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     message.metadata.org = message.metadata.org or instance.metadata.org or workflow.metadata.org
     _mark_secrets(message, workflow)
     environments.require_all(unit, message, workflow, instance)
-    _check_input(workflow, message)
+    if spec.HasField("large_input"):
+        _take_input(message, unit)
+    else:
+        _check_input(workflow, message)
     executions.begin(unit, KIND, message)
 
 
@@ -45,6 +49,16 @@ def _check_input(workflow: Message, message: Message) -> None:
         from stigmer_server import definitions
 
         definitions.check_input(workflow, run_input(message))
+
+
+def _take_input(message: Message, unit: Unit) -> None:
+    """Have the execution share a value of another one. Whether the workflow takes it, its run tells."""
+    spec = message.spec
+    unit.require("workflow_execution", spec.large_input_of)
+    if not values.has(unit.reader, spec.large_input_of, spec.large_input.key):
+        problem = f"{spec.large_input_of} has no value {spec.large_input.key}"
+        raise InvalidError.of("spec.large_input", "workflow_execution.large_input.missing", problem)
+    values.add(unit.transaction, message.metadata.id, spec.large_input.key)
 
 
 def _default_instance_of(message: Message, unit: Unit) -> str:
@@ -82,7 +96,7 @@ def _merge_status(status: Message, report: Message) -> None:
     for task in report.tasks:
         _merge_task(status, task)
     for field, _ in report.ListFields():
-        if field.name in ("output", "output_value", "error_details"):
+        if field.name in (*_RESULTS, "error_details"):
             getattr(status, field.name).CopyFrom(getattr(report, field.name))
     if report.temporal_workflow_id:
         status.temporal_workflow_id = report.temporal_workflow_id
@@ -111,7 +125,7 @@ def _close(status: Message) -> None:
 
 def _reopen(status: Message, begin: Position | None) -> None:
     """Finished tasks stay as they are, as far as the new run does not do them again."""
-    for name in ("output", "output_value", "error_details"):
+    for name in (*_RESULTS, "error_details"):
         status.ClearField(name)
     if begin is None:
         status.ClearField("tasks")
@@ -129,14 +143,14 @@ def _reopen(status: Message, begin: Position | None) -> None:
 def _again(task: Message) -> None:
     """Make a task unfinished again."""
     task.status = _TASK_IN_PROGRESS
-    for name in ("output", "output_value", "error", "error_details", "completed_at"):
+    for name in (*_RESULTS, "error", "error_details", "completed_at"):
         task.ClearField(name)
 
 
 KIND = Kind(
     name="workflow_execution",
     parents=(Parent(kind="workflow_instance", path="spec.workflow_instance_id"),),
-    fixed=("spec.workflow_instance_id", "spec.workflow_id", "spec.input"),
+    fixed=("spec.workflow_instance_id", "spec.workflow_id", "spec.input", "spec.large_input", "spec.large_input_of"),
     indexes={"workflow_id": "$.spec.workflowId"},
     secrets=("spec.runtime_env",),
     apart=(Apart(path="status.tasks", key="task_id"),),

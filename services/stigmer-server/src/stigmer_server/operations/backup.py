@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record
 from stigmer_sqlite.disk import sync_folder
 
+from stigmer_server import values
+from stigmer_server.artifacts import VALUES
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile, decode_keys
 from stigmer_server.kinds import Kinds, registry
@@ -48,8 +51,8 @@ class Contents:
 def contents_of(path: Path, kinds: Kinds) -> Contents:
     """Return what a database that nobody writes has in it. Raises: StoreUnavailableError."""
     with DatabaseFile(path, immutable=True) as database:
-        skills = (document for document in (*_of_skills(database.records()), *_of_skills(database.entries())))
-        named = {key for document in skills for key in artifacts_of(kinds["skill"].parse(document.wire or b""))}
+        documents = chain(database.records(), database.entries())
+        named = {key for document in documents for key in artifacts_named(kinds, document)}
         return Contents(
             sequence=database.last_sequence(),
             resources=database.counts(),
@@ -58,8 +61,12 @@ def contents_of(path: Path, kinds: Kinds) -> Contents:
         )
 
 
-def _of_skills(documents: Iterator[Record] | Iterator[HistoryEntry]) -> Iterator[Record | HistoryEntry]:
-    return (document for document in documents if document.kind == "skill")
+def artifacts_named(kinds: Kinds, document: Record | HistoryEntry) -> Iterator[str]:
+    """Yield the keys of the artifacts that a stored document names."""
+    if document.kind == values.SCHEMA.kind and isinstance(document, Record):
+        yield VALUES.key_of(values.key_in(document))
+    elif document.kind == "skill" and document.wire is not None:
+        yield from artifacts_of(kinds["skill"].parse(document.wire))
 
 
 def artifacts_of(message: Message) -> Iterator[str]:

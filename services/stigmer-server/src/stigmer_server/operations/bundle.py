@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import tarfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -23,11 +22,10 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from stigmer_sqlite.disk import sync_folder
 
-from stigmer_server.artifacts import key_of
+from stigmer_server.artifacts import FORMS
 from stigmer_server.errors import OperationError
 
 MANIFEST, DATABASE, KEYS, STORAGE = "manifest.json", "stigmer.db", "encryption.key", "storage"
-_ARTIFACT = re.compile(re.escape(key_of("HASH")).replace("HASH", "[0-9a-f]{64}"))
 _PART = 1024 * 1024
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _LARGEST_MANIFEST = 256 * 1024 * 1024
@@ -79,7 +77,7 @@ def is_archive(path: Path) -> bool:
 
 def is_artifact_key(key: str) -> bool:
     """Tell whether the key leads to an artifact, and nowhere else."""
-    return _ARTIFACT.fullmatch(key) is not None
+    return any(form.hash_of(key) for form in FORMS)
 
 
 def copy(source: IO[bytes], target: Path) -> File:

@@ -20,12 +20,13 @@ import orjson
 from google.protobuf.message import DecodeError
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record, StoreError
 
+from stigmer_server.artifacts import FORMS
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile, decode_keys
 from stigmer_server.kinds import Kind, Kinds, registry
 from stigmer_server.labels import labels_of, without_names
 from stigmer_server.messages import Message, to_json
-from stigmer_server.operations.backup import artifacts_of
+from stigmer_server.operations.backup import artifacts_named, artifacts_of
 from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, is_archive, open_bundle
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.sealed import Sealed, document_of, sealed_values
@@ -100,6 +101,8 @@ def _check_resource(
     kind = kinds.get(record.kind)
     if kind is None:
         findings.counts["other records"] += 1
+        for key in artifacts_named(kinds, record):
+            findings.artifacts.setdefault(key, record.id)
         _check_secrets(record.id, sealed_values(kinds, document_of(record)), sealer, findings)
         return
     where = f"{kind.title} {record.id}"
@@ -199,7 +202,9 @@ def _check_artifacts(storage: Path, findings: Findings, named_now: Callable[[], 
     for key in missing:
         if key in still:
             findings.add(findings.artifacts[key], f"artifact {key} is missing")
-    present = {path.relative_to(storage).as_posix() for path in storage.glob("skills/*.zip")}
+    present = {
+        path.relative_to(storage).as_posix() for form in FORMS for path in storage.glob(f"{form.folder}/*{form.suffix}")
+    }
     findings.counts["artifacts that nothing names"] += len(present - findings.artifacts.keys())
 
 
@@ -208,8 +213,7 @@ def _named_now(database: DatabaseFile, kinds: Kinds) -> set[str]:
     with database.snapshot():
         for documents in (database.records(), database.entries()):
             for document in documents:
-                if document.kind in kinds and document.wire is not None:
-                    named |= set(artifacts_of(kinds[document.kind].parse(document.wire)))
+                named |= set(artifacts_named(kinds, document))
     return named
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from stigmer_sqlite.errors import NotFoundError
 
-from stigmer_server.artifacts import hash_of
+from stigmer_server.artifacts import ARCHIVES
 from stigmer_server.errors import MissingError
 from stigmer_server.queries.all_of import all_of
 from stigmer_server.resources import Resources
@@ -29,7 +29,7 @@ async def _check_seen(resources: Resources, key: str) -> None:
     """Make sure that the archive is one of a skill that the caller may see: the same bytes may be several skills'."""
     if resources.call.caller.org is None:
         return
-    hash = hash_of(key)
+    hash = ARCHIVES.hash_of(key)
     for record in await all_of(resources, resources.kinds["skill"]) if hash else ():
         try:
             await resources.store.archived("skill", record.id, hash=hash)

@@ -36,6 +36,8 @@ async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
         run: Message = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
         if execution.status.recoveries and (checkpoint := checkpoints.chosen(unit, execution_id)) is not None:
             run.checkpoint = checkpoint.content
+            if checkpoint.large_key:
+                run.large_checkpoint.key, run.large_checkpoint.bytes = checkpoint.large_key, checkpoint.large_bytes
             run.begin_at = checkpoint.chosen or ""
         return _fill(run, execution, workflow, values)
 
@@ -49,7 +51,10 @@ def _fill(run: Message, execution: Message, workflow: Message, values: environme
     run.org = execution.metadata.org
     run.workflow.CopyFrom(workflow)
     run.workflow_instance_id = execution.spec.workflow_instance_id
-    run.input.CopyFrom(run_input(execution))
+    if execution.spec.HasField("large_input"):
+        run.large_input.CopyFrom(execution.spec.large_input)
+    else:
+        run.input.CopyFrom(run_input(execution))
     run.secret_names.extend(sorted(name for name, value in values.items() if value.is_secret))
     run.variable_names.extend(sorted(name for name, value in values.items() if not value.is_secret))
     return run

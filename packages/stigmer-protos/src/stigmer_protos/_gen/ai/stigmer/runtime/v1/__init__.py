@@ -8,6 +8,10 @@ __all__ = (
     "ExecutionEnvironment",
     "ExecutionRef",
     "ExecutionToken",
+    "PutValueHeader",
+    "PutValuePart",
+    "ValuePart",
+    "ValueRef",
     "WorkflowCheckpoint",
     "WorkflowPosition",
     "WorkflowRun",
@@ -82,6 +86,86 @@ default_message_pool.register_message("ai.stigmer.runtime.v1", "ExecutionToken",
 
 
 @dataclass(eq=False, repr=False)
+class PutValueHeader(betterproto2.Message):
+    """
+    Says which value follows.
+    """
+
+    execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution that it belongs to, and goes with.
+    """
+
+    value: "__agentic__workflowexecution__v1__.LargeValue | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    What it is.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "PutValueHeader", PutValueHeader)
+
+
+@dataclass(eq=False, repr=False)
+class PutValuePart(betterproto2.Message):
+    """
+    A part of a value: first the header, then the bytes in order.
+
+    Oneofs:
+        - part: The header or a piece of the value.
+    """
+
+    header: "PutValueHeader | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True, group="part")
+    """
+    Comes first and once.
+    """
+
+    chunk: "bytes | None" = betterproto2.field(2, betterproto2.TYPE_BYTES, optional=True, group="part")
+    """
+    The next bytes of the value, compressed.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "PutValuePart", PutValuePart)
+
+
+@dataclass(eq=False, repr=False)
+class ValuePart(betterproto2.Message):
+    """
+    A piece of a value.
+    """
+
+    chunk: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
+    """
+    The next bytes, compressed.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "ValuePart", ValuePart)
+
+
+@dataclass(eq=False, repr=False)
+class ValueRef(betterproto2.Message):
+    """
+    Names a value of an execution.
+    """
+
+    execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
+
+    key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    See `LargeValue`.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.runtime.v1", "ValueRef", ValueRef)
+
+
+@dataclass(eq=False, repr=False)
 class WorkflowCheckpoint(betterproto2.Message):
     """
     Where a run of a workflow execution got to, so that another can go on from there.
@@ -106,6 +190,13 @@ class WorkflowCheckpoint(betterproto2.Message):
     """
     The tasks with which another run can begin, in the order in which they began. A task of an earlier checkpoint
     is replaced by the same task of this one.
+    """
+
+    large_content: "__agentic__workflowexecution__v1__.LargeValue | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The content, where it is too large for `content`: a value that was put before.
     """
 
 
@@ -201,6 +292,20 @@ class WorkflowRun(betterproto2.Message):
     Of a recovered execution: JSON pointer of the task to begin with. Empty for the one that failed.
     """
 
+    large_input: "__agentic__workflowexecution__v1__.LargeValue | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The input, where it is too large for `input`; `getValue` has it.
+    """
+
+    large_checkpoint: "__agentic__workflowexecution__v1__.LargeValue | None" = betterproto2.field(
+        11, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The checkpoint, where it is too large for `checkpoint`; `getValue` has it.
+    """
+
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowRun", WorkflowRun)
 
@@ -208,3 +313,4 @@ default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowRun", Wo
 from .....google import protobuf as ____google__protobuf__
 from ...agentic.executioncontext import v1 as __agentic__executioncontext__v1__
 from ...agentic.workflow import v1 as __agentic__workflow__v1__
+from ...agentic.workflowexecution import v1 as __agentic__workflowexecution__v1__
