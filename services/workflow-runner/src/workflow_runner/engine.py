@@ -387,20 +387,23 @@ class TemporalEngine:
         return decoded(result.payload)
 
     def _may_stay_local(self) -> bool:
-        # What other strands ask of Temporal would wait until a local call is over, even a timer.
-        if self.strands.are_several:
+        # What other strands ask of Temporal waits until a local call is over, even a timer.
+        if self.strands.are_several and (self.strands.are_resting or "local_branch_seconds" not in self._limits):
             return False
         # A longer history means that the last workflow task ended, and with it everything so far was kept.
         length = workflow.info().get_current_history_length()
         if length != self._history_length:
             self._history_length = length
             self._in_row = self._row_bytes = 0
-        return self._in_row < self._limits["local_calls_in_row"] and self._row_bytes < _MOST_ROW_BYTES
+        # Calls that are in flight together are no more than a kill repeats anyway.
+        most = max(self._limits["local_calls_in_row"], self.strands.count if self.strands.are_several else 0)
+        return self._in_row < most and self._row_bytes < _MOST_ROW_BYTES
 
     async def _call_locally(self, activity: str, call: Call, key: str) -> CallAnswer | None:
         """Return the answer, or None when the call takes an ordinary activity."""
         self._in_row += 1
-        local: Call = {**call, "local_seconds": self._limits["local_call_seconds"]}
+        bound = "local_branch_seconds" if self.strands.are_several else "local_call_seconds"
+        local: Call = {**call, "local_seconds": self._limits.get(bound, self._limits["local_call_seconds"])}
         try:
             async with self._accompanied(local) as settle:
                 answer = await workflow.execute_local_activity(

@@ -30,6 +30,8 @@ class Limits(TypedDict):
     """So many calls run as local activities before one puts them all into history."""
     local_call_seconds: float
     """A call that takes longer becomes an ordinary activity."""
+    local_branch_seconds: NotRequired[float]
+    """The same for a call beside others in a fork; there every call is an ordinary activity unless said."""
     call_seconds: float
     """How long a call may take when the task sets no timeout."""
     activity_task_queue: NotRequired[str]

@@ -11,6 +11,10 @@ from workflow_runner.messages import MOST_BYTES, Limits
 _INLINE_RESPONSE_BYTES = 1_500_000
 
 
+_LONGEST_BRANCH_CALL = 1.0
+"""Seconds. What other branches ask of Temporal, such as a timer, waits for as long as the local call of one takes."""
+
+
 class Settings(RunnerSettings):
     """The Temporal worker that runs Stigmer's workflows."""
 
@@ -127,6 +131,7 @@ class Settings(RunnerSettings):
             "max_history_events": self.max_history_events,
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
+            "local_branch_seconds": min(self.local_call_seconds, _LONGEST_BRANCH_CALL),
             "call_seconds": self.call_seconds,
             "activity_task_queue": self.activity_task_queue,
             "max_value_bytes": self.value_bytes,

@@ -28,6 +28,16 @@ class Strands:
         """Whether all leave now. Once true it stays so."""
         return self._is_leaving
 
+    @property
+    def count(self) -> int:
+        """How many go on."""
+        return self._running
+
+    @property
+    def are_resting(self) -> bool:
+        """Whether any of them rests: waits for a time, an event, or to be let go on."""
+        return self._resting > 0
+
     def split(self, count: int) -> None:
         """Say that `count` strands go on in place of one that waits for them."""
         self._running += max(0, count - 1)
