@@ -229,7 +229,7 @@ def test_every_method_of_every_served_kind_has_a_verb() -> None:
     from stigmer_server.controllers.kinds import kind_services
     from stigmer_server.kinds import registry
 
-    bound = list(kind_services(_NoResources(), None))  # type: ignore[arg-type]
+    bound = list(kind_services(_NoResources(), None, None))  # type: ignore[arg-type]
     # What only a runner can do with a running execution has no verb here yet.
     own = [service for service in bound if not service.name.endswith("ControlController")]
     assert [method.path for service in own for method in service.methods.values() if not method.implemented] == []

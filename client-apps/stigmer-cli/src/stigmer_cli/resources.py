@@ -147,6 +147,11 @@ class Resources:
         stub = self.channel.service(_require_service(kind, "subscribe"))
         return stub.stream("subscribe", _by_id(kind, "subscribe", identifier))
 
+    def live(self, kind: Kind, identifier: str) -> AsyncIterator[Message] | None:
+        """Yield what is new of the resource, states and words; None when the kind says nothing."""
+        service = _service_with(kind, "follow")
+        return self.channel.service(service).stream("follow", _by_id(kind, "follow", identifier)) if service else None
+
     async def _call(self, kind: Kind, verb: str, request: Message, *, dry_run: bool = False) -> Message:
         service = self.channel.service(_require_service(kind, verb))
         return await service.unary(verb, request, metadata=[DRY_RUN] if dry_run else ())

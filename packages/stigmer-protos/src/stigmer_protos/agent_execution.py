@@ -5,10 +5,13 @@
 from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     AgentExecution as AgentExecution,
     AgentExecutionControlInput as AgentExecutionControlInput,
+    AgentExecutionDelta as AgentExecutionDelta,
     AgentExecutionId as AgentExecutionId,
     AgentExecutionList as AgentExecutionList,
+    AgentExecutionLive as AgentExecutionLive,
     AgentExecutionSpec as AgentExecutionSpec,
     AgentExecutionStatus as AgentExecutionStatus,
+    AgentExecutionTellInput as AgentExecutionTellInput,
     AgentExecutionUpdateStatusInput as AgentExecutionUpdateStatusInput,
     AgentMessage as AgentMessage,
     ApprovalAction as ApprovalAction,

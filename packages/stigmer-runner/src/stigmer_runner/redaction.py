@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -32,10 +32,11 @@ class Redactor:
         """Return `text` without secrets."""
         if text in self._wholes:
             return REDACTED
-        for part in self._parts:
-            if part in text:
-                text = text.replace(part, REDACTED)
-        return text
+        return _without(self._parts, text)
+
+    def stream(self) -> "RedactedStream":
+        """Return what takes the same secrets out of a text that comes in pieces."""
+        return RedactedStream(self._parts, self._wholes)
 
     def value(self, value: Any) -> Any:
         """Return `value`, a JSON value, without secrets; the given one is not changed."""
@@ -52,6 +53,66 @@ class Redactor:
                 return REDACTED
             case _:
                 return value
+
+
+class RedactedStream:
+    """Takes secrets out of a text that comes in pieces, of which any may end within a secret.
+
+    What could be the beginning of a secret is held back until it is known whether it is one.
+    """
+
+    def __init__(self, parts: Sequence[str], wholes: Set[str]) -> None:
+        """See `Redactor.stream`."""
+        self._parts = parts
+        self._wholes = wholes
+        self._by_first: dict[str, list[str]] = {}
+        for part in parts:
+            self._by_first.setdefault(part[0], []).append(part)
+        self._longest = max(map(len, parts), default=0)
+        self._held = ""
+        self._is_begun = False
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; gives what may be shown by now."""
+        text = self._held + piece
+        cut = self._cut(text)
+        self._held = text[cut:]
+        self._is_begun = self._is_begun or cut > 0
+        return _without(self._parts, text[:cut])
+
+    def rest(self) -> str:
+        """The text is over: gives what was held back."""
+        held, self._held = self._held, ""
+        return REDACTED if not self._is_begun and held in self._wholes else _without(self._parts, held)
+
+    def _cut(self, text: str) -> int:
+        """How much of the text no secret can begin in that is not over yet."""
+        if not self._is_begun and any(whole.startswith(text) for whole in self._wholes):
+            return 0
+        end = len(text)
+        cut = end
+        for start in range(max(0, end - self._longest + 1), end):
+            tail = text[start:]
+            if any(part.startswith(tail) and part != tail for part in self._by_first.get(text[start], ())):
+                cut = start
+                break
+        while (before := self._spanning(text, cut)) < cut:
+            cut = before
+        return cut
+
+    def _spanning(self, text: str, cut: int) -> int:
+        """Where the first secret begins that the cut would go through; `cut` when there is none."""
+        if cut == len(text):
+            return cut
+        found = (text.find(part, max(0, cut - len(part) + 1), cut + len(part) - 1) for part in self._parts)
+        return min((at for at in found if 0 <= at < cut), default=cut)
+
+
+def _without(parts: Iterable[str], text: str) -> str:
+    for part in parts:
+        if part in text:
+            text = text.replace(part, REDACTED)
+    return text
 
 
 def _forms(secret: str) -> set[str]:

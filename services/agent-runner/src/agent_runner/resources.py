@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from stigmer_runner.values import read_struct
 
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
 from agent_runner.errors import ExecutionEndedError, ResourceError
+from agent_runner.status.drafts import Delta
 from agent_runner.turn.approvals import Action, ApprovalPolicy, Rule
 from agent_runner.turn.definition import AgentDefinition, SkillReference, SubAgentDefinition
 from agent_runner.turn.usage import Budget
@@ -109,6 +110,21 @@ class Resources:
         # A server leaves an execution that is over as it is, and says so in its answer only.
         if phase_name(stored) in FINAL_PHASES and stored.status.phase != status.phase:
             raise ExecutionEndedError(f"execution {execution_id} is over: {phase_name(stored)}")
+
+    async def tell(self, execution_id: str, deltas: Sequence[Delta]) -> None:
+        """Tell those who follow an execution what is being said in it."""
+        request: Message = message_type(f"{_EXECUTION}.AgentExecutionTellInput")(execution_id=execution_id)
+        for delta in deltas:
+            request.deltas.add(
+                key=delta.draft.key,
+                position=delta.draft.position,
+                task=delta.draft.task,
+                thinking=delta.draft.thinking,
+                offset=delta.offset,
+                text=delta.text,
+                finished=delta.finished,
+            )
+        await self._server.call(f"{_EXECUTION}.AgentExecutionLiveController", "tell", request)
 
     async def _get(self, service: str, what: str, resource_id: str) -> Message:
         try:

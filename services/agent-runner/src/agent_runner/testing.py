@@ -309,6 +309,11 @@ class Stigmer:
         """The execution."""
         return await self.call("agentexecution.v1.AgentExecutionQueryController", "get", {"value": execution_id})
 
+    def live(self, execution_id: str) -> AsyncIterator[Any]:
+        """What is new of an execution, with the words of its agent."""
+        service = self._channel.service(f"{AGENTIC}.agentexecution.v1.AgentExecutionLiveController")
+        return service.stream("follow", {"value": execution_id})
+
     async def follow(
         self, execution_id: str, until: Callable[[Any], bool], *, seconds: float = RUN_SECONDS
     ) -> list[Any]:

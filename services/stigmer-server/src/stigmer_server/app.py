@@ -63,6 +63,7 @@ from stigmer_server.errors import SettingsError, StartupError
 from stigmer_server.event_retention import Retention, retain
 from stigmer_server.kinds import Kinds, registry
 from stigmer_server.ledger import Executions
+from stigmer_server.live import Live
 from stigmer_server.logs import described
 from stigmer_server.monitoring.engine import EngineMetrics
 from stigmer_server.monitoring.metrics import Metrics
@@ -341,7 +342,7 @@ class App:
             calls=calls, engine=self._engine_metrics, store=store, streams=streams, kinds=kinds, status=status
         )
         services = [
-            *kind_services(resources, streams),
+            *kind_services(resources, streams, Live()),
             server_service(status),
             runtime_service(resources),
             *resource_services(resources, watches),

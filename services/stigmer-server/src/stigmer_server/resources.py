@@ -150,6 +150,15 @@ class Resources:
         self._require_seen(kind, id, record.org_id)
         return record
 
+    async def head(self, kind: Kind, id: str) -> Record:
+        """As `record`, without what is stored apart. Raises: MissingError."""
+        try:
+            record = await self.store.head(kind.name, id)
+        except NotFoundError as error:
+            raise MissingError.of(kind.title, id) from error
+        self._require_seen(kind, id, record.org_id)
+        return record
+
     def _require_seen(self, kind: Kind, id: str, org: str) -> None:
         """Check that the caller may see what belongs to the organization. Raises: MissingError."""
         caller = self.call.caller

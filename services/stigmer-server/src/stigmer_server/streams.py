@@ -45,6 +45,11 @@ class Follower:
         """Tell the state that was just read from the store; older ones than already known are ignored."""
         self._topic.offer(record)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the final state has been given."""
+        return self._topic.state.final and self._seen >= self._topic.state.version
+
     def wake(self) -> None:
         """Look again: there is a newer state, or there will be none."""
         self._wake.set()

@@ -9,6 +9,7 @@ from stigmer_cli import console
 from stigmer_cli.errors import UnavailableError
 from stigmer_cli.options import Session
 from stigmer_cli.resources import Resources
+from stigmer_cli.runs.live import live_states
 from stigmer_cli.runs.place import open_place
 from stigmer_cli.runs.states import Run, kind_of_run, shape_of
 
@@ -37,7 +38,7 @@ async def follow(resources: Resources, identifier: str, seen: Seen) -> Run:
 
     kind, shape = kind_of_run(identifier), shape_of(identifier)
     try:
-        async for message in resources.subscribe(kind, identifier):
+        async for message in live_states(resources, kind, identifier):
             run = shape.read(message)
             await seen(resources, run)
             if run.is_over:

@@ -16,6 +16,7 @@ from stigmer_runner.redaction import Redactor
 from stigmer_runner.values import fill_struct, fill_value
 
 from agent_runner.status.components import component_group, component_type
+from agent_runner.status.drafts import LONGEST, Drafts
 from agent_runner.turn.events import (
     Answered,
     ApprovalAsked,
@@ -26,6 +27,7 @@ from agent_runner.turn.events import (
     ToolFinished,
     ToolRequest,
     ToolStarted,
+    Unsaid,
     Used,
 )
 from agent_runner.turn.usage import Usage
@@ -33,8 +35,6 @@ from agent_runner.turn.usage import Usage
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""
 
-_LONGEST = 32_768
-"""Characters of one text in a status: every update sends the whole status, and a server takes 10 MiB."""
 _KEY = "message_id"
 
 _HUMAN, _AI, _SYSTEM = "MESSAGE_HUMAN", "MESSAGE_AI", "MESSAGE_SYSTEM"
@@ -71,7 +71,7 @@ class StatusBuilder:
         self.status = status
         self._redactor = redactor
         self._clock = clock
-        self._drafts: dict[str, str] = {}
+        self.drafts = Drafts(redactor)
         self._messages: dict[str, Message] = {_key(message): message for message in status.messages if _key(message)}
         # A call stands in the flat list and in the message that asked for it; both are kept the same.
         self._calls: dict[str, list[Message]] = {}
@@ -145,6 +145,8 @@ class StatusBuilder:
         match event:
             case Said():
                 self._said(event)
+            case Unsaid():
+                self._unsaid(event)
             case Answered():
                 self._answered(event)
             case Used():
@@ -162,15 +164,36 @@ class StatusBuilder:
                 self.notice(event.key, event.text)
 
     def _said(self, event: Said) -> None:
-        if event.task:  # a sub-agent's words are its own; the person gets its result
-            return
-        # The whole text is cleaned each time: a secret may arrive in two pieces.
-        self._drafts[event.draft] = self._drafts.get(event.draft, "") + event.text
-        self._message(event.draft, _AI).content = self._clean(self._drafts[event.draft])
+        key = _thought(event.draft) if event.thinking else event.draft
+        # A sub-agent's words are its own: the person gets its result. Nor is thinking part of the conversation.
+        message = None if event.task or event.thinking else self._message(event.draft, _AI)
+        draft = self.drafts.find(key)
+        if draft is None or draft.finished:
+            position = -1 if message is None else self._position(message)
+            draft = self.drafts.begin(key, position=position, task=event.task, thinking=event.thinking)
+        draft.add(event.text)
+        self.drafts.note(draft)
+        if message is not None:
+            message.content = draft.text
+
+    def _unsaid(self, event: Unsaid) -> None:
+        for key in (event.draft, _thought(event.draft)):
+            self.drafts.unsay(key)
+        if (message := self._messages.get(event.draft)) is not None:
+            message.content = ""
+
+    def _finish_drafts(self, event: Answered) -> None:
+        for key in (event.draft, _thought(event.draft)):
+            draft = self.drafts.find(key)
+            if draft is not None and not draft.finished:
+                draft.finish()
+                if not draft.thinking:
+                    draft.become(self._redactor.text(event.text))
+                self.drafts.note(draft)
 
     def _answered(self, event: Answered) -> None:
+        self._finish_drafts(event)
         if not event.task:
-            self._drafts.pop(event.draft, None)
             message = self._messages.pop(event.draft, None)
             if message is not None:
                 self._messages[event.message_id] = message
@@ -267,6 +290,9 @@ class StatusBuilder:
             self._messages[key] = message
         return message
 
+    def _position(self, message: Message) -> int:
+        return next(index for index, each in enumerate(self.status.messages) if each is message)
+
     def _calls_of(self, request: ToolRequest, task: str) -> list[Message]:
         if request.id not in self._calls:
             self._add_call(self.status.tool_calls, request, task)
@@ -302,7 +328,7 @@ class StatusBuilder:
     def _clean(self, text: str) -> str:
         """`text` as a status can hold it: no secrets, no half characters, not too long."""
         text = self._redactor.text(text).encode("utf-8", "replace").decode()
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters, cut here)"
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters, cut here)"
 
     def _clean_args(self, args: Mapping[str, Any]) -> dict[str, Any]:
         return {self._clean(str(key)): self._clean_value(value) for key, value in args.items()}
@@ -334,6 +360,11 @@ def _outcome(event: ToolFinished) -> str:
 
 def _key(message: Message) -> str:
     return message.metadata.fields[_KEY].string_value if _KEY in message.metadata.fields else ""
+
+
+def _thought(draft: str) -> str:
+    """The name of the thinking that goes with an answer."""
+    return f"{draft}#thinking"
 
 
 def _todo_key(number: int) -> str:

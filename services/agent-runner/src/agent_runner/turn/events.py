@@ -14,11 +14,22 @@ from agent_runner.turn.usage import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """Some text of an answer that the model is still giving; `draft` names that answer until it is finished."""
+    """Some text of an answer that the model is still giving, or of what it thinks before it does.
+
+    `draft` names that answer until it is finished.
+    """
 
     draft: str
     text: str
+    thinking: bool = False
     task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsaid:
+    """What was said under `draft` does not count: the model broke off, and another one is asked."""
+
+    draft: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +113,6 @@ class Used:
     session: Usage
 
 
-Event = Used | Said | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
+Event = Used | Said | Unsaid | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
 Observer = Callable[[Event], None]
 """Takes events in the order in which they happened; must return at once and never raise."""

@@ -32,6 +32,7 @@ from agent_runner.turn.events import (
     ToolFinished,
     ToolRequest,
     ToolStarted,
+    Unsaid,
     Used,
 )
 from agent_runner.turn.failures import classify
@@ -130,6 +131,7 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
                 if not names or not isinstance(failed, ModelCallError):
                     raise
                 name = names.pop(0)
+                self._context.observe(Unsaid(draft=_scope()))
                 self._context.observe(Noticed(key=f"fallback:{name}", text=f"{failed}. {name} answers instead."))
                 asked = request.override(model=self._models[name])
 

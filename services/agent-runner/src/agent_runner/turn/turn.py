@@ -26,6 +26,7 @@ from agent_runner.models.prices import Prices
 from agent_runner.resources import Message, Resources, of_execution, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
+from agent_runner.status.teller import Teller
 from agent_runner.turn.agent import Graph, build_agent
 from agent_runner.turn.answers import read_answer
 from agent_runner.turn.conversation import Conversation, read_conversation
@@ -142,6 +143,7 @@ class TurnTaker:
             message=execution.spec.message,
             builder=builder,
             reporter=reporter,
+            teller=Teller(builder.drafts, lambda deltas: self._resources.tell(run.execution_id, deltas)),
             stop=stop,
         )
         try:
@@ -196,7 +198,7 @@ class TurnTaker:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
         taken.tell_beginning(plan.definition, plan.choices[0])
         work = asyncio.create_task(self._run(taken, lease, plan))
-        watchers = [asyncio.create_task(taken.reporter.run()), asyncio.create_task(_renew(lease))]
+        watchers = [asyncio.create_task(each) for each in (taken.reporter.run(), taken.teller.run(), _renew(lease))]
         try:
             await asyncio.wait((work, *watchers), return_when=asyncio.FIRST_COMPLETED)
             for watcher in watchers:
@@ -254,7 +256,7 @@ class TurnTaker:
                     if given is None:
                         return await _wait(taken, calls)
                     taken.builder.start()
-                await _follow(graph, given, config, taken)
+                await _follow(graph, given, config, taken, context)
                 state, given = await graph.aget_state(config), None
                 calls = waiting_calls(state)
                 if not state.tasks:
@@ -308,6 +310,7 @@ class _Taken:
     message: str
     builder: StatusBuilder
     reporter: StatusReporter
+    teller: Teller
     stop: asyncio.Event
     model: str = ""
 
@@ -360,7 +363,7 @@ async def _wait(taken: _Taken, calls: tuple[Waiting, ...]) -> TurnResult:
     return TurnResult(phase=WAITING, until=next_expiry(calls, taken.builder.status.approvals))
 
 
-async def _follow(graph: Graph, given: Any, config: Any, taken: _Taken) -> None:
+async def _follow(graph: Graph, given: Any, config: Any, taken: _Taken, context: TurnContext) -> None:
     """Run the graph to its end, telling the text of its answers.
 
     Raises:
@@ -372,17 +375,28 @@ async def _follow(graph: Graph, given: Any, config: Any, taken: _Taken) -> None:
     async with aclosing(stream) as parts:
         async for namespace, mode, data in parts:
             if mode == "messages":
-                _tell_text(data, taken.reporter)
+                _tell_text(data, context)
             elif not namespace and taken.stop.is_set():
                 raise HandedOverError
 
 
-def _tell_text(data: tuple[Any, dict[str, Any]], reporter: StatusReporter) -> None:
+def _tell_text(data: tuple[Any, dict[str, Any]], context: TurnContext) -> None:
     message, metadata = data
-    if not isinstance(message, AIMessageChunk) or not message.text or metadata.get("lc_source") == _SUMMARIES:
+    if not isinstance(message, AIMessageChunk) or metadata.get("lc_source") == _SUMMARIES:
         return
     scope = str(metadata.get("langgraph_checkpoint_ns", ""))
-    reporter.observe(Said(draft=scope, text=message.text, task=scope if "|" in scope else ""))
+    task = (context.task_of(scope) or scope) if "|" in scope else ""
+    if thought := _thought(message):
+        context.observe(Said(draft=scope, text=thought, task=task, thinking=True))
+    if message.text:
+        context.observe(Said(draft=scope, text=message.text, task=task))
+
+
+def _thought(message: AIMessageChunk) -> str:
+    """What a piece of an answer has of the model's thinking."""
+    if isinstance(message.content, str) and "reasoning_content" not in message.additional_kwargs:
+        return ""
+    return "".join(str(block.get("reasoning", "")) for block in message.content_blocks if block["type"] == "reasoning")
 
 
 async def _renew(lease: Lease) -> None:

@@ -82,6 +82,7 @@ _SAID_HERE: Mapping[str, Rule] = {
     "skill/pushParts": Rule(permission="can_create_skill", kind="organization"),
     # What runners do with executions, beside people: less than changing them at will.
     "agent_execution/updateStatus": Rule(permission=_REPORT, kind="agent_execution"),
+    "agent_execution/tell": Rule(permission=_REPORT, kind="agent_execution"),
     "agent_execution/cancel": Rule(permission=_REPORT, kind="agent_execution"),
     "agent_execution/terminate": Rule(permission=_REPORT, kind="agent_execution"),
     "workflow_execution/updateStatus": Rule(permission=_REPORT, kind="workflow_execution"),
@@ -135,7 +136,19 @@ _SAID_HERE: Mapping[str, Rule] = {
 
 _CHECKED_BY_VERB = frozenset(
     {
-        *("get", "update", "delete", "subscribe", "updateStatus", "cancel", "terminate", "pause", "resume", "recover"),
+        *(
+            "get",
+            "update",
+            "delete",
+            "subscribe",
+            "follow",
+            "updateStatus",
+            "cancel",
+            "terminate",
+            "pause",
+            "resume",
+            "recover",
+        ),
         *("sendSignal", "submitApproval", "submitWorkflowTaskApproval", "listRevisions", "getRevision", "rollback"),
         *("create", "push", "getOutput"),
     }

@@ -23,6 +23,7 @@ from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.recover import recover
 from stigmer_server.commands.send_signal import send_signal
 from stigmer_server.commands.stop import stop
+from stigmer_server.commands.tell import tell
 from stigmer_server.commands.update import update
 from stigmer_server.commands.update_status import update_status
 from stigmer_server.controllers.access import SPECIAL
@@ -30,7 +31,9 @@ from stigmer_server.encoding import delimited
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import Kind
 from stigmer_server.kinds.port import Filter
+from stigmer_server.live import Live
 from stigmer_server.messages import Message
+from stigmer_server.queries.follow import follow
 from stigmer_server.queries.get import get
 from stigmer_server.queries.get_artifact import get_artifact, get_artifact_parts
 from stigmer_server.queries.get_by_reference import get_by_reference
@@ -54,6 +57,7 @@ class _Verbs:
 
     resources: Resources
     streams: Streams
+    live: Live
     kind: Kind
 
     def of(self, context: CallContext) -> Resources:
@@ -61,10 +65,10 @@ class _Verbs:
         return self.resources.on_behalf_of(call_of(context))
 
 
-def kind_services(resources: Resources, streams: Streams) -> Iterator[Service]:
+def kind_services(resources: Resources, streams: Streams, live: Live) -> Iterator[Service]:
     """Yield every service of every kind, bound."""
     for kind in resources.kinds.values():
-        verbs = _Verbs(resources=resources, streams=streams, kind=kind)
+        verbs = _Verbs(resources=resources, streams=streams, live=live, kind=kind)
         for name in kind.described.services:
             methods = descriptors.pool().FindServiceByName(name).methods
             handlers = {method.name: _handler(verbs, method) for method in methods if _is_known(verbs, method)}
@@ -198,6 +202,23 @@ def _subscribe(verbs: _Verbs) -> Handler:
     return handle
 
 
+def _follow(verbs: _Verbs) -> Handler:
+    def handle(request: Message, context: CallContext) -> AsyncIterator[bytes]:
+        return follow(verbs.of(context), verbs.streams, verbs.live, verbs.kind, _id(request))
+
+    return handle
+
+
+def _tell(verbs: _Verbs) -> Handler:
+    empty = descriptors.message_type("google.protobuf.Empty")
+
+    async def handle(request: Message, context: CallContext) -> Message:
+        await tell(verbs.of(context), verbs.live, verbs.kind, request.execution_id, request.deltas)
+        return empty()
+
+    return handle
+
+
 def _list(verbs: _Verbs, method: MethodDescriptor) -> Handler:
     answer = GetMessageClass(method.output_type)
     entries = _entries(verbs, method.output_type)
@@ -282,5 +303,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "getArtifactParts": _get_artifact_parts,
     "getOutput": _get_output,
     "subscribe": _subscribe,
+    "follow": _follow,
+    "tell": _tell,
 }
 """The verbs by the names of their methods; a method that answers with a list needs no name here."""

@@ -62,6 +62,7 @@ TABLE: Mapping[str, Sequence[Place]] = {
     "getByReference": [Place(verb="GET", path="/orgs/{org}/{kinds}/{slug}")],
     "subscribe": [Place(verb="GET", path="/{kinds}/{id}/events", fields={"id": ""})],
     "getOutput": [Place(verb="GET", path="/{kinds}/{id}/output", fields={"id": ""})],
+    "follow": [Place(verb="GET", path="/{kinds}/{id}/words", fields={"id": ""})],
     "pushParts": [Place(verb="POST", path="/{kinds}", body=WHOLE)],
     "getArtifactParts": [
         Place(verb="GET", path="/{kinds}/{id}/artifact", through="get"),
