@@ -9,7 +9,7 @@ import grpc
 import pytest
 import trustme
 from stigmer_dsl import parse
-from stigmer_grpc import Server, bind
+from stigmer_grpc import Server, bind, run
 from workflow_runner import unsupported
 from workflow_runner.activities.grpc.description import described_by
 from workflow_runner.activities.grpc.protos import Sources, compiled
@@ -329,3 +329,9 @@ def test_digest_authentication_is_refused_beforehand() -> None:
     assert problems == [
         ("/do/0/c/with/service/authentication/digest", "task 'c': digest authentication is one of HTTP alone")
     ]
+
+
+def test_protoc_is_run_where_standard_output_is_a_socket_too() -> None:
+    files = {"shop.proto": PROTO.encode(), "shop/v1/types.proto": TYPES.encode()}
+    # A service's own loop is uvloop, which makes sockets of what others make pipes of.
+    assert SERVICE in described_by(run(compiled(Sources(root="shop.proto", files=files), 30))).services

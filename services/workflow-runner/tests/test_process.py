@@ -1,9 +1,7 @@
 """The runner as a process: how it starts, is killed, and stops."""
 
 import asyncio
-import os
 import signal
-import sys
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -11,54 +9,27 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 from workflow_runner import names
-from workflow_runner.testing import PeerServer, Request, Response, Runs, Site
+from workflow_runner.testing import PeerServer, Request, Response, RunnerProcess, Runs, Site
 
 pytestmark = pytest.mark.slow
 
 Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 
-async def spawn_runner(folder: Path, temporal: str, server: str, queue: str, *flags: str) -> asyncio.subprocess.Process:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "TEMPORAL_HOST_PORT": temporal,
-        "STIGMER_BACKEND_ENDPOINT": server,
-        "TEMPORAL_WORKFLOW_EXECUTION_RUNNER_TASK_QUEUE": queue,
-        "TEMPORAL_STICKY_SECONDS": "1",
-    }
-    with (folder / f"runner-{uuid.uuid4().hex}.log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workflow_runner", *flags, env=environment, stdout=log, stderr=log
-        )
-
-
-def log_of(folder: Path) -> str:
-    return "".join(file.read_text() for file in folder.glob("runner-*.log"))
-
-
-async def until_exists(file: Path) -> None:
-    async with asyncio.timeout(30):
-        while not file.exists():  # noqa: ASYNC110, ASYNC240 - a file has no event
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 async def spawn(tmp_path: Path, temporal: str, peer: PeerServer) -> AsyncGenerator[Spawn]:
     """Start a runner and wait until it takes work."""
-    processes: list[asyncio.subprocess.Process] = []
+    started: list[RunnerProcess] = []
 
-    async def start(queue: str, *flags: str) -> asyncio.subprocess.Process:
-        ready = tmp_path / f"ready-{uuid.uuid4().hex}"
-        process = await spawn_runner(tmp_path, temporal, peer.address, queue, "--ready-file", str(ready), *flags)
-        processes.append(process)
-        await until_exists(ready)
-        return process
+    async def start(queue: str) -> asyncio.subprocess.Process:
+        made = RunnerProcess(tmp_path, temporal=temporal, server=peer.address, queue=queue)
+        started.append(made)
+        await made.start()
+        return made.process
 
     yield start
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    for runner in started:
+        await runner.kill()
 
 
 @pytest.mark.requirement("durable.killed")
@@ -192,9 +163,10 @@ async def test_a_stop_lets_a_call_in_flight_finish(spawn: Spawn, client: Client,
 
 
 async def test_a_stop_before_temporal_is_there_ends_with_zero(tmp_path: Path) -> None:
-    process = await spawn_runner(tmp_path, "127.0.0.1:1", "127.0.0.1:1", "queue", "--log-level", "warning")
+    runner = RunnerProcess(tmp_path, temporal="127.0.0.1:1", server="127.0.0.1:1")
+    process = await runner.spawn("--log-level", "warning")
     async with asyncio.timeout(30):
-        while "no work from Temporal" not in log_of(tmp_path):  # noqa: ASYNC110 - a file has no event
+        while "no work from Temporal" not in runner.said():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
     process.terminate()
     async with asyncio.timeout(20):
@@ -202,11 +174,10 @@ async def test_a_stop_before_temporal_is_there_ends_with_zero(tmp_path: Path) ->
 
 
 async def test_wrong_settings_end_it_with_two_and_all_problems(tmp_path: Path) -> None:
-    process = await spawn_runner(
-        tmp_path, "127.0.0.1:1", "127.0.0.1:1", "queue", "--max-concurrency", "none", "--log-level", "loud"
-    )
+    runner = RunnerProcess(tmp_path, temporal="127.0.0.1:1", server="127.0.0.1:1")
+    process = await runner.spawn("--max-concurrency", "none", "--log-level", "loud")
     async with asyncio.timeout(20):
         assert await process.wait() == 2
-    text = log_of(tmp_path)
+    text = runner.said()
     assert "--max-concurrency (TEMPORAL_MAX_CONCURRENCY)" in text
     assert "--log-level (LOG_LEVEL)" in text

@@ -1,6 +1,7 @@
 """What tests and benchmarks of runs stand on: a gRPC peer, a web site, and a way to run documents."""
 
 from workflow_runner.testing.peer import Execution, PeerServer, peer_server
+from workflow_runner.testing.process import RunnerProcess
 from workflow_runner.testing.runs import HEADER, Runs, StartRunner
 from workflow_runner.testing.site import Request, Response, Site, site_server
 
@@ -10,6 +11,7 @@ __all__ = [
     "PeerServer",
     "Request",
     "Response",
+    "RunnerProcess",
     "Runs",
     "Site",
     "StartRunner",

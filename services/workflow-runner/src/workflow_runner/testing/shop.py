@@ -74,6 +74,8 @@ class Shop:
         self.metadata: list[dict[str, str]] = []
         """Of each call, in order."""
         self.orders = 0
+        self.ordered: list[str] = []
+        """The names of the items that were ordered."""
         self.cancelled = asyncio.Event()
         self.accepted_tokens: set[str] | None = None
         """Other tokens are refused; None: everybody is let in."""
@@ -129,6 +131,7 @@ class Shop:
     async def _order(self, item: Message, context: Any) -> Message:
         await self._enter(context)
         self.orders += 1
+        self.ordered.append(item.item_name)
         return item
 
     async def _look(self, item: Message, context: Any) -> Message:

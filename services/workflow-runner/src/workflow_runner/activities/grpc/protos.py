@@ -29,6 +29,18 @@ _MOST_FILES = 200
 _MOST_BYTES = 4 * 2**20
 _MOST_SECONDS = 30.0
 _EXCERPT = 1000
+_MADE = ".made"
+"""What protoc writes, beside the sources; no import has such a name."""
+# Not to /dev/stdout: where standard output is a socket, as uvloop has it, that cannot be opened.
+_COMPILE = f"""
+import sys
+from grpc_tools import protoc
+code = protoc.main(sys.argv)
+if code == 0:
+    with open({_MADE!r}, "rb") as made:
+        sys.stdout.buffer.write(made.read())
+sys.exit(code)
+"""
 # Comments and texts first, so that an import inside of one is none.
 _TOKEN = re.compile(
     r"""//[^\n]*|/\*.*?\*/|\bimport\s+(?:weak\s+|public\s+|option\s+)?(?:"([^"\n]*)"|'([^'\n]*)')\s*;"""
@@ -143,9 +155,9 @@ async def compiled(sources: Sources, seconds: float) -> bytes:
         CallFailedError: They are not valid; says where and why.
     """
     roots = [f"-I{root}" for root in (".", *_shipped())]
-    options = ["--include_imports", "--descriptor_set_out=/dev/stdout", sources.root]
+    options = ["--include_imports", f"--descriptor_set_out={_MADE}", sources.root]
     command = Command(
-        arguments=(sys.executable, "-I", "-B", "-m", "grpc_tools.protoc", *roots, *options),
+        arguments=(sys.executable, "-I", "-B", "-c", _COMPILE, *roots, *options),
         files=sources.files,
         limits=Limits(seconds=min(seconds, _MOST_SECONDS), output_bytes=4 * _MOST_BYTES),
     )
