@@ -35,7 +35,7 @@ CONSTRUCTS = {
         "run-container",
         "large",
     ),
-    *("fork", "fork-compete", "fork-continued", "extensions"),
+    *("fork", "fork-compete", "fork-continued", "fork-local", "extensions"),
     *("human-input",),
     *("emit", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),

@@ -219,6 +219,15 @@ do:
           - fails: {do: [{w: {wait: PT0.05S}}, {boom: {raise: {error: {type: 'https://example.com/x', status: 418}}}}]}
     catch: {}
 """,
+    "fork-local": """
+do:
+- f:
+    fork:
+      branches:
+      - a: {call: http, with: {method: get, endpoint: SITE/pet}}
+      - b: {do: [{one: {call: http, with: {method: get, endpoint: SITE/pet}}}, {two: {set: {n: 2}}}]}
+      - c: {do: [{slow: {call: http, with: {method: get, endpoint: SITE/slow}}}, {nap: {wait: PT0.05S}}]}
+""",
     "fork-compete": """
 do:
 - f:
