@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from agent_runner.testing import OpenAIServer, Stack, Stigmer, client_of, run_stack
+from agent_runner.loopback.openai import OpenAIServer
+from agent_runner.testing import Stack, Stigmer, client_of, run_stack
 from stigmer_runner.testing import temporal_server
 
 

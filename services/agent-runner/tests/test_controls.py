@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from agent_runner.testing import OpenAIServer, Stigmer, phase
+from agent_runner.loopback.openai import OpenAIServer
+from agent_runner.testing import Stigmer, phase
 from stigmer_grpc import FailedPreconditionError
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agent_runner.testing import OpenAIServer, Stigmer, enum_name, phase
+from agent_runner.loopback.openai import OpenAIServer
+from agent_runner.testing import Stigmer, enum_name, phase
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 HELPER = {"name": "helper", "description": "Looks things up.", "instructions": "You are the helper agent."}
@@ -189,14 +190,14 @@ async def test_a_model_that_refuses_fails_the_run_without_telling_the_key(
     assert phase(status) == "EXECUTION_FAILED"
     assert "401" in status.error
     assert "***REDACTED***" in status.error
-    assert openai_server.authorization == [f"Bearer {key}"]
+    assert openai_server.keys == [key]
     assert key not in stigmer.stack.logs()
     assert key.encode() not in await _history(stigmer, execution.metadata.id)
 
 
 async def test_a_model_that_fails_for_a_while_is_asked_again(stigmer: Stigmer, openai_server: OpenAIServer) -> None:
     openai_server.replies["You are patient."] = [{"text": "Here I am."}]
-    openai_server.failures = 3  # one call and its two repetitions by the provider's client
+    openai_server.first = [{"status": 503}] * 3  # one call and its two repetitions by the provider's client
     status = await stigmer.run(
         await stigmer.agent("You are patient."),
         "Go",
@@ -258,7 +259,7 @@ async def test_a_secret_reaches_the_model_server_and_nothing_else(
     status = await stigmer.finish(execution.metadata.id)
 
     assert phase(status) == "EXECUTION_COMPLETED"
-    assert openai_server.authorization == [f"Bearer {canary}"] * 2
+    assert openai_server.keys == [canary] * 2
     assert "I repeat ***REDACTED***" in _texts(status, "MESSAGE_AI")
     assert canary not in str(status)
     await stigmer.workflow_ended(execution.metadata.id)

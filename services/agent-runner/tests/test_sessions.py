@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from agent_runner.testing import OpenAIServer, Stigmer, enum_name, phase
+from agent_runner.loopback.openai import OpenAIServer
+from agent_runner.testing import Stigmer, enum_name, phase
 
 CONTROL = "agentexecution.v1.AgentExecutionControlController"
 MAIN = "You are the main agent."

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from agent_runner.errors import ConfigurationError
+from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.models.prices import Prices
-from agent_runner.testing import OpenAIServer, Stigmer, phase
+from agent_runner.testing import Stigmer, phase
 
 MAIN = "You are the main agent."
 DONE, FAILED = "EXECUTION_COMPLETED", "EXECUTION_FAILED"

@@ -1,4 +1,4 @@
-"""For tests and benchmarks: a whole stack of real processes, its client, and a loopback server of OpenAI's API.
+"""For tests and benchmarks: a whole stack of real processes, and its client.
 
 The server is started as a process, never imported: services know each other by their contract only.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
-import threading
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,136 +22,12 @@ from stigmer_protos import descriptors
 from stigmer_runner.testing import free_port
 from temporalio.client import Client
 
+from agent_runner.loopback.openai import OpenAIServer as OpenAIServer
+
 AGENTIC = "ai.stigmer.agentic"
 START_SECONDS = 60.0
 RUN_SECONDS = 60.0
 FINAL = ("EXECUTION_COMPLETED", "EXECUTION_FAILED", "EXECUTION_CANCELLED", "EXECUTION_TERMINATED")
-
-Reply = Mapping[str, Any]
-"""What the model says: text, tool_calls [(name, args)], or status (an HTTP error)."""
-
-
-class OpenAIServer:
-    """A loopback server of OpenAI's chat completions, streaming and not, that says what it is told to.
-
-    Replies are keyed by the first line of the system prompt and given by position in the conversation, so the same
-    request gets the same answer however often it is made.
-    """
-
-    def __init__(self) -> None:
-        self.replies: dict[str, list[Reply]] = {}
-        self.calls: list[dict[str, Any]] = []
-        self.authorization: list[str] = []
-        self.failures = 0
-        self.hold_at: int | None = None
-        self.held = threading.Event()
-        self.release = threading.Event()
-        self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    server.answer(self, body, self.headers.get("Authorization", ""))
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """The address, as OPENAI_BASE_URL wants it."""
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def close(self) -> None:
-        """Stop, letting go of a held call."""
-        self.release.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
-
-    def answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], authorization: str) -> None:
-        """Write the call down, and answer it."""
-        with self._lock:
-            number = len(self.calls)
-            self.calls.append(body)
-            self.authorization.append(authorization)
-        if number == self.hold_at:
-            self.held.set()
-            self.release.wait(60)
-        reply = {"status": 503} if number < self.failures else self._reply(body)
-        if "status" in reply:
-            data = json.dumps({"error": {"message": reply.get("message", "no"), "type": "test"}}).encode()
-            self._send(handler, reply["status"], "application/json", data)
-        elif body.get("stream"):
-            self._send(handler, 200, "text/event-stream", b"".join(_stream(reply, number)))
-        else:
-            self._send(handler, 200, "application/json", json.dumps(_completion(reply, number)).encode())
-
-    def _reply(self, body: dict[str, Any]) -> Reply:
-        messages: list[dict[str, Any]] = body["messages"]
-        system = next((_text(each["content"]) for each in messages if each["role"] == "system"), "")
-        replies = self.replies[system.partition("\n")[0]]
-        last = max(index for index, each in enumerate(messages) if each["role"] == "user")
-        return replies[sum(each["role"] == "assistant" for each in messages[last:])]
-
-    @staticmethod
-    def _send(handler: BaseHTTPRequestHandler, status: int, kind: str, data: bytes) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Type", kind)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-
-def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-
-
-def _calls(reply: Reply, number: int) -> list[dict[str, Any]]:
-    # Ids that repeat in every answer, as some servers of this API give them.
-    return [
-        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": json.dumps(args)}}
-        for index, (name, args) in enumerate(reply.get("tool_calls", ()))
-    ]
-
-
-def _completion(reply: Reply, number: int) -> dict[str, Any]:
-    calls = _calls(reply, number)
-    message = {"role": "assistant", "content": reply.get("text", ""), **({"tool_calls": calls} if calls else {})}
-    return {
-        "id": f"chatcmpl-{number}",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "test",
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
-
-
-def _stream(reply: Reply, number: int) -> Generator[bytes]:
-    calls = _calls(reply, number)
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": word} for word in reply.get("text", "").replace(" ", " \0").split("\0") if word]
-    deltas += [{"tool_calls": [{"index": index, **call}]} for index, call in enumerate(calls)]
-    head = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 0, "model": "test"}
-    for delta in deltas:
-        yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-    end: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "tool_calls" if calls else "stop"}
-    yield _event({**head, "choices": [end]})
-    yield _event({**head, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
-    yield b"data: [DONE]\n\n"
-
-
-def _event(value: Any) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -30,22 +30,29 @@ class Provider:
         base_url: Variable that holds the address; empty when it cannot be changed.
         model: What to ask for when no model was named; empty when one must be.
         options: Arguments that every model of this provider gets.
+        end: Key of an answer's metadata that says why it ended; empty when its answers do not tell.
     """
 
     key: str = ""
     base_url: str = ""
     model: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    end: str = ""
 
 
 PROVIDERS: Mapping[str, Provider] = {
-    "anthropic": Provider(key="ANTHROPIC_API_KEY", base_url="ANTHROPIC_BASE_URL", model="claude-sonnet-4-6"),
+    "anthropic": Provider(
+        key="ANTHROPIC_API_KEY", base_url="ANTHROPIC_BASE_URL", model="claude-sonnet-4-6", end="stop_reason"
+    ),
     # Chat completions, because every server that calls itself compatible speaks them; usage only comes when asked for.
     "openai": Provider(
-        key="OPENAI_API_KEY", base_url="OPENAI_BASE_URL", options={"use_responses_api": False, "stream_usage": True}
+        key="OPENAI_API_KEY",
+        base_url="OPENAI_BASE_URL",
+        options={"use_responses_api": False, "stream_usage": True},
+        end="finish_reason",
     ),
     "google_genai": Provider(key="GOOGLE_API_KEY"),
-    "ollama": Provider(base_url="OLLAMA_BASE_URL", model="qwen2.5-coder:7b"),
+    "ollama": Provider(base_url="OLLAMA_BASE_URL", model="qwen2.5-coder:7b", end="done_reason"),
     SCRIPTED: Provider(model="default"),
 }
 
@@ -175,15 +182,19 @@ class ModelCatalog:
         # Each provider's package costs 0.3 to 1 s to import: only the one that is used is.
         from langchain.chat_models import init_chat_model
 
+        from agent_runner.models.whole import whole
+
         try:
             make: Any = init_chat_model  # its type names classes of packages that are not installed
-            return make(choice.model, model_provider=choice.provider, **self._options(choice))
+            made = make(choice.model, model_provider=choice.provider, **self._options(choice))
         except ImportError as error:
             raise ModelNotConfiguredError(
                 f"provider {choice.provider!r} needs a package that is not installed: {error}"
             ) from None
         except ValueError as error:
             raise ModelNotConfiguredError(f"model {choice} cannot be used: {' '.join(str(error).split())}") from None
+        end = PROVIDERS.get(choice.provider, Provider()).end
+        return whole(made, name=str(choice), seconds=self._settings.timeout, end=end)
 
     def _names(self, name: str, environment: Mapping[str, str]) -> tuple[str, str]:
         provider, model = _split(name or self._settings.model)

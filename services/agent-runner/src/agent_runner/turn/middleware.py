@@ -21,6 +21,7 @@ from langgraph.types import Command
 from loguru import logger
 
 from agent_runner.errors import AgentRunnerError, ModelCallError
+from agent_runner.models.whole import not_json
 from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
 from agent_runner.turn.events import (
@@ -39,9 +40,16 @@ from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Answer, Gate
 from agent_runner.turn.usage import Meter
 
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 ToolResult = ToolMessage | Command[Any]
 
 _TASK = "task"
+_SHOWN = 500
+"""Characters of broken arguments that a model is shown again."""
 _serde = JsonPlusSerializer()
 
 
@@ -57,6 +65,7 @@ class TurnContext:
         settle: Makes sure that what was observed has been reported, if the server can be reached.
         gate: Decides which tool calls are made.
         meter: Counts what is used, and keeps it within the budget.
+        redact: Takes secrets out of a JSON value.
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
@@ -69,6 +78,7 @@ class TurnContext:
     settle: Callable[[], Awaitable[None]]
     gate: Gate
     meter: Meter
+    redact: Callable[[Any], Any] = _as_it_is
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
@@ -143,6 +153,8 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         task = self._context.task_of(scope)
         if wanted.name == _TASK:
             self._context.tasks[scope] = wanted.id
+        if (sent := not_json(wanted.args)) is not None:
+            return self._refuse(wanted, sent, task)
         admitted = self._context.gate.admit(wanted, task=task)
         if isinstance(admitted, Answer):
             return self._answer(wanted, admitted, task)
@@ -161,6 +173,12 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         self._context.observe(ToolFinished(request=wanted, text=answer.text, skipped=answer.failed, task=task))
         status: Any = "error" if answer.failed else "success"
         return ToolMessage(content=answer.text, name=wanted.name, tool_call_id=wanted.id, status=status)
+
+    def _refuse(self, wanted: ToolRequest, sent: str, task: str) -> ToolMessage:
+        """Tell the model that what it sent as a call's arguments is none."""
+        text = f"The arguments of {wanted.name!r} are not valid JSON, so it was not called. You sent: {sent[:_SHOWN]}"
+        self._context.observe(ToolFinished(request=wanted, text=text, failed=True, task=task))
+        return ToolMessage(content=text, name=wanted.name, tool_call_id=wanted.id, status="error")
 
     async def _run(
         self,
@@ -201,14 +219,28 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]], wanted: ToolRequest
     ) -> ToolResult:
         try:
-            return await handler(request)
+            return self._redacted(await handler(request))
         except (GraphBubbleUp, AgentRunnerError):
             raise
         except Exception as error:
             if wanted.name == _TASK:  # a model's error inside a sub-agent is the turn's: it may be tried again
                 raise
             logger.warning("tool {} failed: {}", wanted.name, type(error).__name__)
-            return ToolMessage(content=f"Error: {error}", name=wanted.name, tool_call_id=wanted.id, status="error")
+            return ToolMessage(
+                content=self._context.redact(f"Error: {error}"),
+                name=wanted.name,
+                tool_call_id=wanted.id,
+                status="error",
+            )
+
+    def _redacted(self, result: ToolResult) -> ToolResult:
+        """The result without secrets: a model needs none, and it would be kept with the conversation."""
+        messages: list[Any] = [result] if isinstance(result, ToolMessage) else list(_update(result).get("messages", ()))
+        for message in messages:
+            if isinstance(message, ToolMessage):
+                message.content = self._context.redact(message.content)
+                message.artifact = self._context.redact(message.artifact)
+        return result
 
     def _make_ids_unique(self, message: AIMessage) -> None:
         for call in message.tool_calls:

@@ -142,6 +142,7 @@ class TurnTaker:
             run=run,
             message=execution.spec.message,
             builder=builder,
+            redactor=redactor,
             reporter=reporter,
             teller=Teller(builder.drafts, lambda deltas: self._resources.tell(run.execution_id, deltas)),
             stop=stop,
@@ -219,6 +220,7 @@ class TurnTaker:
             ledger=lease,
             observe=taken.reporter.observe,
             settle=taken.reporter.settle,
+            redact=taken.redactor.value,
             effects=equipment.effects,
             meter=Meter(record=lease, prices=self._prices, budget=definition.budget, used=used, earlier=earlier),
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe),
@@ -309,6 +311,7 @@ class _Taken:
     run: ResolvedRun
     message: str
     builder: StatusBuilder
+    redactor: Redactor
     reporter: StatusReporter
     teller: Teller
     stop: asyncio.Event
