@@ -183,9 +183,9 @@ def _has_begun(part: bytes, reply: Reply) -> bool:
 
 def _is_persons(message: Mapping[str, Any]) -> bool:
     """Whether a person said it: some providers hand tools' results back in the person's name."""
-    content: Any = message["content"]
     if message["role"] != "user":
         return False
+    content: Any = message["content"]
     return isinstance(content, str) or any(each["type"] != "tool_result" for each in content)
 
 

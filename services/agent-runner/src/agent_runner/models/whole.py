@@ -50,8 +50,7 @@ def _derived(kind: type[BaseChatModel], name: str, seconds: float, end: str) -> 
         async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
             calls: list[AIMessageChunk] = []
             ended = not end
-            given: Any = super()._astream(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - as above
-            async with aclosing(cast("AsyncGenerator[ChatGenerationChunk]", given)) as stream:
+            async with aclosing(_stream(super(), *args, **kwargs)) as stream:
                 async for chunk in _in_time(stream, name, seconds):
                     message = cast("AIMessageChunk", chunk.message)
                     ended = ended or bool({**message.response_metadata, **(chunk.generation_info or {})}.get(end))
@@ -68,6 +67,10 @@ def _derived(kind: type[BaseChatModel], name: str, seconds: float, end: str) -> 
 
     Whole.__name__ = Whole.__qualname__ = kind.__name__
     return cast("type[BaseChatModel]", Whole)
+
+
+def _stream(model: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[ChatGenerationChunk]:
+    return model._astream(*args, **kwargs)  # noqa: SLF001 - LangChain's hook, which is overridden here
 
 
 _NO_CALLS: dict[str, Any] = {"tool_call_chunks": [], "tool_calls": [], "invalid_tool_calls": []}
