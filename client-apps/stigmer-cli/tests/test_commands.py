@@ -160,6 +160,11 @@ def test_graph_draws_plain_and_stored_workflows(stigmer: Any, write: Write) -> N
     }  # fmt: skip
     stored = json.loads(stigmer("graph", write("stored.yaml", STORED), "--format", "json").out)
     assert stored["nodes"][2]["name"] == "pause"
+    assert (stored["nodes"][2]["line"], stored["nodes"][2]["column"]) == (5, 11)
+    inner = "".join(f"    {line}\n" for line in PLAIN.splitlines())
+    held = f"kind: Workflow\nmetadata: {{name: x}}\nspec:\n  definition: |\n{inner}"
+    inside = json.loads(stigmer("graph", write("inside.yaml", held), "--format", "json").out)
+    assert inside["nodes"][2] == {**told["nodes"][2], "line": 7, "column": 9}
 
 
 def test_graph_of_what_is_no_workflow_says_why(stigmer: Any, write: Write) -> None:

@@ -263,7 +263,8 @@ def test_what_the_runner_cannot_run_is_refused_at_its_place() -> None:
         """
     )
     assert [problem.partition(";")[0] for problem in problems] == [
-        "file.yaml:7:7: /spec/tasks/1: the grant authorization_code needs a person at a browser"
+        "file.yaml:9:112: /spec/tasks/1/task_config/endpoint/authentication/oauth2/grant: "
+        "the grant authorization_code needs a person at a browser"
     ]
 
 

@@ -12,7 +12,6 @@ from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.options import Debug, session
 
 if TYPE_CHECKING:
-    from stigmer_dsl import SourceDocument
     from stigmer_dsl.graph import Graph
 
 
@@ -51,8 +50,10 @@ def graph(
 
 def _graph(place: str) -> Graph:
     from stigmer_dsl import DocumentError, Source
+    from stigmer_dsl.graph import build_graph
 
     from stigmer_cli.manifests import read_files
+    from stigmer_cli.manifests.places import workflow_of
 
     try:
         documents = [
@@ -64,7 +65,7 @@ def _graph(place: str) -> Graph:
         if len(documents) != 1:
             msg = f"{place} holds {len(documents) or 'no'} workflow{'s' if len(documents) > 1 else ''}"
             raise InvalidInputError(msg, hint="give a file with one")
-        return _drawn(documents[0])
+        return build_graph(*workflow_of(documents[0]))
     except DocumentError as error:
         count = f"{len(error.problems)} problems" if len(error.problems) > 1 else "1 problem"
         raise InvalidInputError(f"{count} found, nothing can be drawn", problems=error.problems) from error
@@ -74,13 +75,3 @@ def _is_workflow(value: object) -> bool:
     from stigmer_cli.plain import is_object
 
     return is_object(value) and (value.get("kind") == "Workflow" or ("document" in value and "kind" not in value))
-
-
-def _drawn(document: SourceDocument) -> Graph:
-    from stigmer_dsl import compile_spec, parse
-    from stigmer_dsl.graph import build_graph
-
-    if "kind" not in document.value:
-        return build_graph(parse(document), document)
-    # What a manifest holds is compiled first; its nodes have pointers into the definition, and no places in the file.
-    return build_graph(compile_spec(document.value.get("spec") or {}, name=document.name))

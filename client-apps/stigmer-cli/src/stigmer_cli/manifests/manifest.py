@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import ParseDict, ParseError
-from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceError, compile_tasks, parse
+from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceError, parse
 from stigmer_dsl.problems import Position, Problem
+from stigmer_dsl.stored import compile_traced
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
 from workflow_runner import unsupported
 
 from stigmer_cli import kinds
 from stigmer_cli.manifests.files import File
+from stigmer_cli.manifests.places import DEFINITION, Places, PlainPlaces, TaskPlaces, definition_places, moved
 from stigmer_cli.manifests.reading import Reading
 from stigmer_cli.plain import is_object
 from stigmer_cli.references import DEFAULT_ORG, to_slug
@@ -151,7 +153,7 @@ class _Loader:
         message.metadata.owner_scope = _ORGANIZATION_SCOPE
         message.spec.definition = _text_of(self._document)
         message.spec.description = definition.document.summary or ""
-        self._check_runnable(definition, message)
+        self._check_runnable(definition, PlainPlaces(document=self._document))
         return None if self.problems else self._manifest(kind, message, definition)
 
     def _resource(self, value: dict[str, Any]) -> Manifest | None:
@@ -169,9 +171,10 @@ class _Loader:
             return None
         self._check_name(message, reading)
         self._check_rules(message, reading)
-        definition = None if reading.hides("spec") else self._definition(kind, message, value, reading)
-        if definition is not None:
-            self._check_runnable(definition, message)
+        found = None if reading.hides("spec") else self._definition(kind, message, value, reading)
+        if found is not None:
+            self._check_runnable(*found)
+        definition = found[0] if found else None
         return None if self.problems else self._manifest(kind, message, definition)
 
     def _kind(self, value: dict[str, Any]) -> Kind | None:
@@ -230,47 +233,48 @@ class _Loader:
             if not error.violations:
                 self._problem("rule", "", error.message)
 
-    def _definition(self, kind: Kind, message: Message, value: dict[str, Any], reading: Reading) -> Workflow | None:
+    def _definition(
+        self, kind: Kind, message: Message, value: dict[str, Any], reading: Reading
+    ) -> tuple[Workflow, Places] | None:
         if kind.name != "Workflow":
             return None
         if message.spec.definition:
             return self._inner_definition(message.spec.definition, secrets=list(message.spec.env_spec.data))
         return self._compiled(value["spec"]) if message.spec.tasks and not reading.hides("spec.tasks") else None
 
-    def _compiled(self, spec: dict[str, Any]) -> Workflow | None:
+    def _compiled(self, spec: dict[str, Any]) -> tuple[Workflow, Places] | None:
         try:
-            return compile_tasks(spec)
+            workflow, origin = compile_traced(spec)
         except InvalidDocumentError as error:
             told = {problem.pointer for problem in self.problems}
             for problem in error.problems:
                 if (pointer := f"/spec{problem.pointer}") not in told:
                     self._problem(problem.code, pointer, problem.message, problem.hint)
             return None
+        return workflow, TaskPlaces(document=self._document, origin=origin)
 
-    def _inner_definition(self, text: str, *, secrets: list[str]) -> Workflow | None:
+    def _inner_definition(self, text: str, *, secrets: list[str]) -> tuple[Workflow, Places] | None:
         """Read the definition inside a manifest, and place its problems where they stand in the file."""
-        shift = _shift_of_block(self._document, "/spec/definition", text)
         try:
-            return parse(text, name=self._document.name, secrets=secrets)
+            workflow = parse(text, name=self._document.name, secrets=secrets)
         except (InvalidDocumentError, SourceError) as error:
             for problem in error.problems:
-                place = self._document.position("/spec/definition")
-                if shift is not None and problem.position is not None:
-                    place = Position(problem.position.line + shift.line, problem.position.column + shift.column)
-                pointer = f"/spec/definition{problem.pointer}"
+                place = moved(problem.position, self._document, text)
+                pointer = f"{DEFINITION}{problem.pointer}"
                 self._problem(problem.code, pointer, problem.message, problem.hint, position=place)
             return None
+        return workflow, definition_places(self._document, text)
 
-    def _check_runnable(self, definition: Workflow, message: Message) -> None:
+    def _check_runnable(self, definition: Workflow, places: Places) -> None:
         """Refuse what is sound but cannot be run yet, before anything of it has run."""
-        is_plain = is_object(self._document.value) and "kind" not in self._document.value
         for problem in unsupported(definition):
-            pointer = problem.pointer
-            if not is_plain:
-                # The definition's own pointers are not the manifest's; the task at the top is what both have.
-                index = pointer.split("/")[2] if pointer.startswith("/do/") else ""
-                pointer = "/spec/definition" if message.spec.definition else f"/spec/tasks/{index}".rstrip("/")
-            self._problem(problem.code, pointer, problem.message, "a later version of Stigmer may run it")
+            self._problem(
+                problem.code,
+                places.pointer(problem.pointer),
+                problem.message,
+                "a later version of Stigmer may run it",
+                position=places.position(problem.pointer, key=True),
+            )
 
     def _checked(self, read: Any) -> Workflow | None:
         try:
@@ -330,18 +334,3 @@ def _text_of(document: SourceDocument) -> str:
     after = [start for start in starts if text.count("\n", 0, start) >= line]
     start = _SEPARATOR.match(text, before[-1]).end() if before else 0  # pyright: ignore[reportOptionalMemberAccess] - it was found there
     return text[start : after[0] if after else len(text)].removeprefix("\n")
-
-
-def _shift_of_block(document: SourceDocument, pointer: str, text: str) -> Position | None:
-    """Return how far the lines of a block scalar stand from those of its text; None when they do not correspond."""
-    lines = document.text.split("\n")
-    first = document.position(pointer).line
-    wanted = next((line for line in text.split("\n") if line.strip()), "")
-    if first >= len(lines) or not wanted:
-        return None
-    offset = text.split("\n").index(wanted)
-    if first + offset >= len(lines):
-        return None
-    written = lines[first + offset]
-    column = written.find(wanted)
-    return Position(first, column) if column >= 0 else None

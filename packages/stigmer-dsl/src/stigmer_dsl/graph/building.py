@@ -5,6 +5,7 @@ Each list has a beginning and an end, so that `exit`, the branches of a fork and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from stigmer_dsl.graph.details import describe_catch, describe_task
 from stigmer_dsl.graph.graph import END, START, Edge, Graph, Node
@@ -22,21 +23,28 @@ from stigmer_dsl.model import (
     Workflow,
     inner_lists,
 )
-from stigmer_dsl.problems import pointer_to
-from stigmer_dsl.source import SourceDocument
+from stigmer_dsl.problems import Position, pointer_to
 
 _LAST = "/do#end"
 """Where the workflow ends."""
 
 
-def build_graph(workflow: Workflow, document: SourceDocument | None = None) -> Graph:
+class Places(Protocol):
+    """Tells where the parts of a workflow stand in a text; a `SourceDocument` is one."""
+
+    def position(self, pointer: str, *, key: bool = False) -> Position:
+        """Where the value at a JSON pointer of the workflow stands; with `key`, where its key does."""
+        ...
+
+
+def build_graph(workflow: Workflow, places: Places | None = None) -> Graph:
     """The graph of a valid workflow.
 
     Args:
         workflow: What `parse` gave.
-        document: The document that it was parsed from, for the places of its nodes and edges.
+        places: Where the parts of the workflow stand: the document that it was parsed from, or what knows it.
     """
-    builder = _Builder(workflow, document)
+    builder = _Builder(workflow, places)
     builder.build()
     header = workflow.document
     return Graph(
@@ -59,9 +67,9 @@ class _Scope:
 class _Builder:
     """Collects the nodes and edges of one workflow."""
 
-    def __init__(self, workflow: Workflow, document: SourceDocument | None) -> None:
+    def __init__(self, workflow: Workflow, places: Places | None) -> None:
         self._workflow = workflow
-        self._document = document
+        self._places = places
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
 
@@ -173,7 +181,7 @@ class _Builder:
         detail: str = "",
     ) -> None:
         pointer = id_ if pointer is None else pointer
-        position = self._document.position(pointer, key=True) if self._document else None
+        position = self._places.position(pointer, key=True) if self._places else None
         node = Node(
             id=id_,
             kind=kind,
@@ -188,7 +196,7 @@ class _Builder:
         self.nodes.append(node)
 
     def _edge(self, source: str, target: str, kind: str, label: str = "", pointer: str = "") -> None:
-        position = self._document.position(pointer, key=True) if self._document and pointer else None
+        position = self._places.position(pointer, key=True) if self._places and pointer else None
         self.edges.append(
             Edge(source=source, target=target, kind=kind, label=label, pointer=pointer, position=position)
         )

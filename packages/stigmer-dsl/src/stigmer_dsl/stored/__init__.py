@@ -1,6 +1,6 @@
 """The stored form of workflows: tasks as name, kind and configuration, compiled to the language."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stigmer_dsl.errors import InvalidDocumentError
@@ -13,7 +13,7 @@ from stigmer_dsl.stored.kinds import kind_name
 from stigmer_dsl.stored.writer import write_document
 from stigmer_dsl.validation import examine
 
-__all__ = ["compile_spec", "compile_tasks", "kind_name", "to_stored"]
+__all__ = ["compile_spec", "compile_tasks", "compile_traced", "kind_name", "to_stored"]
 
 
 def compile_tasks(spec: Mapping[str, Any]) -> Workflow:
@@ -24,6 +24,15 @@ def compile_tasks(spec: Mapping[str, Any]) -> Workflow:
 
     Raises:
         InvalidDocumentError: It defines none; every problem, with pointers into `spec`.
+    """
+    return compile_traced(spec)[0]
+
+
+def compile_traced(spec: Mapping[str, Any]) -> tuple[Workflow, Callable[[str], str]]:
+    """What `compile_tasks` gives, and a function that tells where in `spec` the part at a pointer comes from.
+
+    Raises:
+        InvalidDocumentError: As `compile_tasks` does.
     """
     notes = Notes()
     document = compile_document(spec, notes)
@@ -37,7 +46,7 @@ def compile_tasks(spec: Mapping[str, Any]) -> Workflow:
     ]
     if problems or workflow is None:
         raise InvalidDocumentError(problems)
-    return workflow
+    return workflow, notes.origin
 
 
 def compile_spec(spec: Mapping[str, Any], *, name: str = "definition") -> Workflow:
