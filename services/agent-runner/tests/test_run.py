@@ -148,15 +148,6 @@ async def test_two_messages_of_one_session_at_once_are_answered_one_after_the_ot
     assert len(set(calls)) == 2, "the server gives the same id in every answer"
 
 
-async def test_what_an_agent_declares_and_the_runner_lacks_is_said(stigmer: Stigmer) -> None:
-    servers = [{"name": "github", "http": {"url": "https://mcp.example/mcp"}}]
-    status = await stigmer.run(await stigmer.agent(mcp_servers=servers), "Go")
-
-    notices = _texts(status, "MESSAGE_SYSTEM")
-    assert any("github" in notice and "MCP" in notice for notice in notices)
-    assert phase(status) == "EXECUTION_COMPLETED"
-
-
 async def test_a_skill_that_does_not_exist_fails_the_run_by_its_name(stigmer: Stigmer) -> None:
     skills = [{"kind": 43, "slug": "reporting", "scope": "organization", "org": "local", "version": "v1"}]
     status = await stigmer.run(await stigmer.agent(skill_refs=skills), "Go")

@@ -5,6 +5,7 @@
     │   ├── ModelNotConfiguredError   a model was chosen and its key or package is missing
     │   └── ScriptError               a script of the scripted model is not valid
     ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
+    ├── McpServerError            an MCP server that the agent cannot do without is not to be had
     ├── ModelCallError            the model provider answered with an error
     ├── TurnLimitError            the agent took more steps than a turn may have
     ├── AnswerError               the model gives no answer that fits the schema
@@ -60,6 +61,12 @@ class ResourceError(AgentRunnerError):
     """A resource that the run needs does not exist or does not fit the others."""
 
     code = "InvalidResource"
+
+
+class McpServerError(AgentRunnerError):
+    """An MCP server that the agent cannot do without is not to be had."""
+
+    code = "McpServerFailed"
 
 
 class ModelCallError(AgentRunnerError):

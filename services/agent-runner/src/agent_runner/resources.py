@@ -12,8 +12,10 @@ from stigmer_runner.server import MINIMAL, StigmerServer
 from stigmer_runner.values import read_struct
 
 from agent_runner.contract import FINAL_PHASES, ResolvedRun
+from agent_runner.declared_servers import completed, server_of
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.status.drafts import Delta
+from agent_runner.tools.servers import McpServer
 from agent_runner.turn.approvals import Action, ApprovalPolicy, Rule
 from agent_runner.turn.definition import AgentDefinition, SkillReference, SubAgentDefinition
 from agent_runner.turn.usage import Budget
@@ -30,6 +32,8 @@ MODEL = "stigmer.ai/model"
 """Annotation of an agent: its model, for who cannot set `spec.model`."""
 NETWORK = "stigmer.ai/sandbox-network"
 """Annotation of an agent: `true` if its commands need the network."""
+OPTIONAL, WEB_FETCH = "stigmer.ai/mcp-optional", "stigmer.ai/web-fetch"
+"""Annotations of an agent: MCP servers that it can do without (names, or `*`), and `true` if it may fetch web pages."""
 _RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
 _ON_EXPIRY: tuple[Action, ...] = (Action.REJECT, Action.REJECT, Action.APPROVE, Action.FAIL)
 """By the numbers of the contract's enums."""
@@ -87,10 +91,28 @@ class Resources:
         """The agent.
 
         Raises:
-            ResourceError: It does not exist, or its sub-agents do not fit together.
+            ResourceError: It or an MCP server that it names does not exist, or its parts do not fit together.
         """
         agent = await self._get(f"{_AGENTIC}.agent.v1.AgentQueryController", "agent", agent_id)
-        return definition_of(agent)
+        definition = definition_of(agent)
+        servers = [await self._completed(server, agent) for server in definition.mcp_servers]
+        return replace(definition, mcp_servers=tuple(servers))
+
+    async def _completed(self, server: McpServer, agent: Message) -> McpServer:
+        """A server as it is reached; one that the agent names only is a resource of its organization."""
+        if server.transport is not None:
+            return server
+        reference = {"slug": server.name, "org": agent.metadata.org, "scope": agent.metadata.owner_scope}
+        try:
+            found = await self._server.call(
+                f"{_AGENTIC}.mcpserver.v1.McpServerQueryController", "getByReference", reference
+            )
+        except NotFoundError:
+            raise ResourceError(
+                f"agent {agent.metadata.slug} names the MCP server {server.name!r} and does not say how to reach it, "
+                f"and there is no McpServer of that slug in {agent.metadata.org or 'the platform'}"
+            ) from None
+        return completed(server, found)
 
     async def report(self, execution_id: str, status: Message) -> None:
         """Put an AgentExecutionStatus in place of the execution's.
@@ -137,17 +159,24 @@ def definition_of(agent: Message) -> AgentDefinition:
     """An Agent resource in this runner's words.
 
     Raises:
-        ResourceError: Two sub-agents have the same name.
+        ResourceError: Two sub-agents or two MCP servers have the same name, or a sub-agent names a server that is none.
     """
     spec = agent.spec
-    names = [each.name for each in spec.sub_agents]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ResourceError(f"agent {agent.metadata.slug} has several sub-agents called {', '.join(twice)}")
+    _check_names(agent.metadata.slug, "sub-agents", [each.name for each in spec.sub_agents])
+    servers = [each.name for each in spec.mcp_servers]
+    _check_names(agent.metadata.slug, "MCP servers", servers)
+    for each in spec.sub_agents:
+        if unknown := sorted({*each.mcp_servers, *each.mcp_tool_selections} - set(servers)):
+            raise ResourceError(
+                f"sub-agent {each.name} of agent {agent.metadata.slug} names MCP servers that the agent does not "
+                f"have: {', '.join(unknown)}"
+            )
     return AgentDefinition(
         name=agent.metadata.slug or agent.metadata.name,
         instructions=spec.instructions,
-        mcp_servers=tuple(server.name for server in spec.mcp_servers),
+        mcp_servers=tuple(map(server_of, spec.mcp_servers)),
+        optional=frozenset(_listed(agent, OPTIONAL)),
+        web_fetch=agent.metadata.annotations.get(WEB_FETCH, "") == "true",
         skills=_skills(agent, spec.skill_refs),
         models=tuple(
             name for name in (spec.model or agent.metadata.annotations.get(MODEL, ""), *spec.fallback_models) if name
@@ -162,7 +191,10 @@ def definition_of(agent: Message) -> AgentDefinition:
                 name=each.name,
                 description=each.description,
                 instructions=each.instructions,
-                mcp_servers=tuple(each.mcp_servers),
+                mcp_servers=tuple(dict.fromkeys(each.mcp_servers)),
+                selections={
+                    name: tuple(each.mcp_tool_selections[name].enabled_tools) for name in each.mcp_tool_selections
+                },
                 skills=_skills(agent, each.skill_refs),
             )
             for each in spec.sub_agents
@@ -213,7 +245,6 @@ def _skills(agent: Message, references: Iterable[Message]) -> tuple[SkillReferen
 
 def _approvals(agent: Message) -> tuple[ApprovalPolicy, ...]:
     """What the agent's spec says, then what its annotation names, which clients of any server can set."""
-    named = agent.metadata.annotations.get(APPROVE, "").split(",")
     return (
         *(
             ApprovalPolicy(
@@ -227,8 +258,19 @@ def _approvals(agent: Message) -> tuple[ApprovalPolicy, ...]:
             )
             for each in agent.spec.approval_policies
         ),
-        *(ApprovalPolicy(tool=name.strip()) for name in named if name.strip()),
+        *(ApprovalPolicy(tool=name) for name in _listed(agent, APPROVE)),
     )
+
+
+def _listed(agent: Message, annotation: str) -> list[str]:
+    """The names that an annotation lists."""
+    names = agent.metadata.annotations.get(annotation, "").split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _check_names(agent: str, what: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ResourceError(f"agent {agent} has several {what} called {', '.join(twice)}")
 
 
 def phase_name(execution: Message) -> str:

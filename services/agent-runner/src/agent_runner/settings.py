@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stigmer_runner.settings import RunnerSettings, setting
-from stigmer_sandbox import Limits
+from stigmer_sandbox import Limits, OutboundPolicy
 
 from agent_runner.models.catalog import ModelSettings
+from agent_runner.tools.settings import ToolSettings, WebLimits
 from agent_runner.workspace.limits import WorkspaceLimits
 
 _PROVIDER = r"^[a-z0-9_]*$"
@@ -104,6 +105,47 @@ class Settings(RunnerSettings):
     workspace_days: float = setting(
         30.0, "STIGMER_AGENT_WORKSPACE_DAYS", description="days that an unused workspace is kept", gt=0
     )
+    mcp_network: bool = setting(
+        True,
+        "STIGMER_AGENT_MCP_NETWORK",
+        description="whether MCP servers that are programs or containers get the network; most are of no use without",
+    )
+    mcp_readable: str = setting(
+        "",
+        "STIGMER_AGENT_MCP_READABLE",
+        description="folders that MCP servers may read besides the machine's programs, separated by colons",
+    )
+    mcp_seconds: float = setting(
+        300.0, "STIGMER_AGENT_MCP_SECONDS", description="how long a call of an MCP server's tool may take", gt=0
+    )
+    mcp_start_seconds: float = setting(
+        60.0, "STIGMER_AGENT_MCP_START_SECONDS", description="how long an MCP server has to begin", gt=0
+    )
+    mcp_idle_seconds: float = setting(
+        900.0,
+        "STIGMER_AGENT_MCP_IDLE_SECONDS",
+        description="how long a session's connection to an MCP server is kept unused",
+        gt=0,
+    )
+    mcp_max_mb: int = setting(
+        128, "STIGMER_AGENT_MCP_MAX_MB", description="mebibytes that one answer of an MCP server may have", ge=1
+    )
+    container_program: Path | None = setting(
+        None,
+        "STIGMER_AGENT_CONTAINER_PROGRAM",
+        description="program that runs MCP servers' containers; docker or podman, whichever is found, unless given",
+    )
+    container_volumes: Path | None = setting(
+        None,
+        "STIGMER_AGENT_CONTAINER_VOLUMES",
+        description="folder below which containers may be given folders of this machine; none unless given",
+    )
+    web_seconds: float = setting(
+        30.0, "STIGMER_AGENT_WEB_SECONDS", description="how long web_fetch may take for a page", gt=0
+    )
+    web_max_mb: int = setting(
+        5, "STIGMER_AGENT_WEB_MAX_MB", description="mebibytes that a page may have for web_fetch", ge=1
+    )
     status_seconds: float = setting(
         0.5,
         "STIGMER_AGENT_STATUS_SECONDS",
@@ -125,6 +167,31 @@ class Settings(RunnerSettings):
             days=self.workspace_days,
             command=command,
             network=self.sandbox_network,
+        )
+
+    @property
+    def outbound(self) -> OutboundPolicy:
+        """Where tools' requests may go."""
+        return OutboundPolicy(
+            allow_loopback=self.outbound_allow_loopback,
+            allow_private=self.outbound_allow_private,
+            max_response_bytes=self.mcp_max_mb * 2**20,
+        )
+
+    @property
+    def tools(self) -> ToolSettings:
+        """What bounds tools of MCP servers and of the web."""
+        return ToolSettings(
+            network=self.mcp_network,
+            readable=tuple(Path(folder) for folder in self.mcp_readable.split(":") if folder),
+            limits=self.workspace_limits.command,
+            container_program=self.container_program,
+            volumes=self.container_volumes,
+            most_bytes=self.mcp_max_mb * 2**20,
+            seconds=self.mcp_seconds,
+            start_seconds=self.mcp_start_seconds,
+            idle_seconds=self.mcp_idle_seconds,
+            web=WebLimits(seconds=self.web_seconds, most_bytes=self.web_max_mb * 2**20),
         )
 
     @property

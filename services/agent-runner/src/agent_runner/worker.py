@@ -9,7 +9,7 @@ from loguru import logger
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
-from stigmer_sandbox import HostSandbox, LocalSandbox
+from stigmer_sandbox import HostSandbox, LocalSandbox, guarded_client
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -21,6 +21,9 @@ from agent_runner.models.prices import Prices
 from agent_runner.resources import Resources
 from agent_runner.settings import Settings
 from agent_runner.skills.shelf import Shelf
+from agent_runner.tools.connections import Connections
+from agent_runner.tools.port import Outbound
+from agent_runner.tools.toolbox import Toolbox
 from agent_runner.turn.equipment import Equipper
 from agent_runner.turn.journal import Journal
 from agent_runner.turn.turn import TurnLimits, TurnTaker
@@ -34,12 +37,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         traces(settings) as tracing,
         server_channel(settings, tracing) as channel,
         Journal.open(settings.journal) as journal,
+        guarded_client(settings.outbound) as client,
+        Connections.open(settings.tools) as connections,
     ):
         server = StigmerServer(channel)
         resources = Resources(server)
         models = ModelCatalog(settings.models)
         warming = asyncio.create_task(_warm(models))
         workspaces = await _workspaces(settings)
+        toolbox = Toolbox(
+            connections=connections,
+            pins=journal,
+            outbound=Outbound(client=client, policy=settings.outbound),
+            sandbox=workspaces.sandbox if workspaces is not None else None,
+            settings=settings.tools,
+        )
         turns = TurnTaker(
             resources=resources,
             environments=Environments(server),
@@ -47,7 +59,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             models=models,
             keys=settings.keys,
             limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
-            equipper=Equipper(workspaces, Shelf(settings.skills, server)),
+            equipper=Equipper(workspaces, Shelf(settings.skills, server), toolbox),
             prices=Prices.load(settings.prices_file),
         )
         tidying = asyncio.create_task(workspaces.tidy()) if workspaces is not None else None

@@ -31,6 +31,8 @@ class Listener:
         """The first thing it wrote that is no message, shortened."""
         self.broken = ""
         """Why nothing more is read from it."""
+        self.ended = False
+        """Whether nothing more comes from it."""
 
     async def read(
         self, output: asyncio.StreamReader, messages: "MemoryObjectSendStream[SessionMessage | Exception]"
@@ -39,14 +41,17 @@ class Listener:
         waiting = bytearray()
         async with messages:
             while not self.broken and (chunk := await output.read(_CHUNK)):
-                *lines, rest = (bytes(waiting) + chunk).split(b"\n") if b"\n" in chunk else [waiting + chunk]
-                waiting = bytearray(rest)
-                for line in lines:
-                    message = self._message(line)
-                    if message is not None:
-                        await messages.send(message)
+                waiting += chunk
+                if b"\n" in chunk:
+                    *lines, rest = waiting.split(b"\n")
+                    waiting = rest
+                    for line in lines:
+                        message = self._message(line)
+                        if message is not None:
+                            await messages.send(message)
                 if len(waiting) > self._most:
                     self.broken = f"a message is larger than the {self._most} bytes that an answer may have"
+            self.ended = True
 
     def _message(self, line: bytes | bytearray) -> SessionMessage | None:
         if self.broken or not line.strip():

@@ -35,6 +35,7 @@ def build_agent(
     context: TurnContext,
     checkpointer: BaseCheckpointSaver[Any],
     tools: tuple[BaseTool, ...] = (),
+    of_sub_agents: Mapping[str, tuple[BaseTool, ...]] | None = None,
     backend: BackendProtocol | None = None,
     skills: Mapping[str, tuple[Skill, ...]] | None = None,
     schema: Mapping[str, Any] | None = None,
@@ -42,14 +43,15 @@ def build_agent(
     """The graph that runs `definition`, with planning, files in its own state, and its sub-agents.
 
     Without a backend, files live in the session's checkpoint, and there is no shell. Of several models, those after
-    the first answer when the one before cannot. With a schema, the turn ends with an answer that fits it.
+    the first answer when the one before cannot. Sub-agents have the tools `of_sub_agents`, by their names; the one for
+    general purposes has `tools`, as the main agent. With a schema, the turn ends with an answer that fits it.
 
     Raises:
         ConfigurationError: A model cannot be made.
         ResourceError: The schema is none.
     """
-    if definition.can_ask:
-        tools = (*tools, ask_person)
+    asking = (ask_person,) if definition.can_ask else ()
+    tools = (*tools, *asking)
     shared = {str(choice): models.make(choice) for choice in choices}
 
     def made(name: str) -> dict[str, BaseChatModel]:
@@ -61,7 +63,7 @@ def build_agent(
         }
         return {**shared, **own}
 
-    def sub_agent(name: str, description: str, instructions: str) -> SubAgent:
+    def sub_agent(name: str, description: str, instructions: str, own: tuple[BaseTool, ...]) -> SubAgent:
         # Middleware given to the main agent does not reach sub-agents: each gets its own.
         asked = made(name)
         return SubAgent(
@@ -69,16 +71,22 @@ def build_agent(
             description=description,
             system_prompt=_instructions(instructions, name, skills),
             model=next(iter(asked.values())),
-            tools=list(tools),
+            tools=list(own),
             middleware=[RunnerMiddleware(context, asked)],
         )
 
     sub_agents = [
-        sub_agent(each.name, each.description or each.name, each.instructions) for each in definition.sub_agents
+        sub_agent(
+            each.name,
+            each.description or each.name,
+            each.instructions,
+            (*(of_sub_agents or {}).get(each.name, ()), *asking),
+        )
+        for each in definition.sub_agents
     ]
     general: Any = GENERAL_PURPOSE_SUBAGENT
     if all(each["name"] != general["name"] for each in sub_agents):
-        sub_agents.append(sub_agent(general["name"], general["description"], general["system_prompt"]))
+        sub_agents.append(sub_agent(general["name"], general["description"], general["system_prompt"], tools))
     asked = made(MAIN)
     answering = [] if schema is None else [AnswerMiddleware(schema)]
     return create_deep_agent(

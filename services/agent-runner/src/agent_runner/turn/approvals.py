@@ -16,6 +16,14 @@ ASK_PERSON = "ask_person"
 """The tool with which an agent asks people a question: it always waits, and its result is the answer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a tool comes from that is an MCP server's: the server's name, and what the server calls the tool."""
+
+    server: str
+    tool: str
+
+
 class Rule(StrEnum):
     """What becomes of a call that a policy fits."""
 
@@ -39,7 +47,7 @@ class ApprovalPolicy:
     """Decides about the calls that it fits.
 
     Attributes:
-        tool: Glob of tools' names.
+        tool: Glob of tools' names; of MCP servers' tools, also as the server calls them.
         server: Glob of MCP servers' names; empty fits tools of any origin.
         arguments: Globs of arguments by name; an argument that is missing fits none.
         rule: What becomes of a call.
@@ -56,9 +64,12 @@ class ApprovalPolicy:
     on_expiry: Action = Action.REJECT
     reason: str = ""
 
-    def fits(self, tool: str, server: str, args: Mapping[str, Any]) -> bool:
-        """Whether the policy is about a call of `tool`, which `server` offers, with these arguments."""
-        if not fnmatchcase(tool, self.tool) or (self.server and not fnmatchcase(server, self.server)):
+    def fits(self, tool: str, origin: Origin | None, args: Mapping[str, Any]) -> bool:
+        """Whether the policy is about a call of `tool`, which comes from `origin`, with these arguments."""
+        server, bare = (origin.server, origin.tool) if origin is not None else ("", tool)
+        if not (fnmatchcase(tool, self.tool) or fnmatchcase(bare, self.tool)):
+            return False
+        if self.server and not fnmatchcase(server, self.server):
             return False
         return all(name in args and fnmatchcase(_text(args[name]), glob) for name, glob in self.arguments.items())
 
@@ -67,10 +78,10 @@ _QUESTION = ApprovalPolicy(tool=ASK_PERSON, reason="the agent asks a question: t
 
 
 def judge(
-    policies: tuple[ApprovalPolicy, ...], tool: str, server: str, args: Mapping[str, Any]
+    policies: tuple[ApprovalPolicy, ...], tool: str, origin: Origin | None, args: Mapping[str, Any]
 ) -> ApprovalPolicy | None:
     """The first policy that fits a call; None: it is made. A question always waits for its answer."""
-    found = next((each for each in policies if each.fits(tool, server, args)), None)
+    found = next((each for each in policies if each.fits(tool, origin, args)), None)
     if tool == ASK_PERSON and (found is None or found.rule is Rule.ALLOW):
         return _QUESTION
     return found

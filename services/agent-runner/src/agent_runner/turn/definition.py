@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_runner.tools.servers import McpServer
 from agent_runner.turn.approvals import ApprovalPolicy
 from agent_runner.turn.usage import Budget
 
@@ -37,7 +38,8 @@ class SubAgentDefinition:
         name: What the main agent calls it.
         description: When to use it.
         instructions: Its system prompt.
-        mcp_servers: Names of MCP servers that it declares.
+        mcp_servers: Names of the agent's MCP servers that it may use.
+        selections: Tools that it may use, by the server's name; a server that is not here gives all that the agent has.
         skills: The skills that it may use.
     """
 
@@ -45,6 +47,7 @@ class SubAgentDefinition:
     description: str
     instructions: str
     mcp_servers: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     skills: tuple[SkillReference, ...] = ()
 
 
@@ -56,7 +59,9 @@ class AgentDefinition:
         name: Its slug.
         instructions: Its system prompt.
         sub_agents: Its sub-agents, in order, with unique names.
-        mcp_servers: Names of MCP servers that it declares.
+        mcp_servers: Its MCP servers, with unique names.
+        optional: Names of those that it can do without; `*` is all.
+        web_fetch: Whether it may fetch pages of the web.
         skills: The skills that it may use.
         approvals: Which tool calls people must allow; the first that fits counts.
         can_ask: Whether it may ask people questions.
@@ -69,7 +74,9 @@ class AgentDefinition:
     name: str
     instructions: str
     sub_agents: tuple[SubAgentDefinition, ...] = ()
-    mcp_servers: tuple[str, ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
+    optional: frozenset[str] = frozenset()
+    web_fetch: bool = False
     skills: tuple[SkillReference, ...] = ()
     approvals: tuple[ApprovalPolicy, ...] = ()
     can_ask: bool = False
@@ -78,14 +85,6 @@ class AgentDefinition:
     budget: Budget = field(default_factory=Budget)
     schema: Mapping[str, Any] | None = None
 
-    def unavailable(self) -> tuple[str, ...]:
-        """What this agent declares and this runner does not offer yet, a sentence each for the person."""
-        everyone = (self, *self.sub_agents)
-        servers = sorted({name for each in everyone for name in each.mcp_servers})
-        sentences: list[str] = []
-        if servers:
-            sentences.append(
-                f"This runner cannot connect to MCP servers yet: "
-                f"the tools of {', '.join(servers)} are not available in this run."
-            )
-        return tuple(sentences)
+    def can_miss(self, server: str) -> bool:
+        """Whether a run goes on when that MCP server is not to be had."""
+        return server in self.optional or "*" in self.optional

@@ -1,4 +1,4 @@
-"""What an agent has at hand in a turn: a workspace with a shell, and its skills."""
+"""What an agent has at hand in a turn: a workspace with a shell, its skills, and tools from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agent_runner.models.catalog import PROVIDERS
 from agent_runner.skills.shelf import Shelf
 from agent_runner.skills.skill import Skill
+from agent_runner.tools.toolbox import Toolbox, Tools
 from agent_runner.turn.agent import MAIN
 from agent_runner.turn.definition import AgentDefinition, SkillReference
 from agent_runner.turn.effects import IN_WORKSPACE, Effect
@@ -26,11 +27,13 @@ class Equipment:
     Attributes:
         backend: The workspace; None: files live in the conversation.
         skills: The skills of each agent, by its name.
+        tools: Tools of MCP servers and of the web.
         effects: What its tools do when run twice, where that is not as usual.
     """
 
     backend: SandboxBackend | None
     skills: Mapping[str, tuple[Skill, ...]]
+    tools: Tools
     effects: Mapping[str, Effect]
 
 
@@ -40,31 +43,45 @@ class Equipper:
     Args:
         workspaces: Where sessions work; None: nowhere.
         shelf: Skills.
+        toolbox: Tools from elsewhere.
     """
 
-    def __init__(self, workspaces: Workspaces | None, shelf: Shelf) -> None:
+    def __init__(self, workspaces: Workspaces | None, shelf: Shelf, toolbox: Toolbox) -> None:
         self._workspaces = workspaces
         self._shelf = shelf
+        self._toolbox = toolbox
 
     async def equip(self, thread: str, definition: AgentDefinition, environment: Mapping[str, str]) -> Equipment:
         """What the agent has in a turn of `thread`.
 
         Raises:
-            ResourceError: A skill cannot be had.
+            ResourceError: A skill cannot be had, or an MCP server is not as the agent wants it.
+            McpServerError: A server that it cannot do without is not to be had.
             RpcError: The server is away.
         """
         skills = {MAIN: await self._skills(definition.skills)}
         for each in definition.sub_agents:
             skills[each.name] = await self._skills(each.skills)
+        backend = await self._backend(thread, definition, environment, skills)
+        tools = await self._toolbox.open(thread, definition, environment, backend)
+        effects = {**(IN_WORKSPACE if backend is not None else {}), **tools.effects}
+        return Equipment(backend=backend, skills=skills, tools=tools, effects=effects)
+
+    async def _backend(
+        self,
+        thread: str,
+        definition: AgentDefinition,
+        environment: Mapping[str, str],
+        skills: Mapping[str, tuple[Skill, ...]],
+    ) -> SandboxBackend | None:
         if self._workspaces is None:
-            return Equipment(backend=None, skills=skills, effects={})
-        backend = await self._workspaces.open(
+            return None
+        return await self._workspaces.open(
             thread,
             environment={name: value for name, value in environment.items() if name not in _OF_MODELS},
             readable=tuple(sorted({skill.folder for found in skills.values() for skill in found})),
             network=definition.network,
         )
-        return Equipment(backend=backend, skills=skills, effects=IN_WORKSPACE)
 
     async def _skills(self, references: tuple[SkillReference, ...]) -> tuple[Skill, ...]:
         return tuple(await asyncio.gather(*map(self._shelf.get, references)))

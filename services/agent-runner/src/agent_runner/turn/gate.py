@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.types import interrupt
 
 from agent_runner.errors import ApprovalExpiredError
-from agent_runner.turn.approvals import ASK_PERSON, Action, ApprovalPolicy, Decision, Question, Rule, judge
+from agent_runner.turn.approvals import ASK_PERSON, Action, ApprovalPolicy, Decision, Origin, Question, Rule, judge
 from agent_runner.turn.events import ApprovalAsked, Observer, ToolRequest
 
 
@@ -29,13 +29,13 @@ class Gate:
     Attributes:
         policies: The agent's policies, the first that fits counts.
         observe: Is told of calls that wait.
-        servers: Tools of MCP servers: a tool's name → its server's.
+        origins: Where tools of MCP servers come from, by the tool's name.
         clock: Seconds since the epoch.
     """
 
     policies: tuple[ApprovalPolicy, ...]
     observe: Observer
-    servers: Mapping[str, str] = field(default_factory=dict[str, str])
+    origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
     clock: Callable[[], float] = time.time
 
     def admit(self, call: ToolRequest, *, task: str) -> ToolRequest | Answer:
@@ -46,7 +46,7 @@ class Gate:
         Raises:
             ApprovalExpiredError: Nobody decided in time, and the policy wants the run to fail for it.
         """
-        policy = judge(self.policies, call.name, self.servers.get(call.name, ""), call.args)
+        policy = judge(self.policies, call.name, self.origins.get(call.name), call.args)
         if policy is None or policy.rule is Rule.ALLOW:
             return call
         if policy.rule is Rule.DENY:

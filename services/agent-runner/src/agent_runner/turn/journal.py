@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS usage (
     input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
     cost_usd REAL NOT NULL, unpriced_calls INTEGER NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (thread, execution, call)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tools (
+    thread TEXT NOT NULL, server TEXT NOT NULL, name TEXT NOT NULL, hash TEXT NOT NULL,
+    PRIMARY KEY (thread, server, name)
 ) WITHOUT ROWID;
 """
 _BUSY_SECONDS = 30.0
@@ -192,6 +196,25 @@ class Journal:
         sql = f"SELECT {sums} FROM usage WHERE thread = ? AND execution {sign} ?"  # noqa: S608 - names of columns
         row = await self._row(sql, thread, execution)
         return Usage(**dict(zip(_USAGE, row, strict=True)))
+
+    async def pin(self, thread: str, server: str, hashes: Mapping[str, str]) -> tuple[str, ...]:
+        """See `Pins.pin`."""
+        async with (
+            self._lock,
+            self._connection.execute(
+                "SELECT name, hash FROM tools WHERE thread = ? AND server = ?", (thread, server)
+            ) as cursor,
+        ):
+            known = {str(name): str(digest) async for name, digest in cursor}
+        new = [(thread, server, name, digest) for name, digest in hashes.items() if known.get(name) != digest]
+        if new:
+            async with self._lock:
+                await self._connection.executemany(
+                    "INSERT INTO tools (thread, server, name, hash) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET hash = excluded.hash",
+                    new,
+                )
+        return tuple(name for _, _, name, _ in new if name in known)
 
     async def renew(self, lease: Lease) -> None:
         """Say that the turn lives.

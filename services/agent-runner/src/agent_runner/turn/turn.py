@@ -197,7 +197,7 @@ class TurnTaker:
 
     async def _hold(self, taken: _Taken, lease: Lease, plan: _Plan) -> TurnResult:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
-        taken.tell_beginning(plan.definition, plan.choices[0])
+        taken.tell_beginning(plan.choices[0], plan.equipment.tools.notices)
         work = asyncio.create_task(self._run(taken, lease, plan))
         watchers = [asyncio.create_task(each) for each in (taken.reporter.run(), taken.teller.run(), _renew(lease))]
         try:
@@ -223,7 +223,7 @@ class TurnTaker:
             redact=taken.redactor.value,
             effects=equipment.effects,
             meter=Meter(record=lease, prices=self._prices, budget=definition.budget, used=used, earlier=earlier),
-            gate=Gate(policies=definition.approvals, observe=taken.reporter.observe),
+            gate=Gate(policies=definition.approvals, observe=taken.reporter.observe, origins=equipment.tools.origins),
         )
         decisions = Decisions(self._resources, run.execution_id, taken.builder)
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
@@ -236,6 +236,8 @@ class TurnTaker:
                 choices=plan.choices,
                 context=context,
                 checkpointer=saver,
+                tools=equipment.tools.main,
+                of_sub_agents=equipment.tools.of_sub_agents,
                 backend=equipment.backend,
                 skills=equipment.skills,
                 schema=definition.schema,
@@ -317,7 +319,7 @@ class _Taken:
     stop: asyncio.Event
     model: str = ""
 
-    def tell_beginning(self, definition: AgentDefinition, choice: ModelChoice) -> None:
+    def tell_beginning(self, choice: ModelChoice, notices: Mapping[str, str]) -> None:
         """Report that the turn is in progress, and what the person should know of it."""
         self.model = str(choice)
         self.builder.start()
@@ -327,10 +329,8 @@ class _Taken:
                 "scripted",
                 "No model is configured for this runner, so the built-in scripted model answers. No AI is involved.",
             )
-        unavailable = list(definition.unavailable())
-        for number, sentence in enumerate(unavailable):
-            logger.warning("{}: {}", self.run.execution_id, sentence)
-            self.builder.notice(f"unavailable:{number}", sentence)
+        for key, text in notices.items():
+            self.builder.notice(key, text)
         self.reporter.soon()
 
     async def deliver(self) -> None:

@@ -77,6 +77,11 @@ class SandboxBackend(BaseSandbox):
         """The session's folder."""
         return self._place.folder.name
 
+    @property
+    def folder(self) -> Path:
+        """The workspace on this machine."""
+        return self._place.folder
+
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
         """Run a shell command, for callers without an event loop."""
         return asyncio.run(self.aexecute(command, timeout=timeout))

@@ -34,6 +34,11 @@ class Workspaces:
         self._sandbox = sandbox
         self._limits = limits
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where commands run."""
+        return self._sandbox
+
     async def unusable(self) -> str:
         """Why no command can be run here; "" when they can."""
         try:
