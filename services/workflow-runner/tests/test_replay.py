@@ -1,12 +1,16 @@
 """Recorded histories do the same thing again with today's code: no run in flight breaks by an update."""
 
-from collections.abc import Sequence
+import runpy
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from stigmer_dsl.model import SetTask
+from pydantic import BaseModel
+from stigmer_dsl import parse
+from stigmer_dsl.model import SetTask, TaskBase
 from stigmer_runner.claims import Owner, claim_converter, stores_of
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
@@ -18,26 +22,16 @@ from workflow_runner.flow import Outcome
 from workflow_runner.settings import Settings
 from workflow_runner.tasks import kinds
 from workflow_runner.tasks.port import Step
+from workflow_runner.testing import HEADER
 from workflow_runner.workflow import InvokeWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
-    *("set", "do-and-end", "switch", "for", "raise", "try", "wait", "http", "http-auth", "openapi", "listen"),
-    *(
-        "call-activity",
-        "grpc",
-        "asyncapi",
-        "mcp",
-        "a2a",
-        "function",
-        "run-shell",
-        "run-script",
-        "run-container",
-        "large",
-    ),
+    *("set", "do-and-end", "switch", "jumps", "for", "many", "raise", "try", "wait", "timeouts", "workflow-timeout"),
+    *("http", "http-auth", "openapi", "grpc", "asyncapi", "mcp", "a2a", "call-activity", "function", "human-input"),
+    *("run-shell", "run-script", "run-container", "run-workflow", "large", "invalid"),
     *("fork", "fork-compete", "fork-continued", "fork-local", "extensions"),
-    *("human-input",),
-    *("emit", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
+    *("emit", "listen", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }
 
@@ -74,6 +68,32 @@ async def test_traces_change_nothing_of_what_is_replayed(file: Path) -> None:
 def test_there_is_a_history_of_every_construct() -> None:
     assert {file.stem for file in HISTORIES} >= CONSTRUCTS
     assert len([file for file in HISTORIES if file.stem.startswith("continued")]) > 1
+
+
+def test_each_kind_of_task_is_in_a_document_that_was_recorded() -> None:
+    recorder = runpy.run_path(str(HISTORIES[0].parent / "record.py"))
+    found: set[type[TaskBase]] = set()
+    recorder["DOCUMENTS"].pop("invalid")
+    for document in recorder["DOCUMENTS"].values():
+        text = document.replace("SITE", "http://site").replace("ONCE", "{}").replace("PROTO", "{endpoint: http://site}")
+        text = text.replace("SHOP", "{name: shop, host: localhost}").replace("MESSAGES", "{endpoint: http://site}")
+        found |= set(_kinds(parse(HEADER + text).do))
+    assert found >= set(kinds())
+
+
+def _kinds(value: Any) -> Iterator[type[TaskBase]]:
+    """Yield the class of each task in a model, at any depth."""
+    if isinstance(value, TaskBase):
+        yield type(value)
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _kinds(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in cast("Mapping[Any, Any]", value).values():
+            yield from _kinds(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in cast("Sequence[Any]", value):
+            yield from _kinds(item)
 
 
 async def test_a_change_of_what_a_task_does_breaks_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from stigmer_runner.testing import temporal_server
+from stigmer_server.testing import ServerProcess, manifest
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from workflow_runner import names
 from workflow_runner.settings import Settings
-from workflow_runner.testing import Execution, Request, Response, Runs, Site, peer_server, site_server
+from workflow_runner.testing import (
+    HEADER,
+    Execution,
+    Request,
+    Response,
+    RunnerProcess,
+    Runs,
+    Site,
+    peer_server,
+    site_server,
+)
 from workflow_runner.testing.containers import container_engine
 from workflow_runner.testing.shop import PROTO, SERVICE, TYPES, shop_server
 from workflow_runner.worker import serve
@@ -40,6 +51,13 @@ _FOREIGN = "foreign"
 _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
 _FIRE = "schedule-fire"
+_PARENT = "run-workflow"
+_CHILDREN = {
+    "double": "do:\n- it: {set: '${ .n * 2 }'}",
+    "broken": "do:\n- it: {raise: {error: {type: 'https://example.com/no', status: 418}}}",
+    "endless": "do:\n- it: {wait: PT1H}",
+}
+"""What the parent runs."""
 _WAITS = 1000
 """WorkflowTaskStatus: waiting for approval."""
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
@@ -293,6 +311,14 @@ do:
 - send: {call: a2a, with: {method: message/send, server: SITE/a2a, parameters: {message: {parts: []}}}}
 - stream: {call: a2a, with: {method: message/stream, server: SITE/a2a, parameters: {message: {parts: []}}}}
 """,
+    _PARENT: """
+do:
+- waits: {run: {workflow: {namespace: test, name: double, input: {n: 2}}}}
+- alone: {run: {workflow: {namespace: test, name: double, input: {n: 3}}, await: false}}
+- caught: {try: [{it: {run: {workflow: {namespace: test, name: broken}}}}], catch: {}}
+- none: {try: [{it: {run: {workflow: {namespace: test, name: nobody}}}}], catch: {}}
+- late: {try: [{it: {timeout: {after: PT2S}, run: {workflow: {namespace: test, name: endless}}}}], catch: {}}
+""",
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -353,10 +379,14 @@ async def record(address: str, wanted: set[str]) -> None:
         service = f"{{name: {SERVICE}, host: localhost, port: {shop.port}}}"
         if not wanted or _FIRE in wanted:
             await _write_fired(client, runs)
+        if chosen.pop(_PARENT, ""):
+            await _write_parent(address, client)
         for name, document in chosen.items():
             text = document.replace("PROTO", "{endpoint: SITE/shop.proto}").replace("SHOP", service)
             text = text.replace("MESSAGES", "{endpoint: SITE/asyncapi}")
-            await _write(name, client, await _run(name, text, runs, site))
+            execution = await _run(name, text, runs, site)
+            suffix = f"/recovery-{execution.recoveries}" if execution.recoveries else ""
+            await _write(name, client, f"{names.WORKFLOW}/{execution.id}{suffix}")
         stop.set()
         await worker
 
@@ -514,9 +544,33 @@ async def _write_fired(client: Client, runs: Runs) -> None:
     (FOLDER / f"{_FIRE}.json").write_text(json.dumps(value, indent=1) + "\n")
 
 
-async def _write(name: str, client: Client, execution: Execution) -> None:
-    suffix = f"/recovery-{execution.recoveries}" if execution.recoveries else ""
-    first = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}{suffix}")
+async def _write_parent(address: str, client: Client) -> None:
+    """Write the history of a run that runs other workflows, which only the real server can start."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = ServerProcess(Path(folder), TEMPORAL_HOST_PORT=address)
+        runner = RunnerProcess(Path(folder), temporal=address, server=server.address)
+        try:
+            api = await server.ready()
+            await runner.start()
+            made: Any = None
+            for name, document in {**_CHILDREN, _PARENT: DOCUMENTS[_PARENT]}.items():
+                spec = {"definition": HEADER.replace("name: test", f"name: {name}") + document}
+                made = await api("workflow", "create", manifest("workflow", name, spec))
+            spec = {"workflowId": made.metadata.id}
+            execution = await api("workflow_execution", "create", manifest("workflow_execution", _PARENT, spec))
+            run = f"{names.WORKFLOW}/{execution.metadata.id}"
+            async for state in api.stream("workflow_execution", "subscribe", {"executionId": execution.metadata.id}):
+                if state.status.temporal_workflow_id:
+                    break
+            await client.get_workflow_handle(run).result()
+            await _write(_PARENT, client, run)
+        finally:
+            await runner.kill()
+            await server.close()
+
+
+async def _write(name: str, client: Client, workflow_id: str) -> None:
+    first = client.get_workflow_handle(workflow_id)
     run_id = (await first.describe()).raw_description.workflow_execution_info.first_run_id
     number = 0
     while run_id:
