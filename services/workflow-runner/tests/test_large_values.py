@@ -175,3 +175,100 @@ async def test_values_go_when_temporal_does_not_know_the_run_that_needs_them(
     assert await collect(client, store, grace_seconds=-LATER) == 2
     assert {stored.owner for stored in store.stored()} == {kept, before}
     assert store.get(before, "abcd") == b"value"
+
+
+SIZE = int(os.environ.get("STIGMER_LARGE_MIB", "12")) * MIB
+"""Of the values below. Fifty are as good, and take longer."""
+
+
+async def test_a_large_output_goes_to_the_server_whole_and_what_is_shown_of_it_is_short(
+    large: Runs, client: Client, peer: PeerServer, site: Site
+) -> None:
+    text = "0123456789abcdef" * (SIZE // 16)
+    site.page("/large", {"text": text})
+    execution = await large.run(
+        f"do:\n- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}\n", secrets={"TOKEN": "t"}
+    )
+    assert execution.phase == "COMPLETED", execution.error
+    assert large.whole(execution) == {"text": text}
+    assert execution.output["$truncated"]["bytes"] == execution.status.large_output.bytes == len(text) + 11
+    assert await largest_event(client, execution) < 300_000
+    assert peer.values.puts == 1
+
+
+async def test_secrets_are_taken_out_of_a_large_output(large: Runs, site: Site) -> None:
+    site.page("/large", {"text": "x" * 5 * MIB})
+    execution = await large.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- last: {{set: {{text: '${{ .text }}', token: '${{ $secrets.TOKEN }}'}}}}
+""",
+        secrets={"TOKEN": "tok-secret"},
+    )
+    assert large.whole(execution) == {"text": "x" * 5 * MIB, "token": "***REDACTED***"}
+
+
+async def test_a_large_value_goes_into_another_workflow_and_comes_out_of_it(
+    large: Runs, client: Client, peer: PeerServer, site: Site
+) -> None:
+    text = "0123456789abcdef" * (SIZE // 16)
+    site.page("/large", {"text": text})
+    peer.children.workflows["echo"] = (
+        "document: {dsl: 1.0.3, namespace: test, name: echo, version: 1.0.0}\n"
+        "do:\n- back: {set: {text: '${ .text }', came: true}}\n"
+    )
+    execution = await large.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- child: {{run: {{workflow: {{namespace: test, name: echo, version: 1.0.0, input: '${{ . }}'}}}}}}
+"""
+    )
+    assert execution.phase == "COMPLETED", execution.error
+    assert large.whole(execution) == {"text": text, "came": True}
+    (child,) = peer.children.created
+    assert child.large_input.bytes == len(text) + 11
+    for each in (execution, child):
+        assert await largest_event(client, each) < 300_000
+
+
+async def test_large_values_of_branches_are_joined(large: Runs, client: Client, site: Site) -> None:
+    text = "0123456789abcdef" * (SIZE // 16)
+    site.page("/large", {"text": text})
+    execution = await large.run(
+        f"""
+do:
+- both:
+    fork:
+      branches:
+      - one: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+      - two: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- last: {{set: {{same: '${{ .[0] == .[1] }}', text: '${{ .[1].text }}'}}}}
+"""
+    )
+    assert execution.phase == "COMPLETED", execution.error
+    assert large.whole(execution) == {"same": True, "text": text}
+    assert await largest_event(client, execution) < 300_000
+
+
+async def test_a_run_with_large_data_is_recovered_from_any_task(large: Runs, peer: PeerServer, site: Site) -> None:
+    answers = iter([500, 500])
+    made = items(100_000)
+    site.page("/items", made)
+    site.page("/flaky", lambda _: Response({"ok": True}, next(answers, 200)))
+    execution = await large.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/items}}, export: {{as: {{items: '${{ . }}'}}}}}}
+- flaky: {{call: http, with: {{method: post, endpoint: {site.url}/flaky}}}}
+- last: {{set: {{last: '${{ $context.items[99999] }}'}}}}
+"""
+    )
+    assert execution.phase == "FAILED"
+    assert not execution.checkpoints[-1].content
+    assert execution.checkpoints[-1].large_content.bytes > 6_000_000
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for((await large.recover(execution)).result(), 50)
+    assert await asyncio.wait_for((await large.recover(execution, "/do/1/flaky")).result(), 50) == {"last": made[-1]}
+    assert len(site.seen("/items")) == 1

@@ -7,7 +7,7 @@ because only the caller can do so durably.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import getrandbits
@@ -38,6 +38,7 @@ EXECUTION_TOKEN = "x-stigmer-execution-token"  # noqa: S105 - the name of a key
 _MARGIN_SECONDS = 60.0
 """Before its end after which a token is replaced: clocks differ, and a call takes time."""
 _CALL_SECONDS = 10.0
+_UPLOAD_SECONDS = 60.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -68,16 +69,39 @@ class StigmerServer:
             RpcError: The server refused.
         """
         stub = self._channel.service(service)
+
+        async def once(sent: Mapping[str, str]) -> Message:
+            return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=sent)
+
+        return await self._repeated(f"{service}.{method}", once, metadata or {})
+
+    async def upload(self, service: str, method: str, requests: Sequence[Message]) -> Message:
+        """Return the answer of `service.method`, which takes several requests; repeated as `call` is.
+
+        Raises:
+            UnavailableError: The server was away for longer than the client's patience.
+            RpcError: The server refused.
+        """
+        stub = self._channel.service(service)
+
+        async def once(sent: Mapping[str, str]) -> Message:
+            return await stub.client_stream(method, requests, timeout=_UPLOAD_SECONDS, metadata=sent)
+
+        return await self._repeated(f"{service}.{method}", once, {})
+
+    async def _repeated(
+        self, what: str, once: Callable[[Mapping[str, str]], Awaitable[Message]], metadata: Mapping[str, str]
+    ) -> Message:
         give_up = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
         request_id = f"{getrandbits(64):016x}"
-        sent = {REQUEST_ID: request_id, **(metadata or {})}
+        sent = {REQUEST_ID: request_id, **metadata}
         while True:
             try:
-                return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=sent)
+                return await once(sent)
             except (UnavailableError, DeadlineExceededError) as error:
                 if time.monotonic() + pause > give_up:
-                    logger.warning("{}.{} failed, request {}: {}", service, method, request_id, error.message)
+                    logger.warning("{} failed, request {}: {}", what, request_id, error.message)
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)

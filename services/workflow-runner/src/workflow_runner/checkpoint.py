@@ -6,16 +6,16 @@ Secrets are symbolic in it, as everywhere in a run.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict, cast
 
 from workflow_runner.flow import ListFrame, TaskFrame
 from workflow_runner.inbox import InboxState
 
 MOST_BYTES = 6_000_000
-"""What a checkpoint may take; one message to the server holds ten million. Beyond it only the failure is kept."""
+"""What a checkpoint may take unless said. Beyond it only the failure is kept."""
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
-"""What the marks of a run may keep alive, roughly; beyond it the oldest are forgotten."""
+"""What the marks of a run may keep alive, roughly, unless said; beyond it the oldest are forgotten."""
 _LONG_TEXT = 64
 _NOTHING: Mapping[str, Any] = {}
 
@@ -121,7 +121,9 @@ class Wreck(NamedTuple):
 class Marks:
     """The newest mark of every task of the definition, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = _MOST_KEPT_BYTES) -> None:
+        """Keep marks that hold `most_bytes` together, roughly."""
+        self._most = most_bytes
         self._marks: dict[str, Mark] = {}
         self._weights: dict[str, int] = {}
         self._weight = 0
@@ -138,13 +140,18 @@ class Marks:
         """Say how many bytes a task's mark keeps alive, roughly; too many, and the oldest marks go."""
         self._weight += size - self._weights.get(reference, 0)
         self._weights[reference] = size
-        while self._weight > _MOST_KEPT_BYTES and len(self._marks) > 1:
+        while self._weight > self._most and len(self._marks) > 1:
             oldest = next(iter(self._marks))
             del self._marks[oldest]
             self._weight -= self._weights.pop(oldest, 0)
 
-    def checkpoint(self, basis: Basis, wreck: Wreck | None) -> Checkpoint | None:
-        """Write the marks down, with where the run failed; None if there is nothing to write, or too much."""
+    def checkpoint(
+        self, basis: Basis, wreck: Wreck | None, *, fits: Callable[[int], bool] = lambda size: size <= MOST_BYTES
+    ) -> Checkpoint | None:
+        """Write the marks down, with where the run failed; None if there is nothing to write, or too much.
+
+        `fits` says whether so many bytes are not too much.
+        """
         for marks in (self._marks, {}):
             if not marks and wreck is None:
                 return None
@@ -153,7 +160,7 @@ class Marks:
             places = {reference: writer.mark(mark) for reference, mark in marks.items()}
             content: Content = {**basis, "values": writer.values, "failed": failed, "marks": places}
             text = json.dumps(content, separators=(",", ":"))
-            if len(text) <= MOST_BYTES:
+            if fits(len(text)):
                 positions = [_position(reference, mark, _around(mark)) for reference, mark in marks.items()]
                 if wreck is not None:
                     positions.append({**_position(wreck.reference, wreck.innermost, wreck.marks()), "failed": True})

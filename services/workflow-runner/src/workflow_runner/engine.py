@@ -61,6 +61,8 @@ _CLAIM_BYTES = 1024
 """What a reference to a value outside of the history takes, at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
+_FORMER_BYTES = 6_000_000
+"""Up to here outputs and checkpoints have always been kept whole."""
 _FOR_EVER = timedelta(days=3650)
 _TOKEN_LIMIT = timedelta(seconds=30)
 _FIRST_PAUSE = timedelta(seconds=1)
@@ -144,6 +146,7 @@ class TemporalEngine:
             workflow_id=workflow.info().workflow_id,
             sizes=self._sizes,
             truncates="max_value_bytes" in limits,
+            keeps=keeps_whole,
         )
 
     def time(self) -> float:
@@ -475,6 +478,11 @@ class TemporalEngine:
                 self.reporter.put_back(report)
 
 
+def keeps_whole(size: int) -> bool:
+    """Whether the server keeps an output or a checkpoint of so many bytes whole; to be asked once it is needed."""
+    return size <= _FORMER_BYTES or workflow.patched("whole-values")
+
+
 async def deliver_durably(report: Report) -> None:
     """Give a report to the server once everything before it is in history."""
     if _fits(report):
@@ -493,7 +501,7 @@ async def deliver(report: Report) -> None:
     while True:
         try:
             await workflow.execute_local_activity(
-                names.REPORT, report, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
+                names.REPORT, report, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_ONCE
             )
         except FailureError as error:
             if is_cancelled_exception(error) or _is_final(error):
@@ -506,6 +514,9 @@ async def deliver(report: Report) -> None:
 
 def _fits(report: Report) -> bool:
     """Whether a report may stand in history. One of several tasks is small: the reporter sees to it."""
+    checkpoint = report.get("checkpoint")
+    if report.get("large") or (checkpoint and len(checkpoint["content"]) > MOST_BYTES):
+        return False
     tasks = report["tasks"] if len(report["tasks"]) == 1 else []
     return size_of((tasks, report.get("output"), report.get("checkpoint"))) <= MOST_BYTES
 

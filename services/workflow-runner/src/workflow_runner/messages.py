@@ -16,8 +16,8 @@ Phase = Literal["IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 MOST_BYTES = 1_900_000
 """What one value may take in history: Temporal refuses more than two million bytes, and would do so for ever."""
 
-MOST_OUTPUT_BYTES = 8 * 1024 * 1024
-"""What an output may take in a report, which is one message to the server of ten MiB at most."""
+MOST_OUTPUT_BYTES = 4 * 1024 * 1024
+"""What an output may take in a report, which is one message to the server of ten MiB at most; more goes by itself."""
 
 
 class Limits(TypedDict):
@@ -140,6 +140,8 @@ class Report(TypedDict):
     output: NotRequired[Any]
     error: NotRequired[dict[str, Any]]
     workflow_id: NotRequired[str]
+    large: NotRequired[bool]
+    """Whether the output is too large for the report's message, and goes to the server by itself."""
     checkpoint: NotRequired[Checkpoint | None]
     """Where the run can be recovered from."""
 

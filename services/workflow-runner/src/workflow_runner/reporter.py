@@ -12,6 +12,7 @@ from workflow_runner.messages import MOST_OUTPUT_BYTES, Phase, Report, TaskRecor
 from workflow_runner.sizes import Sizes, preview
 
 Send = Callable[[Report], Awaitable[None]]
+Keeps = Callable[[int], bool]
 
 _MOST_TASKS = 500
 _MOST_BYTES = 512 * 1024
@@ -38,8 +39,13 @@ class Reporter:
         workflow_id: str = "",
         sizes: Sizes | None = None,
         truncates: bool = False,
+        keeps: Keeps = lambda _: False,
     ) -> None:
-        """Report `execution_id` by `send`; large values are only shown in part if it `truncates`."""
+        """Report `execution_id` by `send`; large values are only shown in part if it `truncates`.
+
+        `keeps` says of an output of so many bytes whether it is kept whole all the same.
+        """
+        self._keeps = keeps
         self._execution_id = execution_id
         self._may_hold_markers = may_hold_markers
         self._workflow_id = workflow_id
@@ -123,7 +129,7 @@ class Reporter:
             await self._send(self._next())
         last = self._next()
         if self._truncates and (size := self._sizes.of(end.get("output"))) > MOST_OUTPUT_BYTES:
-            end["output"] = preview(end["output"], size)
+            end |= {"large": True} if self._keeps(size) else {"output": preview(end["output"], size)}
         last.update(end)  # pyright: ignore[reportCallIssue, reportArgumentType] - the keys of Report
         await self._send(last)
 

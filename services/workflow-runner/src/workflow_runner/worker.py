@@ -32,6 +32,7 @@ from workflow_runner.activities import (
     Schemas,
     Subflows,
     Tokens,
+    Values,
     find_engine,
 )
 from workflow_runner.attributes import SearchAttributes
@@ -54,10 +55,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     )
     async with traces(settings) as tracing, server_channel(settings, tracing) as channel:
         server = StigmerServer(channel)
-        reporting = Reporting(server)
+        values = Values(server)
+        reporting = Reporting(server, values)
         environments = Environments(server)
         calls = Calls(environments, reporting, most_bytes=settings.value_bytes)
-        subflows = Subflows(server)
+        subflows = Subflows(server, values)
         events = Events(server, calls, environments)
         requests = Requests(policy, authorities=settings.outbound_ca)
         authentication = Authentication(Tokens(requests))
@@ -100,6 +102,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             server,
             reporting,
             settings.limits(),
+            values=values,
             catalogs=catalogs,
             lacking=lacking,
             schemas=Schemas(resources, environments),

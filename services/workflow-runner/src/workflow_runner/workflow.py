@@ -17,13 +17,14 @@ from stigmer_dsl.secrets import Secrets
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
+from workflow_runner import checkpoint as checkpoints
 from workflow_runner import names
 from workflow_runner.attributes import tell
 from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
-from workflow_runner.engine import TemporalEngine, ask, deliver
+from workflow_runner.engine import TemporalEngine, ask, deliver, keeps_whole
 from workflow_runner.flow import Suspended
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
@@ -253,6 +254,7 @@ class _Execution:
         interpreter, state = self._interpreter, self._state
         if interpreter is None or state is None:
             return None
+        most = max(self._most_bytes, checkpoints.MOST_BYTES)
         basis: Basis = {
             "definition": state["run"]["definition"],
             "input": state["run"]["input"],
@@ -261,7 +263,8 @@ class _Execution:
             "limit": interpreter.limit,
             "inbox": self.control.inbox.state,
         }
-        return interpreter.marks.checkpoint(basis, interpreter.wreck if failed else None)
+        wreck = interpreter.wreck if failed else None
+        return interpreter.marks.checkpoint(basis, wreck, fits=lambda size: size <= most and keeps_whole(size))
 
     async def _finish(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""

@@ -20,6 +20,7 @@ from workflow_runner.activities.schedules import Schedules
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.subflows import Subflows
 from workflow_runner.activities.tokens import Tokens
+from workflow_runner.activities.values import Values
 
 __all__ = [
     "A2aCalls",
@@ -42,5 +43,6 @@ __all__ = [
     "Schemas",
     "Subflows",
     "Tokens",
+    "Values",
     "find_engine",
 ]

@@ -23,6 +23,7 @@ from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.report import FINAL, Reporting
 from workflow_runner.activities.schemas import Schemas
+from workflow_runner.activities.values import Values
 from workflow_runner.checkpoint import begin
 from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest
 from workflow_runner.sizes import size_of
@@ -42,6 +43,7 @@ class Loading:
         reporting: Reporting,
         limits: Limits,
         *,
+        values: Values,
         catalogs: Catalogs,
         lacking: Callable[[Workflow], Awaitable[list[Problem]]],
         schemas: Schemas,
@@ -51,6 +53,7 @@ class Loading:
 
         `lacking` says what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
         """
+        self._values = values
         self._schemas = schemas
         self._searchable = searchable
         self._catalogs = catalogs
@@ -78,11 +81,12 @@ class Loading:
             answer = await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": request["execution_id"]})
         except FINAL as error:
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
+        checkpoint = await self._checkpoint(answer)
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
             spec = answer.workflow.spec.SerializeToString(deterministic=True)
             definition, workflow, unsupported_here = _compiled(spec, names_given)
-            if not answer.checkpoint:
+            if not checkpoint:
                 declared = names_given | frozenset(answer.workflow.spec.env_spec.data)
                 completed = await self._catalogs.completed(workflow, request["execution_id"], declared)
                 if completed is not workflow:
@@ -96,7 +100,7 @@ class Loading:
         problems = [*unsupported_here, *await self._lacking(workflow)]
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
-        if not answer.checkpoint:
+        if not checkpoint:
             definition, problems = await self._schemas.inlined(definition, workflow, request["execution_id"])
         if problems:
             return {"error": _configuration("schemas of the workflow cannot be had", problems)}
@@ -104,12 +108,23 @@ class Loading:
             "execution_id": request["execution_id"],
             "org": answer.org or request["org"],
             "definition": definition,
-            "input": read_value(answer.input),
+            "input": await self._input(answer),
             "secret_names": sorted(answer.secret_names),
             "variable_names": sorted(answer.variable_names),
             "limits": {**self._limits, "search_attributes": True} if self._searchable() else self._limits,
         }
-        return {"run": run} if not answer.checkpoint else _recovered(run, answer)
+        return await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at) if checkpoint else {"run": run}
+
+    async def _input(self, answer: Any) -> Any:
+        if not answer.HasField("large_input"):
+            return read_value(answer.input)
+        text = await self._values.get(answer.execution_id, answer.large_input.key)
+        return await asyncio.to_thread(json.loads, text)
+
+    async def _checkpoint(self, answer: Any) -> bytes:
+        if not answer.HasField("large_checkpoint"):
+            return answer.checkpoint
+        return await self._values.get(answer.execution_id, answer.large_checkpoint.key)
 
     async def _announce(self, request: LoadRequest) -> None:
         try:
@@ -143,10 +158,10 @@ def _written(workflow: Workflow) -> tuple[str, Workflow, tuple[Problem, ...]]:
     return text, workflow, tuple(unsupported(workflow))
 
 
-def _recovered(run: Loaded, answer: Any) -> LoadAnswer:
+def _recovered(run: Loaded, checkpoint: bytes, begin_at: str) -> LoadAnswer:
     """Return a run that begins where another failed, with the definition and the input that that one had."""
     try:
-        definition, data, found = begin(answer.checkpoint, answer.begin_at)
+        definition, data, found = begin(checkpoint, begin_at)
     except (LookupError, ValueError) as error:
         detail = f"what was kept of the run before cannot be read ({error!r}); begin with / to run everything again"
         return {"error": WorkflowError.standard("runtime", detail).to_dict()}

@@ -1,5 +1,6 @@
 """Telling the server what happened in a run."""
 
+import asyncio
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,10 @@ from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
+from workflow_runner.activities.values import LARGE_BYTES, Values, json_text
 from workflow_runner.checkpoint import Checkpoint
 from workflow_runner.messages import Report, TaskRecord
+from workflow_runner.sizes import preview
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
@@ -28,13 +31,16 @@ Message = Any
 
 FINAL = (NotFoundError, InvalidArgumentError, FailedPreconditionError)
 """What the server says for good: no repetition changes it."""
+REFUSED = (*FINAL, UnimplementedError)
+"""The same, of what a server may not know yet."""
 
 
 class Reporting:
     """Delivers reports. The same report delivered twice is the same as once: the server goes by task ids."""
 
-    def __init__(self, server: StigmerServer) -> None:
+    def __init__(self, server: StigmerServer, values: Values) -> None:
         self._server = server
+        self._values = values
 
     @activity.defn(name=names.REPORT)
     async def report(self, report: Any) -> None:
@@ -55,7 +61,21 @@ class Reporting:
             await self._keep(report, checkpoint)
             if not report["tasks"] and "phase" not in report:
                 return
-        await self._server.call(_COMMAND, "updateStatus", _message(report), metadata=MINIMAL)
+        message = await self._with_large_output(report) if report.get("large") else _message(report)
+        await self._server.call(_COMMAND, "updateStatus", message, metadata=MINIMAL)
+
+    async def _with_large_output(self, report: Report) -> Message:
+        """Return the message of a report whose output goes to the server by itself; the message shows some of it."""
+        output, text = await asyncio.to_thread(_shown, report)
+        message = _message({**report, "output": preview(output, len(text))})
+        try:
+            large = await self._values.put(report["execution_id"], text)
+        except REFUSED as error:
+            # Such as one larger than the server takes. What is shown of it is better than no end of the run.
+            logger.warning("the output of {} is not kept whole: {}", report["execution_id"], error)
+        else:
+            message.status.large_output.CopyFrom(large)
+        return message
 
     async def tell_lost(self, owner: Owner, detail: str) -> None:
         """Say that a run cannot go on because a value of it is lost.
@@ -80,14 +100,26 @@ class Reporting:
         request: Message = descriptors.message_type(_CHECKPOINT)(
             execution_id=report["execution_id"],
             temporal_workflow_id=report.get("workflow_id", ""),
-            content=checkpoint["content"].encode(),
         )
         for position in checkpoint["positions"]:
             request.positions.add(**position)
+        content = checkpoint["content"].encode()
         try:
+            if len(content) > LARGE_BYTES:
+                request.large_content.CopyFrom(await self._values.put(report["execution_id"], content))
+            else:
+                request.content = content
             await self._server.call(RUNTIME, "saveCheckpoint", request)
-        except (*FINAL, UnimplementedError) as error:
+        except REFUSED as error:
             logger.debug("the checkpoint of {} is not kept: {}", report["execution_id"], error)
+
+
+def _shown(report: Report) -> tuple[Any, bytes]:
+    """Return the output as people may see it, and its text."""
+    output = report.get("output")
+    if report.get("may_hold_markers", True):
+        output = mask_secrets(output)
+    return output, json_text(output)
 
 
 def _message(report: Report) -> Message:

@@ -1,5 +1,6 @@
 """Running other workflows: executions of their own, which the server keeps, lists and starts."""
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,9 @@ from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
+from workflow_runner.activities.values import LARGE_BYTES, Values, json_text, own_execution
 from workflow_runner.messages import CallAnswer, Started, StartRequest
+from workflow_runner.sizes import size_of
 
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1"
 _WORKFLOWS = "ai.stigmer.agentic.workflow.v1.WorkflowQueryController"
@@ -39,8 +42,9 @@ Message = Any
 class Subflows:
     """Starts executions for `run: workflow` tasks, and tells how they ended."""
 
-    def __init__(self, server: StigmerServer) -> None:
+    def __init__(self, server: StigmerServer, values: Values) -> None:
         self._server = server
+        self._values = values
 
     @activity.defn(name=names.AWAIT_EXECUTION)
     async def wait(self, key: str) -> None:
@@ -80,11 +84,19 @@ class Subflows:
         execution.metadata.owner_scope = _ORGANIZATION
         execution.spec.workflow_id = found.metadata.id
         execution.spec.callback_token = base64.b64decode(request["token"])
-        fill_value(execution.spec.input, request["input"])
+        await self._fill_input(execution.spec, request["input"])
         made = await self._server.call(
             f"{_EXECUTION}.WorkflowExecutionCommandController", "create", execution, metadata={_KEY: request["key"]}
         )
         return {"id": made.metadata.id}
+
+    async def _fill_input(self, spec: Message, data: Any) -> None:
+        if (await asyncio.to_thread(size_of, data)) <= LARGE_BYTES:
+            fill_value(spec.input, data)
+            return
+        spec.large_input_of = own_execution()
+        text = await asyncio.to_thread(json_text, data)
+        spec.large_input.CopyFrom(await self._values.put(spec.large_input_of, text))
 
     @activity.defn(name=names.READ_EXECUTION)
     async def read(self, execution: str) -> Any:
@@ -101,6 +113,8 @@ class Subflows:
             except NotFoundError:
                 detail = f"the execution {execution} was deleted before its end was known"
                 return {"error": WorkflowError.standard("runtime", detail).to_dict()}
+            if found.status.phase == _COMPLETED and found.status.HasField("large_output"):
+                return {"output": await self._values.output(execution)}
         return _answer(execution, found.status)
 
     @activity.defn(name=names.CANCEL_EXECUTION)

@@ -1,4 +1,4 @@
-"""A server of one's own for tests and benchmarks of runners: the two controllers they use, in memory, over gRPC.
+"""A server of one's own for tests and benchmarks of runners: the controllers they use, in memory, over gRPC.
 
 It keeps to what stigmer-server promises: tasks are upserted by id, a finished execution never changes back,
 and values of the environment are given to nobody but the runner, for the token of the execution.
@@ -17,7 +17,9 @@ from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
 from stigmer_runner import EXECUTION_TOKEN, RUNTIME, fill_value, read_value
 
+from workflow_runner.testing.children import PeerChildren
 from workflow_runner.testing.events import PeerEvents
+from workflow_runner.testing.values import PeerValues
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution"
@@ -50,6 +52,10 @@ class Execution:
     begin_at: str | None = None
     """Of a recovered execution: the task to begin with, empty for the one that failed."""
     recoveries: int = 0
+    large_input: Message = None
+    """Names the input where the peer's values have it."""
+    callback: bytes = b""
+    """Token of the activity that waits for its end."""
 
     @property
     def phase(self) -> str:
@@ -81,6 +87,8 @@ class PeerServer:
         self.address = ""
         self.calls = 0
         self.events = PeerEvents()
+        self.values = PeerValues()
+        self.children = PeerChildren(self)
         self._changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -109,9 +117,11 @@ class PeerServer:
                     "issueToken": self._issue_token,
                     "getEnvironment": self._get_environment,
                     "saveCheckpoint": self._save_checkpoint,
+                    **self.values.handlers(),
                 },
             ),
-            bind(pool, _COMMAND, {"updateStatus": self._update_status}),
+            bind(pool, _COMMAND, {"updateStatus": self._update_status, "create": self.children.create}),
+            *self.children.services(),
             *self.events.services(),
         ]
         self._server = Server(services, pool=pool)
@@ -123,7 +133,8 @@ class PeerServer:
             await self._server.stop(grace=0)
             self._server = None
 
-    def _find(self, execution_id: str) -> Execution:
+    def find(self, execution_id: str) -> Execution:
+        """Return an execution. Raises: NotFoundError."""
         self.calls += 1
         found = self.executions.get(execution_id)
         if found is None:
@@ -131,7 +142,7 @@ class PeerServer:
         return found
 
     async def _get_run(self, request: Message, _: CallContext) -> Message:
-        execution = self._find(request.execution_id)
+        execution = self.find(request.execution_id)
         run: Message = descriptors.message_type(_RUN)()
         run.execution_id = execution.id
         run.org = "acme"
@@ -140,26 +151,32 @@ class PeerServer:
             json_format.ParseDict(spec, run.workflow.spec, descriptor_pool=descriptors.pool())
         else:
             run.workflow.spec.definition = execution.definition
-        fill_value(run.input, execution.input)
+        if execution.large_input is not None:
+            run.large_input.CopyFrom(execution.large_input)
+        else:
+            fill_value(run.input, execution.input)
         run.secret_names.extend(sorted(execution.secrets))
         run.variable_names.extend(sorted(execution.variables))
         if execution.begin_at is not None:
             run.begin_at = execution.begin_at
-            run.checkpoint = _checkpoint_with(execution, execution.begin_at).content
+            checkpoint = _checkpoint_with(execution, execution.begin_at)
+            run.checkpoint = checkpoint.content
+            if checkpoint.HasField("large_content"):
+                run.large_checkpoint.CopyFrom(checkpoint.large_content)
         return run
 
     async def _save_checkpoint(self, request: Message, _: CallContext) -> Message:
-        self._find(request.execution_id).checkpoints.append(request)
+        self.find(request.execution_id).checkpoints.append(request)
         return descriptors.message_type("google.protobuf.Empty")()
 
     async def _issue_token(self, request: Message, _: CallContext) -> Message:
         token: Message = descriptors.message_type(_TOKEN)()
-        token.token = f"token of {self._find(request.execution_id).id}"
+        token.token = f"token of {self.find(request.execution_id).id}"
         token.expires_at.FromSeconds(int(time.time()) + _TOKEN_SECONDS)
         return token
 
     async def _get_environment(self, request: Message, context: CallContext) -> Message:
-        execution = self._find(request.execution_id)
+        execution = self.find(request.execution_id)
         if context.metadata.get(EXECUTION_TOKEN) != f"token of {execution.id}":
             raise UnauthenticatedError("the values of an execution are given for its own token only")
         environment: Message = descriptors.message_type(_ENVIRONMENT)()
@@ -170,13 +187,15 @@ class PeerServer:
         return environment
 
     async def _update_status(self, request: Message, _: CallContext) -> Message:
-        execution = self._find(request.execution_id)
+        execution = self.find(request.execution_id)
         update = request.status
         execution.updates.append(update)
         if execution.status.phase not in _LAST_PHASES:
             _merge(execution.status, update)
         async with self._changed:
             self._changed.notify_all()
+        if execution.status.phase in _LAST_PHASES:
+            await self.children.ended(execution)
         return descriptors.message_type(_EXECUTION)()
 
 
@@ -196,7 +215,7 @@ def _merge(status: Message, update: Message) -> None:
     for name in ("phase", "started_at", "completed_at", "error", "temporal_workflow_id"):
         if getattr(update, name):
             setattr(status, name, getattr(update, name))
-    for name in ("output", "output_value", "error_details"):
+    for name in ("output", "output_value", "error_details", "large_output"):
         if update.HasField(name):
             getattr(status, name).CopyFrom(getattr(update, name))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,6 +29,7 @@ class Runs:
         self.peer = peer
         self.queue = queue
         peer.events.wake = self._wake
+        peer.children.begin, peer.children.cancel, peer.children.tell = self._begin, self._cancel, self._tell
 
     def add(self, definition: str, data: Any = None, **more: Any) -> Execution:
         """Give the server an execution of a document; the header may be left out."""
@@ -45,6 +47,23 @@ class Runs:
         run = self.client.get_workflow_handle(f"{names.WORKFLOW}/{execution_id}")
         with contextlib.suppress(RPCError):  # the run has ended meanwhile
             await run.signal(names.EVENT, {"id": uuid.uuid4().hex, "listener": listener})
+
+    async def _begin(self, execution: Execution) -> None:
+        await self.start(execution)
+
+    async def _cancel(self, execution: Execution) -> None:
+        await self.client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}").cancel()
+
+    async def _tell(self, execution: Execution) -> None:
+        waiting = self.client.get_async_activity_handle(task_token=execution.callback)
+        with contextlib.suppress(RPCError):  # nobody waits any more
+            await waiting.complete({"id": execution.id, "phase": execution.phase})
+
+    def whole(self, execution: Execution) -> Any:
+        """Return the output, also where the peer was told of it apart."""
+        if not execution.status.HasField("large_output"):
+            return execution.output
+        return json.loads(self.peer.values.text(execution.id, execution.status.large_output.key))
 
     async def start(self, execution: Execution) -> WorkflowHandle[Any, Any]:
         """Start it as the server does."""
