@@ -407,3 +407,28 @@ do:
     error = await runs.error(definition)
     assert said in error["detail"]
     assert "/use/authentications/named/oauth2" in error["detail"]
+
+
+@pytest.mark.requirement("expression.authorization")
+async def test_the_authorization_of_a_call_is_told_with_its_secret_symbolic(runs: Runs, site: Site) -> None:
+    site.page("/echo", lambda request: Response({"sent": request.json}))
+    policies = "{named: {bearer: {token: '${ $secrets.TOKEN }'}}, kept: {bearer: {use: TOKEN}}}"
+    told = "output: {as: '{scheme: $authorization.scheme}'}, export: {as: '$context + [$authorization.scheme]'}"
+    body = "body: {scheme: '${ $authorization.scheme }', parameter: '${ $authorization.parameter }'}"
+
+    def calling(name: str, authentication: str) -> str:
+        endpoint = f"{{uri: '{site.url}/echo', authentication: {authentication}}}"
+        return f"- {name}: {{call: http, with: {{method: post, endpoint: {endpoint}, {body}}}, {told}}}\n"
+
+    steps = calling("a", "{use: named}") + calling("b", "{basic: {username: u, password: p}}")
+    steps += calling("c", "{use: kept}") + "- d: {set: '${ [$context, .scheme, $authorization] }'}"
+    document = f"use: {{secrets: [TOKEN], authentications: {policies}}}\ninput: {{from: '[]'}}\ndo:\n{steps}"
+    execution = await runs.run(document, [], secrets={"TOKEN": "tok-12345"})
+    assert execution.output == [["Bearer", "Basic", "Bearer"], "Bearer", None]
+    assert [request.json for request in site.seen("/echo")] == [
+        {"scheme": "Bearer", "parameter": "tok-12345"},
+        {"scheme": "Basic", "parameter": None},
+        {"scheme": "Bearer", "parameter": "tok-12345"},
+    ]
+    handle = runs.client.get_workflow_handle(f"stigmer/workflow-execution/invoke/{execution.id}")
+    assert "tok-12345" not in shown(execution) + _plain(json.loads((await handle.fetch_history()).to_json()))

@@ -65,6 +65,6 @@ def describe_runtime(*, name: str, version: str, metadata: Mapping[str, Any] | N
     return {"name": name, "version": version, "metadata": dict(metadata or {})}
 
 
-def describe_authorization(*, scheme: str, parameter: str) -> dict[str, Any]:
-    """`$authorization`: the scheme, and a parameter that should be a marker (see `stigmer_dsl.secrets`)."""
+def describe_authorization(*, scheme: str, parameter: str | None) -> dict[str, Any]:
+    """`$authorization`: the scheme, and a marker of its parameter (see `stigmer_dsl.secrets`) or None."""
     return {"scheme": scheme, "parameter": parameter}

@@ -16,6 +16,8 @@ from stigmer_dsl.model import Duration, DurationLike
 from stigmer_dsl.problems import pointer_parts
 from stigmer_dsl.secrets import Secrets
 
+from workflow_runner.authorization import authorization_of
+
 _NOTHING: Mapping[str, Any] = {}
 _RUNTIME = describe_runtime(name="stigmer", version=version("workflow-runner"))
 
@@ -127,11 +129,13 @@ class _Variables(Mapping[str, Any]):
                 return _RUNTIME
             case "task":
                 return self._task()
+            case "authorization":
+                return self._authorization()
             case _:
                 return self._view.scope.locals[name]
 
     def __iter__(self) -> Iterator[str]:
-        names = ("context", "workflow", "runtime", "task", *self._view.scope.locals, *self._view.own)
+        names = ("context", "workflow", "runtime", "task", "authorization", *self._view.scope.locals, *self._view.own)
         return iter(dict.fromkeys(names))
 
     def __len__(self) -> int:
@@ -141,17 +145,31 @@ class _Variables(Mapping[str, Any]):
         task = self._view.task
         if task is None:
             return None
-        found: Any = self._evaluator.definition
-        for part in pointer_parts(task.reference):
-            found = found[int(part) if isinstance(found, list) else part]
         return describe_task(
             name=task.name,
             reference=task.reference,
-            definition=found,
+            definition=self._definition_of(task),
             input=task.raw,
             output=task.output,
             started_at=datetime.fromtimestamp(task.started_at, UTC),
         )
+
+    def _authorization(self) -> dict[str, Any] | None:
+        task, own = self._view.task, self._view.own
+        if task is None or "input" not in own:  # in a condition, or before the task has its input
+            return None
+        # An authentication cannot be told by itself.
+        view = self._view._replace(own={**own, "authorization": None})
+        policies = self._evaluator.definition.get("use", {}).get("authentications")
+        return authorization_of(
+            self._definition_of(task), policies, lambda part: self._evaluator.value(part, own["input"], view)
+        )
+
+    def _definition_of(self, task: CurrentTask) -> Any:
+        found: Any = self._evaluator.definition
+        for part in pointer_parts(task.reference):
+            found = found[int(part) if isinstance(found, list) else part]
+        return found
 
 
 def length(value: DurationLike, evaluate_value: Callable[[Any], Any], *, pointer: str) -> timedelta:
