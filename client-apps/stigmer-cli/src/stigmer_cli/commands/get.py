@@ -209,7 +209,12 @@ async def _one(made: Session, reference: Reference, version: str) -> dict[str, A
         found = await Resources(channel).get(reference)
         if version:
             found = await Revisions(channel).get(reference.kind, found.metadata.id, version)
-        return to_plain(found)
+        plain = to_plain(found)
+        if made.output.is_structured and reference.kind.enum_name == "workflow_execution":
+            from stigmer_cli.runs.whole import fill
+
+            await fill(channel, plain)
+        return plain
 
 
 async def _list(made: Session, asked: _Asked, kind: Kind) -> list[dict[str, Any]]:

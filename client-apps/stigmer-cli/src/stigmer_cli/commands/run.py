@@ -123,6 +123,7 @@ class _Run:
         from stigmer_cli.runs.onlooking import Onlooker, is_told
         from stigmer_cli.runs.outcome import tell
         from stigmer_cli.runs.start import create
+        from stigmer_cli.runs.whole import with_output
 
         runnable = await self._declared.store(place.resources)
         self._request.check_kind(runnable.kind)
@@ -135,6 +136,7 @@ class _Run:
             console.note(f"{runnable.metadata.name}  {self.identifier}", style=console.Style.BOLD)
         with Onlooker(self._session, self.identifier) as onlooker:
             run = await follow(place.resources, self.identifier, onlooker.see)
+            run = await with_output(place.resources, run, self._session.output)
         return tell(run, self._session.output, showed_answer=onlooker.showed_answer)
 
     def _tell_starting(self) -> None:

@@ -46,6 +46,7 @@ async def _watch(made: Session, identifier: str) -> int:
     from stigmer_cli.runs.onlooking import Onlooker
     from stigmer_cli.runs.outcome import tell
     from stigmer_cli.runs.states import kind_of_run, shape_of
+    from stigmer_cli.runs.whole import with_output
 
     with Onlooker(made, identifier) as onlooker:
         async with connect(made.environment, server=made.server, command="stigmer watch") as channel:
@@ -54,6 +55,7 @@ async def _watch(made: Session, identifier: str) -> int:
             run = shape_of(identifier).read(await resources.get(reference))
             if run.is_over:
                 await onlooker.see(resources, run)
+                run = await with_output(resources, run, made.output)
         if not run.is_over:
             if not made.server and not made.environment.server_address and running_stack(made.environment) is None:
                 msg = f"{identifier} waits, because no stack runs here"

@@ -86,6 +86,8 @@ class Execution:
     started_at: str
     completed_at: str
     tasks: tuple[Task, ...]
+    is_cut: bool = False
+    """Whether the output is only the beginnings of it; the server has it whole."""
 
     @property
     def is_over(self) -> bool:
@@ -136,6 +138,7 @@ def read_execution(message: Message) -> Execution:
         started_at=status.started_at,
         completed_at=status.completed_at,
         tasks=tuple(_read_task(task) for task in status.tasks),
+        is_cut=status.HasField("large_output"),
     )
 
 

@@ -12,6 +12,7 @@ from stigmer_cli.resources import Resources
 from stigmer_cli.runs.live import live_states
 from stigmer_cli.runs.place import open_place
 from stigmer_cli.runs.states import Run, kind_of_run, shape_of
+from stigmer_cli.runs.whole import with_output
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 PATIENCE_SECONDS = 60.0
@@ -59,7 +60,8 @@ async def follow_again(session: Session, identifier: str, seen: Seen, *, command
         try:
             async with open_place(session, command=command, own=own) as place:
                 waited, pause = 0.0, FIRST_PAUSE
-                return await place.do(follow(place.resources, identifier, seen))
+                run = await place.do(follow(place.resources, identifier, seen))
+                return await place.do(with_output(place.resources, run, session.output))
         except UnavailableError:
             if waited >= PATIENCE_SECONDS:
                 raise
