@@ -174,6 +174,14 @@ async def test_each_event_that_is_meant_starts_an_execution_with_it(local: Api) 
     assert len(await started(local, workflow, 3)) == 3
 
 
+@pytest.mark.requirement("schedule.read")
+@pytest.mark.parametrize(("read", "given"), [("read: data", [{"n": 1}]), ("read: raw", ['{"n":1}']), ("", [{"n": 1}])])
+async def test_what_is_read_of_an_event_is_the_input(local: Api, read: str, given: list[Any]) -> None:
+    workflow = await apply(local, f"{{on: {{one: {{with: {{type: t}}}}}}{', ' * bool(read)}{read}}}")
+    await publish(local, ("t", {"n": 1}))
+    assert value_to_plain((await started(local, workflow, 1))[0].spec.input) == given
+
+
 @pytest.mark.requirement("schedule.on", "schedule.event-input")
 async def test_all_events_of_one_combination_start_one_execution(local: Api) -> None:
     workflow = await apply(local, f"{{on: {{all: [{FILTERS}]}}}}")

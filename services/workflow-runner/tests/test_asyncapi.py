@@ -13,7 +13,14 @@ import pytest
 import trustme
 from workflow_runner.activities.asyncapi import protocols
 from workflow_runner.testing import Request, Response, Runs, Site, StartRunner
-from workflow_runner.testing.brokers import Broker, amqp_broker, mqtt_broker, nats_broker, websocket_broker
+from workflow_runner.testing.brokers import (
+    Broker,
+    amqp_broker,
+    mqtt_broker,
+    nats_broker,
+    redis_broker,
+    websocket_broker,
+)
 
 ITEM = {
     "type": "object",
@@ -75,7 +82,13 @@ def consume(site: Site, subscription: str, more: str = "") -> str:
     return call(site, f"subscription: {subscription}{more}", operation="operation: receive")
 
 
-BROKERS = {"ws": websocket_broker, "amqp": amqp_broker, "nats": nats_broker, "mqtt": mqtt_broker}
+BROKERS = {
+    "ws": websocket_broker,
+    "amqp": amqp_broker,
+    "nats": nats_broker,
+    "mqtt": mqtt_broker,
+    "redis": redis_broker,
+}
 
 
 @pytest.fixture(params=list(BROKERS))
@@ -201,6 +214,22 @@ async def test_what_a_document_lacks_is_told(runs: Runs, site: Site, rest: str, 
     error = await runs.error(call(site, "message: {payload: {n: 1}}", operation=rest))
     assert error["type"].endswith("/errors/configuration")
     assert said in error["detail"]
+
+
+@pytest.mark.requirement("asyncapi.server")
+@pytest.mark.parametrize("protocol", ["nats"], indirect=True)
+async def test_a_server_is_the_first_of_a_protocol_or_one_that_is_named_with_its_variables(
+    runs: Runs, site: Site, broker: Broker
+) -> None:
+    text = document("jms", 1)
+    variables = {"place": {"default": "localhost"}, "port": {"default": str(broker.port)}}
+    text["servers"]["other"] = {"host": "{place}:{port}", "protocol": "nats", "variables": variables}
+    text["servers"]["far"] = {**text["servers"]["other"], "variables": {"place": {}, "port": {}}}
+    site.page("/asyncapi", text)
+    await runs.output(call(site, "protocol: nats, message: {payload: {n: 1}}"))
+    chosen = f"server: {{name: far, variables: {{place: localhost, port: '{broker.port}'}}}}"
+    await runs.output(call(site, f"{chosen}, message: {{payload: {{n: 2}}}}"))
+    await broker.until(lambda seen: [body for _, _, body in seen.received] == [{"n": 1}, {"n": 2}])
 
 
 @pytest.mark.requirement("asyncapi.publish", "asyncapi.protocols")

@@ -141,6 +141,64 @@ async def nats_broker(*, token: str = "") -> AsyncGenerator[Broker]:
 
 
 @contextlib.asynccontextmanager
+async def redis_broker() -> AsyncGenerator[Broker]:
+    """A Redis server's channels: SUBSCRIBE and PUBLISH, in versions 2 and 3 of its protocol."""
+    broker = Broker()
+    subscriptions: dict[asyncio.StreamWriter, tuple[bytes, bytes]] = {}
+
+    async def deliver(channel: bytes, content: bytes) -> int:
+        wanting = [(writer, kind) for writer, (wanted, kind) in subscriptions.items() if wanted == channel]
+        for writer, kind in wanting:
+            writer.write(kind + b"3\r\n" + _bulks(b"message", channel, content))
+            await writer.drain()
+        return len(wanting)
+
+    async def send(message: Any) -> None:
+        for channel in {wanted for wanted, _ in subscriptions.values()}:
+            await deliver(channel, json.dumps(message).encode())
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kind = b"*"
+        try:
+            while line := await reader.readline():
+                words = [await _bulk(reader) for _ in range(int(line[1:]))]
+                match words[0].upper():
+                    case b"HELLO":
+                        kind = b">"
+                        writer.write(b"%1\r\n" + _bulks(b"proto") + b":3\r\n")
+                    case b"SUBSCRIBE":
+                        subscriptions[writer] = (words[1], kind)
+                        writer.write(kind + b"3\r\n" + _bulks(b"subscribe", words[1]) + b":1\r\n")
+                        await broker.note(listeners=len(subscriptions))
+                    case b"PUBLISH":
+                        broker.received.append((words[1].decode(), json.loads(words[2])))
+                        await broker.note()
+                        writer.write(b":%d\r\n" % await deliver(words[1], words[2]))
+                    case _:
+                        writer.write(b"+OK\r\n")
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            subscriptions.pop(writer, None)
+            await broker.note(listeners=len(subscriptions), ended=broker.ended + 1)
+            writer.close()
+
+    async with _listening(handle, broker):
+        broker.send = send
+        yield broker
+
+
+async def _bulk(reader: asyncio.StreamReader) -> bytes:
+    size = int((await reader.readline())[1:])
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+def _bulks(*texts: bytes) -> bytes:
+    return b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
+
+
+@contextlib.asynccontextmanager
 async def mqtt_broker(*, password: str = "") -> AsyncGenerator[Broker]:
     """An MQTT 3.1.1 server: sessions that are kept, exact topics, QoS 0 and 1."""
     broker = Broker()
