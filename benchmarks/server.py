@@ -185,7 +185,8 @@ async def creators(call: Call, size: Size) -> tuple[list[float], list[float]]:
 def creators_row(many: list[float], alone: list[float]) -> Row:
     peer = statistics.median(alone)
     name = f"durable creates, {CREATORS} creators"
-    return Row(name=name, ours=beside(many, alone), peer_name="one creator", peer=peer, unit="calls/s", limit=2,
+    # The same server with one caller: it has one create at a time under way, and each of them commits alone.
+    return Row(name=name, ours=beside(many, alone), peer_name="one creator", peer=peer, unit="calls/s", limit=5,
                at_least=True)  # fmt: skip
 
 

@@ -97,7 +97,8 @@ async def test_recoding_keeps_all_but_the_documents(file_store: SqliteStore, tmp
     changed = json.dumps({"status": {"phase": "new"}, "metadata": {"name": "Ann"}})
     with DatabaseFile(tmp_path / "store.db") as file:
         replaced = await asyncio.to_thread(file.recode, ["agent"], _from_old_to(changed), batch=10)
-        assert replaced == 50
+        # What the history has of the present document is that document itself.
+        assert replaced == 25
         assert await asyncio.to_thread(file.recode, ["agent"], _from_old_to(changed), batch=10) == 0
         assert list(file.flaws()) == []
     for record in (await file_store.list(_all())).records:
@@ -164,6 +165,7 @@ DAMAGE = {
     "a label is searched that a1 does not have": "UPDATE resources SET labels = '{}'",
     "the slug of a1 is unique, or not": "UPDATE resources SET name_key = 7",
     "the history of a1 has version 9": "UPDATE resource_history SET version = 9 WHERE version = 3",
+    "the history of a1 has no document for version 1": "UPDATE resource_history SET data = '' WHERE version = 1",
     "a1 was created after the newest change, 0": "UPDATE sqlite_sequence SET seq = 0",
     "the change feed has gaps: 3 changes from 1 to 4": "DELETE FROM changes WHERE sequence = 2",
     "a1 has not as many elements at $.tasks as it says": "DELETE FROM resource_parts WHERE position = 0",
@@ -272,3 +274,22 @@ async def test_compacting_gives_back_what_deleted_records_took(tmp_path: Path, a
     with DatabaseFile(path) as file:
         assert [record.id for record in file.records()] == ["a49"]
         assert list(file.flaws()) == []
+
+
+async def test_the_history_has_no_second_copy_of_the_present_document(
+    file_store: SqliteStore, tmp_path: Path, agent: Make
+) -> None:
+    first = await file_store.save(agent("a1", name="Ann", wire=b"1"), expected=0, archive=Archive())
+    kept = "SELECT version, data, wire FROM resource_history ORDER BY version"
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        assert database.execute(kept).fetchall() == [(1, "", None)]
+        (entry,) = await file_store.history("agent", "a1")
+        assert (entry.data, entry.wire) == (first.data, b"1")
+        await file_store.save(agent("a1", name="Bea", wire=b"2"))
+        third = await file_store.save(agent("a1", name="Cleo", wire=b"3"), archive=Archive(tag="t"))
+        assert database.execute(kept).fetchall() == [(1, first.data, b"1"), (3, "", None)]
+    database.close()
+    assert (await file_store.archived("agent", "a1", version=1)).data == first.data
+    assert (await file_store.archived("agent", "a1", tag="t")).data == third.data
+    with DatabaseFile(tmp_path / "store.db") as file:
+        assert [entry.data for entry in file.entries()] == [first.data, third.data]

@@ -84,7 +84,7 @@ async def test_the_table_is_the_same_for_every_kind(tmp_path: Path) -> None:
     connection.close()
     assert {"id", "kind", "org_id", "project_id", "slug", "data", "version", "updated_at"} <= columns.keys()
     assert [name for name, key in columns.items() if key] == ["id"]
-    assert migrations == 3
+    assert migrations == 4
 
 
 async def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path, agent: Make) -> None:

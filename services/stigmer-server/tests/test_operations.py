@@ -453,7 +453,7 @@ DAMAGE = {
     "its history lacks the present version": "DELETE FROM resource_history WHERE version = 1",
     "is stored in the clear": "UPDATE resources SET wire = CAST(replace(wire, 'enc:v1:', 'enc:v0:') AS BLOB)",
     "cannot be opened": "UPDATE resources SET wire = CAST(replace(wire, 'TOKEN', 'OTHER') AS BLOB)",
-    "version 1 of its history: its encoding": "UPDATE resource_history SET wire = x'ff' WHERE version = 1",
+    "version 1 of its history: its encoding": "UPDATE resource_history SET data = '{}', wire = x'ff' WHERE version = 1",
     "a label of": "DELETE FROM resource_labels",
 }
 

@@ -23,7 +23,7 @@ from stigmer_sqlite.errors import StoreUnavailableError
 from stigmer_sqlite.failures import translated
 from stigmer_sqlite.ownership import Ownership
 from stigmer_sqlite.port import HistoryEntry, Record
-from stigmer_sqlite.reading import COLUMNS, entry_of, record_of
+from stigmer_sqlite.reading import COLUMNS, DOCUMENTS_OF_HISTORY, FROM_HISTORY, PRESENT, entry_of, record_of
 from stigmer_sqlite.schema import check_supported
 
 Recode = Callable[[str, str, str, bytes | None], tuple[str, bytes | None] | None]
@@ -37,9 +37,9 @@ _HISTORY_COLUMNS = {
     "number": "version",
     **dict.fromkeys(("event", "tag", "hash"), ""),
     **dict.fromkeys(("actor", "message"), "''"),
-    **dict.fromkeys(("archived_at", "data", "wire"), ""),
+    "archived_at": "",
 }
-"""What `entry_of` reads, and what stands for it in a database that was not brought up to date yet."""
+"""What `entry_of` reads before the document, and what stands for it in a database not yet brought up to date."""
 _PARTS_RULES: tuple[tuple[str, str], ...] = (
     (
         "{0} has not as many elements at {1} as it says",
@@ -78,6 +78,11 @@ _RULES: tuple[tuple[str, str], ...] = (
         "the history of {0} has version {1}, which the resource has not reached, or of another kind",
         "SELECT h.id, h.version FROM resource_history h JOIN resources r ON r.id = h.id "
         "WHERE h.version > r.version OR h.kind <> r.kind",
+    ),
+    (
+        "the history of {0} has no document for version {1}, which is not the present one",
+        "SELECT h.id, h.version FROM resource_history h JOIN resources r ON r.id = h.id "
+        "WHERE h.data = '' AND h.version <> r.version",
     ),
     (
         "{0} was created after the newest change, {1}",
@@ -185,8 +190,9 @@ class DatabaseFile:
         """Yield every entry of every record's history, by id and version."""
         with translated("reading history"):
             present = {row[1] for row in self._connection.execute("PRAGMA table_info(resource_history)")}
-            columns = ", ".join(name if name in present else other for name, other in _HISTORY_COLUMNS.items())
-            sql = f"SELECT {columns} FROM resource_history ORDER BY id, version"  # noqa: S608 # constants
+            named = (name if name in present else other for name, other in _HISTORY_COLUMNS.items())
+            columns = ", ".join(name if name == "''" else f"h.{name}" for name in named)
+            sql = f"SELECT {columns}, {DOCUMENTS_OF_HISTORY} {FROM_HISTORY} ORDER BY h.id, h.version"  # constants
             yield from map(entry_of, self._connection.execute(sql))
 
     def flaws(self) -> Iterator[str]:
@@ -247,7 +253,8 @@ def _recode(
     marks = ", ".join("?" * len(kinds))
     places = "(" + ", ".join("?" * len(key.split(", "))) + ")"
     rows_after = (
-        f"SELECT {key}, kind, id, data, wire FROM {name} WHERE kind IN ({marks}) AND ({key}) > {places} "  # noqa: S608 # constants
+        f"SELECT {key}, kind, id, data, wire FROM {name} "  # noqa: S608 # constants
+        f"WHERE kind IN ({marks}) AND ({key}) > {places} AND data <> {PRESENT} "
         f"ORDER BY {key} LIMIT {batch}"
     )
     replace = f"UPDATE {name} SET data = ?, wire = ? WHERE id = ?{more}"  # noqa: S608 # constants

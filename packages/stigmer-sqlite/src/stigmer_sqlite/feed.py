@@ -90,6 +90,8 @@ class Watch(AsyncIterator[Change]):
             if len(self._ready) + len(matching) <= _CAPACITY:
                 self._ready.extend(matching)
                 self._position = changes[-1].sequence
+                if not matching:
+                    return  # whoever waits would look only to wait again
         self.wake()
 
     def wake(self) -> None:

@@ -288,7 +288,7 @@ class MemoryStore:
         self._identity = uuid4().hex
         self._feed = Feed(head=0, read=self._read_changes)
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, tentative: bool = False) -> T:
         """As `ResourceStore.transact`."""
         transaction = self._verbs()
         before = self._state.sequence

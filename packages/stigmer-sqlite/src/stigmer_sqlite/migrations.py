@@ -179,6 +179,15 @@ def m003_parts(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@migrations()
+def m004_present_documents(db: Database) -> None:
+    """Let an entry of the history without a document stand for the present one; there is none such before this.
+
+    Nothing changes in the tables. That the step was taken keeps earlier versions, which would read nothing there, from
+    the database.
+    """
+
+
 def apply(connection: sqlite3.Connection) -> None:
     """Take every step that the database has not taken yet."""
     # Plugins of sqlite-utils are for its command line; a library must not load what happens to be installed.

@@ -71,6 +71,9 @@ class Record:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     lengths: Mapping[str, int] = field(default_factory=dict[str, int])
     """Path of each array that is kept apart, such as `$.status.tasks`, to how many elements it has."""
+    name: str | None = None
+    """What `$.metadata.name` says, given to `save` by whoever knows: the store need not look for it in `data` then.
+    Records that are read do not have it."""
     parts: tuple[Part, ...] = ()
     """Elements of those arrays, by path and position: all of them where a record was read whole, none where it was
     read by `Reader.head`; in `save`, those that are new or have changed."""
@@ -329,12 +332,15 @@ class ResourceStore(Protocol):
     StoreUnavailableError (disk full, read-only, corrupt) with the cause; nothing of a failed write is kept.
     """
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, tentative: bool = False) -> T:
         """Run `work` alone against the store, commit what it wrote, and return its result once that is durable.
 
         `work` is an ordinary function, does no I/O of its own and may run on another thread, and again. If it raises,
         nothing of it is kept and the exception reaches the caller. A caller that is cancelled learns nothing: the work
         may have been done or not. The transaction is of no use after the work.
+
+        `tentative`: the work is expected to raise after it has written, such as a trial. What shares its commit is
+        then spared running again.
         """
         ...
 

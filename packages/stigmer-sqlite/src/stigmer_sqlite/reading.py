@@ -45,18 +45,22 @@ PARTS = (
     "WHERE {which} ORDER BY id, path, position"
 )
 _PARTS_OF = PARTS.format(columns="", which="id = ?")
+PRESENT = "''"
+"""What an entry of the history has for its document while that is the present one of its resource, in SQL."""
 HISTORY = (
-    "SELECT kind, id, version, number, event, tag, hash, actor, message, archived_at, {documents} "
-    "FROM resource_history WHERE id = ? AND kind = ?{filters} ORDER BY {order} DESC LIMIT ?"
+    "SELECT h.kind, h.id, h.version, h.number, h.event, h.tag, h.hash, h.actor, h.message, h.archived_at, {documents} "
+    "WHERE h.id = ? AND h.kind = ?{filters} ORDER BY h.{order} DESC LIMIT ?"
 )
+DOCUMENTS_OF_HISTORY = f"iif(h.data = {PRESENT}, r.data, h.data), iif(h.data = {PRESENT}, r.wire, h.wire)"
+FROM_HISTORY = "FROM resource_history AS h JOIN resources AS r ON r.id = h.id"
 # The index holds all that is asked for, and only documents that have a hash.
 HASHES = "SELECT DISTINCT hash FROM resource_history INDEXED BY resource_history_by_hash WHERE hash <> ''"
 CHANGES = (
     "SELECT sequence, operation, kind, id, org_id, slug, version, labels, former_labels FROM changes "
     "WHERE sequence > ? ORDER BY sequence LIMIT ?"
 )
-_DOCUMENTS = "data, wire"
-_NO_DOCUMENTS = "'', NULL"
+_DOCUMENTS = f"{DOCUMENTS_OF_HISTORY} {FROM_HISTORY}"
+_NO_DOCUMENTS = "'', NULL FROM resource_history AS h"
 _ALL = -1
 _LARGEST = 2**63 - 1
 _part_of = Part._make
@@ -178,7 +182,7 @@ class SqliteReader:
             return ()
         sql = HISTORY.format(
             documents=_DOCUMENTS if documents else _NO_DOCUMENTS,
-            filters="" if before is None else " AND number < ?",
+            filters="" if before is None else " AND h.number < ?",
             order="number",
         )
         values = [id, kind, *(() if before is None else (min(before, _LARGEST),)), _ALL if limit is None else limit]
@@ -193,7 +197,8 @@ class SqliteReader:
         filters = archive_filters(version=version, number=number, tag=tag, hash=hash)
         # The literal lets SQLite see that the partial index on tags or hashes applies.
         terms = "".join(
-            f" AND {name} = ? AND {name} <> ''" if name in ("tag", "hash") else f" AND {name} = ?" for name in filters
+            f" AND h.{name} = ? AND h.{name} <> ''" if name in ("tag", "hash") else f" AND h.{name} = ?"
+            for name in filters
         )
         sql = HISTORY.format(documents=_DOCUMENTS, filters=terms, order="version")
         row = self._one(sql, (id, kind, *filters.values(), 1))

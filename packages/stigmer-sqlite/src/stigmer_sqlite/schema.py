@@ -12,7 +12,7 @@ from stigmer_sqlite.errors import InvalidSchemaError, UnsupportedSchemaError
 from stigmer_sqlite.failures import is_code
 from stigmer_sqlite.kinds import Kind, Kinds
 
-STEPS = ("m001_resources", "m002_revisions", "m003_parts")
+STEPS = ("m001_resources", "m002_revisions", "m003_parts", "m004_present_documents")
 """The names of the migrations, in order."""
 _SET = "stigmer-sqlite"
 _TABLE = "_sqlite_migrations"

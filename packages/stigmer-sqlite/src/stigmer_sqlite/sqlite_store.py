@@ -136,9 +136,9 @@ class SqliteStore:
             raise
         return cls(opened, kinds)
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, tentative: bool = False) -> T:
         """As `ResourceStore.transact`."""
-        return await self._writer.write(work)
+        return await self._writer.write(work, guarded=tentative)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         """As `ResourceStore.read`."""

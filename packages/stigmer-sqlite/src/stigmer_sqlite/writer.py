@@ -4,9 +4,9 @@
 
 The jobs of a group run on the event loop's thread, and the failure of one is its own. Nearly all that fail have written
 nothing yet. Where one has, the group is undone and run again, each job in a savepoint of its own: a savepoint for every
-job would cost more than that. The commit, which waits for the disk, runs on the one thread that is for that; so does a
-job that turns out to take long, by itself. Only one of the two threads uses the connection at a time. A failed commit
-fails the whole group, and nothing of the group is kept.
+job would cost more than that. A job that is expected to fail so has one from the start. The commit, which waits for the
+disk, runs on the one thread that is for that; so does a job that turns out to take long, by itself. Only one of the two
+threads uses the connection at a time. A failed commit fails the whole group, and nothing of the group is kept.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class _Job:
 
     work: Callable[[SqliteTransaction], object]
     future: asyncio.Future[Any]
+    guarded: bool = False
+    """Whether it gets a savepoint from the start."""
     long: bool = False
     result: object = None
     error: BaseException | None = None
@@ -116,11 +118,14 @@ class Writer:
         """How many transactions wait for their turn."""
         return len(self._waiting)
 
-    async def write(self, work: Callable[[SqliteTransaction], T]) -> T:
-        """Run the work in a transaction and return its result once that is durable."""
+    async def write(self, work: Callable[[SqliteTransaction], T], *, guarded: bool = False) -> T:
+        """Run the work in a transaction and return its result once that is durable.
+
+        `guarded`: it will probably fail after it has written, so it gets a savepoint at once.
+        """
         if self._closing:
             raise ClosedError("the store is closed")
-        job = _Job(work, self._loop.create_future())
+        job = _Job(work, self._loop.create_future(), guarded)
         self._waiting.append(job)
         if self._idle.is_set():
             # Not at once: whoever else becomes ready in this round of the event loop joins the group.
@@ -190,7 +195,7 @@ class Writer:
                 jobs.append(job)
                 self._allowance.grant(_JOB_SECONDS if self._helper else math.inf)
                 try:
-                    self._run_job(job, guarded=self._guarded > 0)
+                    self._run_job(job, guarded=job.guarded or self._guarded > 0)
                 finally:
                     self._allowance.revoke()
                 self._guarded = max(self._guarded - 1, 0)

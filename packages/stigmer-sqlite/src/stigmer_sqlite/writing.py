@@ -20,10 +20,15 @@ from stigmer_sqlite.errors import (
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
 from stigmer_sqlite.port import Archive, Change, Encoding, Operation, Page, Part, Query, Record
-from stigmer_sqlite.reading import COLUMNS, NO_LABELS, NO_LENGTHS, Row, SqliteReader, record_of
-from stigmer_sqlite.records import Clock, check_parts, check_record, flaw, saved_as
+from stigmer_sqlite.reading import COLUMNS, NO_LABELS, NO_LENGTHS, PRESENT, Row, SqliteReader, record_of
+from stigmer_sqlite.records import Clock, check_parts, check_record, flaw, saved_as, search_text
 
-_PRESENT = "SELECT kind, version, position, org_id, project_id, slug, labels, lengths FROM resources WHERE id = ?"
+_PRESENT = f"""
+SELECT kind, version, position, org_id, project_id, slug, labels, lengths, EXISTS (
+    SELECT 1 FROM resource_history AS h WHERE h.id = r.id AND h.version = r.version AND h.data = {PRESENT}
+)
+FROM resources AS r WHERE id = ?
+"""  # noqa: S608 # constants
 _WHOLE = f"SELECT {COLUMNS} FROM resources AS r WHERE r.id = ? AND r.kind = ?"  # noqa: S608 # constants
 _HOLDER = "SELECT id FROM resources WHERE kind = ? AND org_id = ? AND slug = ? AND slug <> ''"
 _INSERT = """
@@ -31,27 +36,31 @@ INSERT INTO resources
     (id, kind, org_id, project_id, slug, name_key, position, version, updated_at, labels, lengths, search, data, wire)
 VALUES
     (:id, :kind, :org_id, :project_id, :slug, :name_key, :position, 1, :updated_at, :labels, :lengths,
-     search_text(:slug, json_extract(:data, '$.metadata.name'), :id), :data, :wire)
+     :search, :data, :wire)
 """
 _REPLACE = """
 UPDATE resources
 SET org_id = :org_id, project_id = :project_id, slug = :slug, version = :version, updated_at = :updated_at,
-    labels = :labels, lengths = :lengths, search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id),
-    data = :data, wire = :wire
+    labels = :labels, lengths = :lengths, search = :search, data = :data, wire = :wire
 WHERE id = :id
 """
 # The frequent case, a new document under the same names: it leaves the indexes on names alone.
 _REPLACE_DOCUMENT = """
 UPDATE resources
-SET version = :version, updated_at = :updated_at, lengths = :lengths,
-    search = search_text(:slug, json_extract(:data, '$.metadata.name'), :id), data = :data, wire = :wire
+SET version = :version, updated_at = :updated_at, lengths = :lengths, search = :search, data = :data, wire = :wire
 WHERE id = :id
 """
+_SEARCH = "SELECT search_text(?, json_extract(?, '$.metadata.name'), ?)"
 _ARCHIVE = (
     "INSERT INTO resource_history "
     "(kind, id, version, number, data, wire, event, tag, hash, actor, message, archived_at) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+# Before a document that the history has only here is replaced.
+_KEEP_PRESENT = """
+UPDATE resource_history SET data = r.data, wire = r.wire FROM resources AS r
+WHERE r.id = ?1 AND resource_history.id = ?1 AND resource_history.version = r.version
+"""
 _LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM resource_history WHERE id = ?"
 _CHANGE = (
     "INSERT INTO changes (sequence, operation, kind, id, org_id, slug, version, labels, former_labels) "
@@ -202,6 +211,9 @@ class SqliteTransaction:
         lengths: dict[str, int] = {} if row is None or row[7] == NO_LENGTHS else json.loads(row[7])
         if record.lengths or record.parts:
             check_parts(record, lengths)
+        if row is not None and row[8]:
+            with self._storing:
+                self._connection.execute(_KEEP_PRESENT, (record.id,))
         position = self._journal.next_sequence if row is None else row[2]
         saved = saved_as(record, version=actual + 1, now=self._journal.clock.now(), position=position)
         former = self._write(saved, row, named=named)
@@ -281,7 +293,7 @@ class SqliteTransaction:
             former = row[6]
             same_names = row[3:7] == (record.org_id, record.project_id, record.slug, labels)
             sql = _REPLACE_DOCUMENT if same_names else _REPLACE
-        values = {
+        values: dict[str, object] = {
             "id": record.id,
             "kind": record.kind,
             "org_id": record.org_id,
@@ -297,6 +309,7 @@ class SqliteTransaction:
             "wire": record.wire,
         }
         try:
+            values["search"] = self._search_text(record)
             self._connection.execute(sql, values)
         except (sqlite3.Error, OverflowError) as error:
             self._blame_record(record, error, is_new=row is None)
@@ -307,6 +320,11 @@ class SqliteTransaction:
         with self._storing:
             self._replace_labels(record, had, dict(record.labels), position=record.position)
         return None if row is None else had
+
+    def _search_text(self, record: Record) -> str:
+        if record.name is None or flaw(record.name):
+            return self._connection.execute(_SEARCH, (record.slug, record.data, record.id)).fetchone()[0]
+        return search_text(record.slug, record.name, record.id)
 
     def _write_parts(self, record: Record, former: dict[str, int]) -> None:
         cut = [(record.id, path, record.lengths.get(path, 0)) for path in former]
@@ -328,7 +346,8 @@ class SqliteTransaction:
 
     def _archive(self, record: Record, archive: Archive, *, first: bool) -> None:
         said = (archive.event, archive.tag, archive.hash, archive.actor, archive.message)
-        data, wire = (record.data, record.wire) if archive.data is None else (archive.data, archive.wire)
+        # What is the record's own document is not stored twice for as long as it is the present one.
+        data, wire = ("", None) if archive.data is None else (archive.data, archive.wire)
         with self._storing:
             number = 1 if first else self._connection.execute(_LAST_NUMBER, (record.id,)).fetchone()[0] + 1
             named = (record.kind, record.id, record.version, number, data, wire)

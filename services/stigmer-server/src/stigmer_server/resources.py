@@ -93,7 +93,7 @@ class Resources:
             return result
 
         try:
-            result = await self.store.transact(run)
+            result = await self.store.transact(run, tentative=self.call.dry_run)
         except _DryRunOver as over:
             return cast("T", over.result)
         if self._observers:

@@ -284,6 +284,7 @@ def record_of(kind: Kind, divided: Divided) -> Record:
         slug=metadata.slug,
         data=messages.to_json(message),
         wire=message.SerializeToString(),
+        name=metadata.name,
         lengths=divided.lengths,
         parts=divided.parts,
         labels=labels_of(kind, message),

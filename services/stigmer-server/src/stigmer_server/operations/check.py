@@ -114,7 +114,10 @@ def _check_resource(
     versions: set[str] = set()
     for entry in entries:
         findings.counts["earlier versions"] += 1
-        old = _document(kinds, f"{where}, version {entry.version} of its history", entry, sealer, findings)
+        is_present = (entry.version, entry.data, entry.wire) == (record.version, record.data, record.wire)
+        old = message
+        if not is_present:
+            old = _document(kinds, f"{where}, version {entry.version} of its history", entry, sealer, findings)
         if old is not None:
             versions.add(old.metadata.version.id)
     if message is not None and message.metadata.version.id not in versions:
