@@ -13,14 +13,12 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from stigmer_grpc import InvalidArgumentError, RpcError
 from stigmer_protos import descriptors
-from stigmer_sqlite import Query
 from temporalio.client import Client
 
-from stigmer_server import event_dispatch
 from stigmer_server.app import schemas
 from stigmer_server.kinds import registry
 from stigmer_server.messages import copied
-from stigmer_server.testing import Api, TemporalServer, manifest, serve
+from stigmer_server.testing import Api, TemporalServer, manifest, serve, settled
 
 Make = Callable[..., Awaitable[Any]]
 Specs = dict[str, Callable[[Api], Awaitable[dict[str, Any]]]]
@@ -46,15 +44,9 @@ def told(answer: Any) -> str:
 
 async def kept(api: Api) -> tuple[int, set[str]]:
     """Where the feed of changes is, and every file of the server but the database itself."""
-    store, settings = api.app.resources.store, api.app.settings
-    async with asyncio.timeout(10):
-        # Written beside the start, by who wakes runs for events; the feed has it a moment later than the readers.
-        mine, position = Query(kind=event_dispatch.SCHEMA.kind), 2**62
-        while position > await store.last_sequence():
-            position = next((each.position for each in (await store.list(mine)).records), position)
-            await asyncio.sleep(0.01)
-    files = {str(path) for path in settings.storage_path.rglob("*") if path.is_file()}
-    return await store.last_sequence(), files
+    sequence = await settled(api)
+    files = {str(path) for path in api.app.settings.storage_path.rglob("*") if path.is_file()}
+    return sequence, files
 
 
 async def both(api: Api, kind: str, verb: str, request: Any, **metadata: str) -> Any:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from stigmer_grpc import Channel, NotFoundError, RpcError, StatusCode, connect
 from stigmer_protos import descriptors
 
-from stigmer_server.testing import Api, manifest, serve
+from stigmer_server.testing import Api, manifest, serve, settled
 
 REQUESTS = int(os.environ.get("STIGMER_FUZZ_REQUESTS", "100"))
 BATCH = 25
@@ -261,6 +261,7 @@ async def _send(api: Api, service: str, batch: list[tuple[MethodDescriptor, byte
 
 async def served(folder: Path) -> AsyncGenerator[Api]:
     async with serve(folder) as api:
+        await settled(api)
         yield api
 
 

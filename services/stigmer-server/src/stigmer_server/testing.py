@@ -19,7 +19,9 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from stigmer_grpc import Channel, ResponseStream, Stub, connect
 from stigmer_protos import descriptors
+from stigmer_sqlite.port import Query
 
+from stigmer_server import event_dispatch
 from stigmer_server.access.execution_tokens import EXECUTION_TOKEN
 from stigmer_server.app import App
 from stigmer_server.engine.port import Connect
@@ -110,6 +112,18 @@ async def serve(
         (address,) = await app.serve("127.0.0.1:0")
         async with connect(address, pool=descriptors.pool()) as channel:
             yield Api(channel, app)
+
+
+async def settled(api: Api) -> int:
+    """Wait for what a server writes beside its start, and return where its feed of changes is then."""
+    store, position = api.app.resources.store, 2**62
+    async with asyncio.timeout(10):
+        # Written by who wakes runs for events; the feed has it a moment later than the readers.
+        while position > await store.last_sequence():
+            found = (await store.list(Query(kind=event_dispatch.SCHEMA.kind))).records
+            position = next((each.position for each in found), position)
+            await asyncio.sleep(0.01)
+    return await store.last_sequence()
 
 
 def unchanged(message: Message) -> Message:
