@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -72,6 +73,10 @@ Data = Annotated[
     str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="What goes with it: JSON, or a file of it.")
 ]
 Comment = Annotated[str, typer.Option("--comment", "-m", metavar="TEXT", help="What you say about it.")]
+Script = Annotated[
+    Path | None,
+    typer.Option("--script", metavar="FILE", help="Of an agent: what a scripted model says, without any AI."),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has come to that.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -7,6 +7,7 @@
     ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
     ├── McpServerError            an MCP server that the agent cannot do without is not to be had
     ├── ModelCallError            the model provider answered with an error
+    ├── JournalError              what the runner remembers cannot be read or written for now
     ├── TurnLimitError            the agent took more steps than a turn may have
     ├── AnswerError               the model gives no answer that fits the schema
     ├── BudgetExceededError       the run has used up what it may
@@ -84,6 +85,13 @@ class ModelCallError(AgentRunnerError):
     def summary(self) -> str:
         """What happened, without the provider's words."""
         return self._summary
+
+
+class JournalError(AgentRunnerError):
+    """What the runner remembers cannot be read or written for now."""
+
+    code = "JournalUnavailable"
+    transient = True
 
 
 class TurnLimitError(AgentRunnerError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stigmer_cli import console
-from stigmer_cli.options import Debug, Org, Output, Server, session
+from stigmer_cli.options import Debug, Org, Output, Script, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
@@ -29,6 +29,7 @@ def chat(
     ] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which agent, where there are several.")] = "",
     model: Annotated[str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Which model answers.")] = "",
+    script: Script = None,
     org: Org = "",
     output: Output = None,
     debug: Debug = False,
@@ -43,9 +44,15 @@ def chat(
     from stigmer_cli import runtime
     from stigmer_cli.chatting import Chat
     from stigmer_cli.runs.inputs import read_environment
+    from stigmer_cli.runs.scripted import scripted_model
 
     talk = Chat(
-        session=made, what=what, name=name, org=org, model=model, environment=read_environment(env or [], secret or [])
+        session=made,
+        what=what,
+        name=name,
+        org=org,
+        model=scripted_model(script, model, environment=made.environment, server=made.server),
+        environment=read_environment(env or [], secret or []),
     )
     try:
         code = runtime.run(talk.main())

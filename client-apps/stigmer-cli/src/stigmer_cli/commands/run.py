@@ -8,7 +8,7 @@ import typer
 
 from stigmer_cli import console
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.options import Debug, Org, Output, Server, session
+from stigmer_cli.options import Debug, Org, Output, Script, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
@@ -35,6 +35,7 @@ def run(
     model: Annotated[
         str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Of an agent: which model answers.")
     ] = "",
+    script: Script = None,
     env: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the run.")] = None,
     secret: Annotated[
         list[str] | None,
@@ -63,6 +64,7 @@ def run(
     from stigmer_cli import runtime
     from stigmer_cli.runs.declared import Declared
     from stigmer_cli.runs.inputs import read_environment, read_json
+    from stigmer_cli.runs.scripted import scripted_model
     from stigmer_cli.runs.start import Request
 
     declared = Declared.read(what, name=name, org=org)
@@ -72,7 +74,7 @@ def run(
         environment=read_environment(env or [], secret or []),
         idempotency_key=idempotency_key,
         session=session_,
-        model=model,
+        model=scripted_model(script, model, environment=made.environment, server=made.server),
     )
     if declared.chosen is not None:
         request.check(declared.chosen)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from langgraph.errors import GraphRecursionError
 
-from agent_runner.errors import AgentRunnerError, ModelCallError, TurnLimitError
+from agent_runner.errors import AgentRunnerError, JournalError, ModelCallError, TurnLimitError
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "ConnectError", "ConnectionError", "TimeoutError"})
@@ -18,6 +20,9 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
         return error
     if isinstance(error, GraphRecursionError):
         return TurnLimitError("the agent took more steps than one turn may have (STIGMER_AGENT_MAX_STEPS)")
+    if isinstance(error, sqlite3.OperationalError):
+        # Locked for too long, or a disk that is full for a while: the turn stands at its last step.
+        return JournalError(f"the runner's journal cannot be used: {error}")
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return ModelCallError(
