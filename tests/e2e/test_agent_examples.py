@@ -23,14 +23,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_an_agent_does_what_stands_beside_it(example: Path, stack: Cli) -> None:
-    for command in _beside(example, "before") or []:
+    for command in _commands(example, "before"):
         done = stack.run(*(str(FOLDER / word) if word.startswith("skills/") else word for word in command))
         assert done.code == 0, done.err
     script = str(example.with_suffix(".script.yaml"))
-    started = stack.run("run", str(example), "--script", script, *_beside(example, "options"), "--detach")
+    started = stack.run("run", str(example), "--script", script, *_options(example), "--detach")
     assert started.code == 0, started.err
     identifier = started.out.strip()
-    for step in _beside(example, "steps") or []:
+    for step in _commands(example, "steps"):
         wait_until(lambda: _waits(stack, identifier), lambda: f"{identifier} waits for nobody")
         done = stack.run(*(word.replace("RUN", identifier) for word in step))
         assert done.code == 0, done.err
@@ -90,6 +90,14 @@ def test_there_are_agents_for_everything() -> None:
 def _beside(example: Path, what: str) -> Any:
     path = example.with_suffix(f".{what}.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _options(example: Path) -> list[str]:
+    return _beside(example, "options")
+
+
+def _commands(example: Path, what: str) -> list[list[str]]:
+    return _beside(example, what) or []
 
 
 def _waits(stack: Cli, identifier: str) -> bool:

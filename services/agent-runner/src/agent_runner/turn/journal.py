@@ -270,8 +270,9 @@ class Journal:
             return cursor.rowcount
 
     async def _row(self, sql: str, *values: Any) -> Any:
-        async with self._connection.execute(sql, values) as cursor:
-            return await cursor.fetchone()
+        # All at once: while a statement is half read, its connection sees an old state of the file, and may not write.
+        rows = await self._connection.execute_fetchall(sql, values)
+        return next(iter(rows), None)
 
 
 @dataclass(frozen=True, slots=True)
