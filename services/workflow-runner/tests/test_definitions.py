@@ -25,6 +25,7 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
         "call function",
         "call grpc",
         "call http",
+        "call human_input",
         "call mcp",
         "call openapi",
         "do",

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
+import pytest
 from stigmer_runner import read_value
 from temporalio.client import Client, WorkflowHandle
 from workflow_runner import names
@@ -31,6 +32,7 @@ async def ended(handle: Handle) -> Any:
         return await handle.result()
 
 
+@pytest.mark.requirement("call.human-input")
 async def test_what_is_asked_is_shown_and_the_answer_is_the_output(runs: Runs) -> None:
     execution = runs.add(
         f"""
@@ -91,6 +93,7 @@ do:
     assert execution.error["instance"] == "/do/1/ask"
 
 
+@pytest.mark.requirement("call.human-input")
 async def test_without_an_answer_in_time_the_default_stands_or_the_task_times_out(runs: Runs) -> None:
     output = await runs.output(
         "do:\n- ask: {call: human_input, with: {message: Go?, deadline: PT0.2S, default: reject}}"
