@@ -193,3 +193,15 @@ async def test_the_hashes_are_those_of_documents_that_are_kept(store: ResourceSt
     await store.delete("agent", "a1")
 
     assert await store.transact(hashes) == {"h2", "h3"}
+
+
+async def test_a_transaction_sees_what_is_archived(store: ResourceStore, agent: Make) -> None:
+    await store.save(agent("a1", name="1"), archive=Archive(tag="v1", hash="h1"))
+
+    def archived(tx: Transaction) -> tuple[int, int]:
+        tx.save(agent("a1", name="2"), archive=Archive(tag="v2"))
+        return tx.archived("agent", "a1", hash="h1").version, tx.archived("agent", "a1", tag="v2").version
+
+    assert await store.transact(archived) == (1, 2)
+    with pytest.raises(NotFoundError):
+        await store.transact(lambda tx: tx.archived("agent", "a1", tag="v3"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.testing import Stigmer, enum_name, phase
+from stigmer_grpc.errors import InvalidArgumentError
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 HELPER = {"name": "helper", "description": "Looks things up.", "instructions": "You are the helper agent."}
@@ -148,11 +150,11 @@ async def test_two_messages_of_one_session_at_once_are_answered_one_after_the_ot
     assert len(set(calls)) == 2, "the server gives the same id in every answer"
 
 
-async def test_a_skill_that_does_not_exist_fails_the_run_by_its_name(stigmer: Stigmer) -> None:
+async def test_a_skill_that_does_not_exist_is_refused_before_anything_runs(stigmer: Stigmer) -> None:
     skills = [{"kind": 43, "slug": "reporting", "scope": "organization", "org": "local", "version": "v1"}]
-    status = await stigmer.run(await stigmer.agent(skill_refs=skills), "Go")
-    assert phase(status) == "EXECUTION_FAILED"
-    assert status.error.startswith("skill reporting in version v1 cannot be had")
+    agent = await stigmer.agent(skill_refs=skills)
+    with pytest.raises(InvalidArgumentError, match="names skill local/reporting, which is none"):
+        await stigmer.execute(agent, "Go")
 
 
 async def test_a_chosen_provider_without_a_key_fails_naming_the_variable(stigmer: Stigmer) -> None:

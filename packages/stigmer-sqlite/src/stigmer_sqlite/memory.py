@@ -229,6 +229,24 @@ class _MemoryTransaction:
             self.delete(kind, entry.record.id)
         return len(entries)
 
+    def archived(
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
+    ) -> HistoryEntry:
+        """As `Reader.archived`."""
+        entries = self.history(kind, id)
+        filters = archive_filters(version=version, number=number, tag=tag, hash=hash)
+        for entry in entries:
+            if all(getattr(entry, name) == value for name, value in filters.items()):
+                return entry
+        raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
+
     def archived_hashes(self) -> frozenset[str]:
         """As `Reader.archived_hashes`."""
         return frozenset(entry.hash for entries in self._state.archive.values() for entry in entries if entry.hash)
@@ -357,12 +375,7 @@ class MemoryStore:
         hash: str = "",
     ) -> HistoryEntry:
         """As `ResourceStore.archived`."""
-        entries = self._verbs().history(kind, id)
-        filters = archive_filters(version=version, number=number, tag=tag, hash=hash)
-        for entry in entries:
-            if all(getattr(entry, name) == value for name, value in filters.items()):
-                return entry
-        raise NotFoundError(kind, id, " and ".join(f"{name} {value!r}" for name, value in filters.items()))
+        return self._verbs().archived(kind, id, version=version, number=number, tag=tag, hash=hash)
 
     def watch(self, *, after: int | None = None, kinds: Sequence[str] = (), id: str = "") -> Changes:
         """As `ResourceStore.watch`."""

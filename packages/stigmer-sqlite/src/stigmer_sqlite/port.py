@@ -284,6 +284,19 @@ class Reader(Protocol):
         """
         ...
 
+    def archived(
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
+    ) -> HistoryEntry:
+        """As `ResourceStore.archived`."""
+        ...
+
     def archived_hashes(self) -> frozenset[str]:
         """Return every hash under which a document of any kind is in the history."""
         ...

@@ -190,7 +190,14 @@ class SqliteReader:
             return tuple(map(entry_of, self._all(sql, values)))
 
     def archived(
-        self, kind: str, id: str, *, version: int | None, number: int | None, tag: str, hash: str
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
     ) -> HistoryEntry:
         """As `ResourceStore.archived`."""
         _ = self._kinds[kind]

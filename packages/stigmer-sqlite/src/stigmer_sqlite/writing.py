@@ -19,7 +19,7 @@ from stigmer_sqlite.errors import (
 )
 from stigmer_sqlite.failures import is_code, unavailable
 from stigmer_sqlite.kinds import Kinds
-from stigmer_sqlite.port import Archive, Change, Encoding, Operation, Page, Part, Query, Record
+from stigmer_sqlite.port import Archive, Change, Encoding, HistoryEntry, Operation, Page, Part, Query, Record
 from stigmer_sqlite.reading import COLUMNS, NO_LABELS, NO_LENGTHS, PRESENT, Row, SqliteReader, record_of
 from stigmer_sqlite.records import Clock, check_parts, check_record, flaw, saved_as, search_text
 
@@ -193,6 +193,20 @@ class SqliteTransaction:
         """As `Reader.list`."""
         self._check()
         return self._reader.list(query)
+
+    def archived(
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
+    ) -> HistoryEntry:
+        """As `Reader.archived`."""
+        self._check()
+        return self._reader.archived(kind, id, version=version, number=number, tag=tag, hash=hash)
 
     def archived_hashes(self) -> frozenset[str]:
         """As `Reader.archived_hashes`."""

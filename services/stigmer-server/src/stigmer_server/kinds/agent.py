@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stigmer_server import agents
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Kind, References
 from stigmer_server.messages import Message
@@ -22,5 +23,6 @@ KIND = Kind(
         References(kind="skill", path="spec.skill_refs"),
         References(kind="skill", path="spec.sub_agents.skill_refs"),
     ),
+    inspect=agents.inspect,
     settle=_settle,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import environments, executions, naming
+from stigmer_server import agents, environments, executions, naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
@@ -27,6 +27,7 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
         return
     agent = _agent_of(message, unit)
     _mark_secrets(message, agent)
+    agents.require_all(unit, message, agent)
     executions.begin(unit, KIND, message)
 
 
@@ -121,5 +122,6 @@ KIND = Kind(
     phases=Phases(merge_status=_merge_status, close=_close),
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",
+    inspect=agents.inspect_execution,
     settle=_settle,
 )
