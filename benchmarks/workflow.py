@@ -1,4 +1,5 @@
-"""What the interpreter costs: many pure tasks against one, and calls against plain activities that do the same.
+"""What the interpreter costs: many pure tasks against one, calls against plain activities that do the same, and what
+small values pay for the way that large ones take.
 
 All run on one tuned development server, with the gRPC peer, the web site and the worker in processes of this
 machine. Times of the first are Temporal's own, from the start of a run to its end; the second is what a caller
@@ -35,6 +36,7 @@ from workflow_runner.worker import serve
 TASKS = 100
 PURE_LIMIT = 1.5
 CALLS_LIMIT = 2.5
+CLAIM_LIMIT = 1.05
 
 
 class PlainCalls:
@@ -94,19 +96,22 @@ async def measure(address: str, rounds: int) -> list[Row]:
         site = await stack.enter_async_context(site_server())
         site.page("/pet", {"name": "Rex", "age": 3})
         client = await Client.connect(address)
-        runs = Runs(client, peer, f"ours-{uuid.uuid4().hex}")
+        runs, claiming = (Runs(client, peer, f"ours-{uuid.uuid4().hex}") for _ in range(2))
+        blobs = stack.enter_context(tempfile.TemporaryDirectory())
         stop = asyncio.Event()
-        settings = Settings.model_validate(
-            {"temporal_address": address, "server_address": peer.address, "task_queue": runs.queue}
-        )
-        worker = asyncio.create_task(serve(settings, stop))
+        given = {"temporal_address": address, "server_address": peer.address}
+        workers = [
+            asyncio.create_task(serve(Settings.model_validate({**given, **more}), stop))
+            for more in ({"task_queue": runs.queue}, {"task_queue": claiming.queue, "blob_folder": Path(blobs)})
+        ]
         try:
             pure_row = await compare_pure(runs, rounds)
             calls_row = await compare_calls(runs, client, site, max(2, rounds // 4))
+            claim_row = await compare_claims(claiming, runs, site, rounds)
         finally:
             stop.set()
-            await worker
-        return [pure_row, calls_row]
+            await asyncio.gather(*workers)
+        return [pure_row, calls_row, claim_row]
 
 
 async def compare_pure(runs: Runs, rounds: int) -> Row:
@@ -151,6 +156,33 @@ async def compare_calls(runs: Runs, client: Client, site: Site, rounds: int) -> 
         unit="ms",
         limit=CALLS_LIMIT,
         at_least=True,
+    )
+
+
+async def compare_claims(claiming: Runs, without: Runs, site: Site, rounds: int) -> Row:
+    """What small values pay where large ones may be kept outside of histories."""
+    definition = calls(f"{site.url}/pet")
+
+    def running(runs: Runs) -> Callable[[], Awaitable[Any]]:
+        async def once() -> Any:
+            return await (await runs.start(runs.add(definition))).result()
+
+        return once
+
+    ours, theirs = running(claiming), running(without)
+    assert await ours() == await theirs()
+    times: list[tuple[float, float]] = []
+    for number in range(rounds):
+        # In turn, so that neither always has the machine as the other left it.
+        both = {one: await wall_milliseconds(one) for one in ((ours, theirs) if number % 2 else (theirs, ours))}
+        times.append((both[ours], both[theirs]))
+    return Row(
+        name=f"{TASKS} GETs with a folder for large values",
+        ours=statistics.median(time for time, _ in times),
+        peer_name="without one",
+        peer=statistics.median(time for _, time in times),
+        unit="ms",
+        limit=CLAIM_LIMIT,
     )
 
 
