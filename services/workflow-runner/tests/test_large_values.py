@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from stigmer_runner.claims import FolderStore, Owner, collect
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.worker import _workflow
 from workflow_runner import names
 from workflow_runner.settings import Settings
 from workflow_runner.testing import Execution, PeerServer, Response, Runs, Site, StartRunner
@@ -272,3 +274,9 @@ do:
         await asyncio.wait_for((await large.recover(execution)).result(), 50)
     assert await asyncio.wait_for((await large.recover(execution, "/do/1/flaky")).result(), 50) == {"last": made[-1]}
     assert len(site.seen("/items")) == 1
+
+
+def test_the_sdk_still_asks_how_long_a_step_may_take_where_the_worker_says_it() -> None:
+    """`workflow_runner.worker` sets an attribute that is the SDK's own; should it go, large values end runs again."""
+    source = " ".join(inspect.getsource(_workflow).split())
+    assert "asyncio.wait_for( activate_task, self._deadlock_timeout_seconds )" in source
