@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,3 +130,24 @@ def _texts() -> Iterator[Path]:
         hidden = any(part.startswith(".") and part != ".ci" for part in parts)
         if path.is_file() and path.suffix in suffixes and not parts & skipped and not hidden:
             yield path
+
+
+_FIRST_GRPC = """
+import importlib, os, sys
+
+class Watch:
+    def find_spec(self, name, path, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_ENABLE_FORK_SUPPORT"))
+
+sys.meta_path.insert(0, Watch())
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("program", ["stigmer_server", "workflow_runner", "agent_runner"])
+def test_grpc_is_kept_out_of_forks_before_anything_of_a_program_loads_it(program: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
+    command = [sys.executable, "-c", _FIRST_GRPC, f"{program}.__main__"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout in ("", "0\n"), done.stdout

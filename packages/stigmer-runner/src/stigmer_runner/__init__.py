@@ -1,5 +1,7 @@
 """What Stigmer's runners share: the worker's life, the server's client, secrets and redaction, and settings."""
 
+import stigmer_grpc  # noqa: F401  # pyright: ignore[reportUnusedImport] - before Temporal's client, which loads gRPC
+
 from stigmer_runner.errors import RunnerError, SettingsError
 from stigmer_runner.process import run_process, set_up_log
 from stigmer_runner.redaction import REDACTED, Redactor
