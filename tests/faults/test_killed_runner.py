@@ -332,7 +332,7 @@ _ACTS = {"signalled": _signal, "held": _hold, "heard": _tell, "recovered": _reco
 
 def output_of(status: Status, run_: str) -> str:
     """Return the output, without what is different in each run."""
-    return json.dumps(value_to_plain(status.output_value)).replace(run_, "RUN")
+    return json.dumps(value_to_plain(status.output_value), sort_keys=True).replace(run_, "RUN")
 
 
 def workflow_ids(status: Status) -> list[str]:
