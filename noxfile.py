@@ -133,7 +133,7 @@ def _add_tools(session: nox.Session) -> None:
 
 def _pytest(*arguments: Path | str) -> bool:
     """Run pytest over the folders; whether nothing failed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "loadgroup", *map(str, arguments)]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "worksteal", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, check=False).returncode in (0, NO_TESTS)
 
 

@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import process_time
 from typing import Any
+from unittest.mock import patch
 
 import jq
 from _report import Row, print_rows
@@ -43,6 +44,7 @@ from workflow_runner.worker import serve
 
 TASKS = 5_000
 BRANCHES = 100
+CALLS = 300
 MANY = 200
 SLOW_SECONDS = 0.05
 _NO_SECRETS = Secrets(names=frozenset(), nonce="n")
@@ -69,6 +71,10 @@ class NoEngine:
 
 async def _nowhere(report: Report) -> None:
     pass
+
+
+def _unheard(_: Reporter, record: TaskRecord) -> int:
+    return 0
 
 
 def interpreter() -> Interpreter:
@@ -182,9 +188,29 @@ async def measured(runs: Runs, site: Site, client: Client, rounds: int) -> list[
             limit=10,
             at_least=True,
         ),
+        await reporting(of, f"{site.url}/pet", rounds),
         await many_runs(runs, site, client),
         await memory(of),
     ]
+
+
+async def reporting(of: Callable[..., Awaitable[float]], url: str, rounds: int) -> Row:
+    """What it costs that the server is told of each task, beside runs whose tasks nobody hears of."""
+    document = in_sequence(url, CALLS)
+
+    async def untold() -> float:
+        with patch.object(Reporter, "add", _unheard):
+            return await of(document)
+
+    times = [(await of(document), await untold()) for _ in range(rounds)]
+    return Row(
+        name=f"{CALLS} GETs in sequence, reported",
+        ours=min(told for told, _ in times),
+        peer_name="the same, unreported",
+        peer=min(untold for _, untold in times),
+        unit="ms",
+        limit=1.1,
+    )
 
 
 async def many_runs(runs: Runs, site: Site, client: Client) -> Row:
