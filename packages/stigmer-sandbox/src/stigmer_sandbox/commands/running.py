@@ -18,6 +18,9 @@ from stigmer_sandbox.commands.processes import use_of
 
 _CHUNK = 64 * 1024
 _LOOK_SECONDS = 0.05
+_SELDOM_SECONDS = 0.25
+_SETTLED_SECONDS = 10.0
+"""After this a command that is talked with is looked at more seldom: it may last for days, and each look costs."""
 _GONE_SECONDS = 10.0
 _FAREWELL_SECONDS = 1.0
 """How long a command that was talked with has to go by itself."""
@@ -149,12 +152,15 @@ async def _watch(
     process: asyncio.subprocess.Process, limits: Limits, own: int, talking: asyncio.Task[None] | None
 ) -> Ending:
     """Return when the process has ended, or as soon as a limit is passed, or all was said."""
-    until = time.monotonic() + limits.seconds
+    began = time.monotonic()
+    until = began + limits.seconds
     ended = asyncio.ensure_future(process.wait())
     awaited = {ended} if talking is None else {ended, talking}
     try:
         while (left := until - time.monotonic()) > 0:
-            await asyncio.wait(awaited, timeout=min(_LOOK_SECONDS, left), return_when=asyncio.FIRST_COMPLETED)
+            settled = talking is not None and time.monotonic() - began > _SETTLED_SECONDS
+            pause = _SELDOM_SECONDS if settled else _LOOK_SECONDS
+            await asyncio.wait(awaited, timeout=min(pause, left), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done() and talking is not None and talking.done():
                 if talking.exception() is None:
                     await asyncio.wait([ended], timeout=min(_FAREWELL_SECONDS, max(0.0, until - time.monotonic())))
