@@ -30,6 +30,7 @@ from stigmer_cli.commands.reject import reject
 from stigmer_cli.commands.resume import resume
 from stigmer_cli.commands.rollback import rollback
 from stigmer_cli.commands.run import run
+from stigmer_cli.commands.send import send
 from stigmer_cli.commands.signal import signal
 from stigmer_cli.commands.status import status
 from stigmer_cli.commands.terminate import terminate
@@ -79,7 +80,7 @@ def main(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Runs": (run, chat, watch, cancel, terminate, pause, resume, recover, signal, approve, reject),
+    "Runs": (run, chat, watch, cancel, terminate, pause, resume, recover, signal, send, approve, reject),
     "Resources": (new, validate, fmt, graph, diff, apply, get, describe, delete, history, rollback),
     "Local stack": (up, down, status, logs, doctor),
     "This command": (version,),

@@ -21,6 +21,8 @@ from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     ListAgentExecutionsBySessionRequest as ListAgentExecutionsBySessionRequest,
     ListAgentExecutionsRequest as ListAgentExecutionsRequest,
     MessageType as MessageType,
+    SendMessageInput as SendMessageInput,
+    SentMessage as SentMessage,
     SessionId as SessionId,
     SubAgentExecution as SubAgentExecution,
     SubAgentStatus as SubAgentStatus,

@@ -114,8 +114,8 @@ class Resources:
             ) from None
         return completed(server, found)
 
-    async def report(self, execution_id: str, status: Message) -> None:
-        """Put an AgentExecutionStatus in place of the execution's.
+    async def report(self, execution_id: str, status: Message) -> Message:
+        """Put an AgentExecutionStatus in place of the execution's; gives the execution's phase and unseen messages.
 
         Raises:
             ExecutionEndedError: The execution is gone or over.
@@ -132,6 +132,7 @@ class Resources:
         # A server leaves an execution that is over as it is, and says so in its answer only.
         if phase_name(stored) in FINAL_PHASES and stored.status.phase != status.phase:
             raise ExecutionEndedError(f"execution {execution_id} is over: {phase_name(stored)}")
+        return stored
 
     async def tell(self, execution_id: str, deltas: Sequence[Delta]) -> None:
         """Tell those who follow an execution what is being said in it."""

@@ -137,12 +137,13 @@ def take_report(unit: Unit, kind: Kind, message: Message, report: Message) -> bo
     phases.merge_status(status, report)
     if _is_workflow(kind):
         lifecycle.tasks_changed(unit, message, before, [task.task_id for task in report.tasks])
+    held = wanted is Phase.COMPLETED and verdict is Verdict.CHANGE and phases.holds(status)
     for name in ("error", "started_at", "completed_at"):
-        value = getattr(report, name)
+        value = "" if held and name == "completed_at" else getattr(report, name)
         kept = now in ENDED or (name == "started_at" and status.recoveries)
         if value and not (kept and getattr(status, name)):
             setattr(status, name, value)
-    if verdict is Verdict.CHANGE:
+    if verdict is Verdict.CHANGE and not held:
         _enter(unit, kind, message, wanted, report.status_reason)
     else:
         status.status_reason = report.status_reason or status.status_reason

@@ -204,6 +204,9 @@ def _brief(saved: Saved) -> bytes:
     told.metadata.CopyFrom(stored.metadata)
     if saved.kind.phases:
         told.status.phase = stored.status.phase
+    if saved.kind.name == "agent_execution":
+        # Runners, which report often, are told in passing what their agent has not seen.
+        told.status.sent_messages.extend(stored.status.sent_messages[stored.status.taken_messages :])
     return told.SerializeToString()
 
 

@@ -233,6 +233,33 @@ def test_a_tool_call_that_waits_is_decided_on(client: Any, make: Any) -> None:
     client.refused(APPROVAL, {**request, "action": "APPROVAL_ACTION_APPROVE"}, "FAILED_PRECONDITION")
 
 
+MESSAGE = "agent_execution/sendMessage"
+
+
+@pytest.mark.rpc(MESSAGE)
+@pytest.mark.rpc(MESSAGE, "INVALID_ARGUMENT")
+@pytest.mark.rpc(MESSAGE, "NOT_FOUND")
+@pytest.mark.rpc(MESSAGE, "ALREADY_EXISTS")
+@pytest.mark.rpc(MESSAGE, "FAILED_PRECONDITION")
+def test_an_execution_completes_when_its_agent_has_seen_what_was_sent(client: Any, make: Any) -> None:
+    id = make("agent_execution").metadata.id
+    request = {"id": id, "text": "in French, please", "idempotencyKey": "k"}
+    (sent,) = client(MESSAGE, request).status.sent_messages
+    assert (sent.text, sent.sent_at.endswith("Z")) == ("in French, please", True)
+    assert list(client(MESSAGE, request).status.sent_messages) == [sent]
+    client.refused(MESSAGE, {**request, "text": "in German"}, "ALREADY_EXISTS")
+    assert client.refused(MESSAGE, None, "INVALID_ARGUMENT").fields == {"id": "required", "text": "required"}
+    client.refused(MESSAGE, {**request, "id": "nothing"}, "NOT_FOUND")
+    report = {"executionId": id, "status": {**ENDED, "completedAt": "2026-01-01T00:00:00Z"}}
+    brief = {"x-stigmer-return": "minimal"}
+    held = client("agent_execution/updateStatus", report, metadata=brief)
+    assert list(held.status.sent_messages) == [sent]
+    assert held.status.phase != 3
+    report["status"] = {**ENDED, "takenMessages": 1}
+    assert not client("agent_execution/updateStatus", report, metadata=brief).status.sent_messages
+    client.refused(MESSAGE, {**request, "idempotencyKey": ""}, "FAILED_PRECONDITION")
+
+
 ANSWER = "workflow_execution/submitWorkflowTaskApproval"
 
 

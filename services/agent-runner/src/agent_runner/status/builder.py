@@ -21,6 +21,7 @@ from agent_runner.turn.events import (
     Answered,
     ApprovalAsked,
     Event,
+    Heard,
     Noticed,
     Planned,
     Said,
@@ -84,7 +85,8 @@ class StatusBuilder:
         return set(self._calls)
 
     def start(self) -> None:
-        """The execution is in progress; its first start is kept."""
+        """The execution is in progress, maybe again; its first start is kept."""
+        self.status.completed_at = ""
         self.status.phase = "EXECUTION_IN_PROGRESS"
         self.status.status_reason = ""
         self.status.started_at = self.status.started_at or self._clock()
@@ -145,6 +147,8 @@ class StatusBuilder:
         match event:
             case Said():
                 self._said(event)
+            case Heard():
+                self.said_by_person(event.message_id, event.text)
             case Unsaid():
                 self._unsaid(event)
             case Answered():

@@ -11,6 +11,7 @@ from deepagents.middleware.subagents import GENERAL_PURPOSE_SUBAGENT
 from langchain.agents.middleware import TodoListMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
@@ -99,6 +100,13 @@ def build_agent(
         checkpointer=checkpointer,
         name=definition.name,
     )
+
+
+def differences(graph: Graph, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the channels of `graph` that are stored as differences, of its state `values`."""
+    channels: Mapping[str, Any] = graph.channels
+    stored = [name for name, channel in channels.items() if isinstance(channel, DeltaChannel)]
+    return {name: values[name] for name in stored if name in values}
 
 
 def _instructions(instructions: str, name: str, skills: Mapping[str, tuple[Skill, ...]] | None) -> str:

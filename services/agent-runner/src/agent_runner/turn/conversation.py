@@ -9,7 +9,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 from agent_runner.models.script import NUDGE
-from agent_runner.turn.events import Answered, Event, Planned, Todo, ToolFinished
+from agent_runner.turn.events import Answered, Event, Heard, Planned, Todo, ToolFinished
+from agent_runner.turn.inbox import SENT
 from agent_runner.turn.middleware import read_todos, tool_requests
 
 
@@ -52,7 +53,9 @@ class Conversation:
             for request in tool_requests(message)
         }
         for message in self.messages:
-            if isinstance(message, AIMessage) and message.id:
+            if isinstance(message, HumanMessage) and SENT in message.additional_kwargs:
+                yield Heard(message_id=message.id or "", text=message.text)
+            elif isinstance(message, AIMessage) and message.id:
                 yield Answered(
                     draft=message.id,
                     message_id=message.id,
@@ -82,7 +85,9 @@ def read_conversation(values: Mapping[str, Any], *, waiting: bool, message_id: s
         messages=since,
         begun=start is not None,
         waiting=waiting,
-        passed=any(isinstance(each, HumanMessage) and NUDGE not in each.additional_kwargs for each in since),
+        passed=any(
+            isinstance(each, HumanMessage) and not {NUDGE, SENT} & each.additional_kwargs.keys() for each in since
+        ),
         todos=read_todos(values.get("todos") or ()),
         earlier_calls=frozenset(
             call["id"] or "" for message in earlier if isinstance(message, AIMessage) for call in message.tool_calls

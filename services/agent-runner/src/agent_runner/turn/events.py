@@ -42,6 +42,14 @@ class ToolRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A person said something while the agent ran, and the model is asked with it."""
+
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """The model finished an answer, which replaces what was said under `draft`."""
 
@@ -113,6 +121,6 @@ class Used:
     session: Usage
 
 
-Event = Used | Said | Unsaid | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
+Event = Used | Said | Unsaid | Heard | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
 Observer = Callable[[Event], None]
 """Takes events in the order in which they happened; must return at once and never raise."""

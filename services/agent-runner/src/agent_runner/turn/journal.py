@@ -18,6 +18,9 @@ from typing import Any
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.serde.types import (
+    _DeltaSnapshot,  # pyright: ignore[reportPrivateUsage] - what LangGraph asks of who drops checkpoints
+)
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from agent_runner.errors import SupersededError
@@ -142,7 +145,7 @@ class Journal:
         return await self._row("SELECT execution FROM turns WHERE thread = ? ORDER BY place LIMIT 1", thread)
 
     @asynccontextmanager
-    async def checkpoints(self, lease: Lease) -> AsyncGenerator[AsyncSqliteSaver]:
+    async def checkpoints(self, lease: Lease) -> AsyncGenerator[FencedSaver]:
         """LangGraph's saver for the turn that has the lease; it refuses to write once another attempt has it."""
         async with aiosqlite.connect(self._path, timeout=_BUSY_SECONDS) as connection:
             yield FencedSaver(connection, lease)
@@ -328,6 +331,37 @@ class FencedSaver(AsyncSqliteSaver):
         """Save what one step wrote."""
         await self._lease.check()
         await super().aput_writes(config, writes, task_id, task_path)
+
+    async def settle(self, values: Mapping[str, Any]) -> None:
+        """Keep of the thread, whose turn is over, its state as it is now, and none of the steps that led to it.
+
+        Else every step of every turn would stay, and every fiftieth with the whole conversation in it.
+
+        Args:
+            values: What is in the channels that are stored as differences; it takes the place of these.
+        """
+        await self._lease.check()
+        thread = self._lease.turn.thread
+        config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
+        found = await self.aget_tuple(config)
+        if found is None:
+            return
+        whole = {name: _DeltaSnapshot(value) for name, value in values.items()}
+        checkpoint = {**found.checkpoint, "channel_values": {**found.checkpoint["channel_values"], **whole}}
+        kind, data = self.serde.dumps_typed(checkpoint)
+        last = (thread, found.checkpoint["id"])
+        async with self.lock, self.conn.cursor() as cursor:
+            for table in ("checkpoints", "writes"):
+                await cursor.execute(
+                    f"DELETE FROM {table} WHERE thread_id = ? AND NOT (checkpoint_ns = '' AND checkpoint_id = ?)",  # noqa: S608 - names of tables
+                    last,
+                )
+            await cursor.execute(
+                "UPDATE checkpoints SET parent_checkpoint_id = NULL, type = ?, checkpoint = ? "
+                "WHERE thread_id = ? AND checkpoint_ns = '' AND checkpoint_id = ?",
+                (kind, data, *last),
+            )
+            await self.conn.commit()
 
 
 _USAGE = tuple(each.name for each in fields(Usage))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp
@@ -26,6 +26,7 @@ from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
 from agent_runner.turn.events import (
     Answered,
+    Heard,
     Noticed,
     Observer,
     Planned,
@@ -38,6 +39,7 @@ from agent_runner.turn.events import (
 )
 from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Answer, Gate
+from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.usage import Meter
 
 
@@ -64,6 +66,7 @@ class TurnContext:
         observe: Where events go.
         settle: Makes sure that what was observed has been reported, if the server can be reached.
         gate: Decides which tool calls are made.
+        inbox: What people say meanwhile.
         meter: Counts what is used, and keeps it within the budget.
         redact: Takes secrets out of a JSON value.
         effects: What tools do when run twice, beyond the built-in ones.
@@ -77,6 +80,7 @@ class TurnContext:
     observe: Observer
     settle: Callable[[], Awaitable[None]]
     gate: Gate
+    inbox: Inbox
     meter: Meter
     redact: Callable[[Any], Any] = _as_it_is
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
@@ -108,8 +112,11 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         """Call the model and tell what it answered."""
         # Told now, because a worker that dies while the model thinks tells nothing any more.
         await self._context.settle()
-        response, model = await self._answered(request, handler)
         scope = _scope()
+        heard = [] if "|" in scope else self._heard(request)
+        if heard:
+            request = request.override(messages=[*request.messages, *heard])
+        response, model = await self._answered(request, handler)
         for message in response.result:
             if isinstance(message, AIMessage):
                 self._make_ids_unique(message)
@@ -124,7 +131,14 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
                         task=self._context.task_of(scope),
                     )
                 )
-        return response
+        return replace(response, result=[*heard, *response.result]) if heard else response
+
+    def _heard(self, request: ModelRequest[Any]) -> list[HumanMessage]:
+        """What people have said since the model was asked last."""
+        heard = self._context.inbox.unseen(request.state["messages"])
+        for message in heard:
+            self._context.observe(Heard(message_id=message.id or "", text=message.text))
+        return heard
 
     async def _answered(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]

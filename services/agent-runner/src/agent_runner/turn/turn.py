@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessageChunk, AnyMessage, HumanMessage
 from loguru import logger
 from stigmer_grpc.errors import DeadlineExceededError, RpcError, UnavailableError
 from stigmer_runner.redaction import Redactor
@@ -27,15 +27,16 @@ from agent_runner.resources import Message, Resources, of_execution, phase_name,
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
 from agent_runner.status.teller import Teller
-from agent_runner.turn.agent import Graph, build_agent
+from agent_runner.turn.agent import Graph, build_agent, differences
 from agent_runner.turn.answers import read_answer
 from agent_runner.turn.conversation import Conversation, read_conversation
 from agent_runner.turn.decisions import Decisions, Waiting, next_expiry, waiting_calls
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.equipment import Equipment, Equipper
-from agent_runner.turn.events import Said
+from agent_runner.turn.events import Heard, Said
 from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Gate
+from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
 from agent_runner.turn.usage import Meter
@@ -131,18 +132,20 @@ class TurnTaker:
         environment = await self._environments.get(run.execution_id)
         variables = {**environment.variables, **environment.secrets}
         redactor = Redactor([*environment.secrets.values(), *self._keys])
-        builder = StatusBuilder(status_of(execution), redactor)
-        reporter = StatusReporter(
-            builder,
-            lambda status: self._resources.report(run.execution_id, status),
-            seconds=self._limits.status_seconds,
-        )
+        status = status_of(execution)
+        inbox, builder = Inbox(status), StatusBuilder(status, redactor)
+
+        async def push(status: Message) -> None:
+            inbox.offer((await self._resources.report(run.execution_id, status)).status.sent_messages)
+
+        reporter = StatusReporter(builder, push, seconds=self._limits.status_seconds)
         builder.said_by_person(run.execution_id, execution.spec.message)
         taken = _Taken(
             run=run,
             message=execution.spec.message,
             builder=builder,
             redactor=redactor,
+            inbox=inbox,
             reporter=reporter,
             teller=Teller(builder.drafts, lambda deltas: self._resources.tell(run.execution_id, deltas)),
             stop=stop,
@@ -224,6 +227,7 @@ class TurnTaker:
             effects=equipment.effects,
             meter=Meter(record=lease, prices=self._prices, budget=definition.budget, used=used, earlier=earlier),
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe, origins=equipment.tools.origins),
+            inbox=taken.inbox,
         )
         decisions = Decisions(self._resources, run.execution_id, taken.builder)
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self._limits.steps}
@@ -254,22 +258,21 @@ class TurnTaker:
             # What an execution before this one has left undone is nobody's: a new message begins anew.
             if conversation.begun:
                 given, calls = None, waiting_calls(state)
-            while not conversation.finished:
-                if calls:
+            finished = conversation.finished
+            while True:
+                if finished:
+                    given = await _end(taken, state.values["messages"], definition)
+                    if given is None:
+                        await saver.settle(differences(graph, state.values))
+                        return TurnResult(phase=COMPLETED)
+                elif calls:
                     given = await decisions.resume(calls)
                     if given is None:
                         return await _wait(taken, calls)
                     taken.builder.start()
                 await _follow(graph, given, config, taken, context)
                 state, given = await graph.aget_state(config), None
-                calls = waiting_calls(state)
-                if not state.tasks:
-                    break
-        if definition.schema is not None:
-            taken.builder.answer(read_answer(state.values["messages"], definition.schema))
-        taken.builder.finish(COMPLETED)
-        await taken.deliver()
-        return TurnResult(phase=COMPLETED)
+                calls, finished = waiting_calls(state), not state.tasks
 
     async def _failed(self, taken: _Taken, error: Exception, redactor: Redactor, attempt: int) -> TurnResult:
         known = classify(error, model=taken.model)
@@ -314,6 +317,7 @@ class _Taken:
     message: str
     builder: StatusBuilder
     redactor: Redactor
+    inbox: Inbox
     reporter: StatusReporter
     teller: Teller
     stop: asyncio.Event
@@ -357,6 +361,25 @@ class _Taken:
             self.builder.observe(event)
         context.call_ids |= self.builder.call_ids | conversation.earlier_calls
         self.reporter.soon()
+
+
+async def _end(taken: _Taken, messages: Sequence[AnyMessage], definition: AgentDefinition) -> Any:
+    """Report the answer; gives what the agent is to go on with instead, if somebody has said something meanwhile.
+
+    The server decides: it lets nothing complete that a person is about to be answered in.
+    """
+    if not taken.inbox.unseen(messages):
+        if definition.schema is not None:
+            taken.builder.answer(read_answer(messages, definition.schema))
+        taken.builder.finish(COMPLETED)
+        await taken.deliver()
+    sent = taken.inbox.unseen(messages)
+    if not sent:
+        return None
+    taken.builder.start()
+    for message in sent:
+        taken.reporter.observe(Heard(message_id=message.id or "", text=message.text))
+    return {"messages": sent}
 
 
 async def _wait(taken: _Taken, calls: tuple[Waiting, ...]) -> TurnResult:

@@ -149,7 +149,15 @@ _CHECKED_BY_VERB = frozenset(
             "resume",
             "recover",
         ),
-        *("sendSignal", "submitApproval", "submitWorkflowTaskApproval", "listRevisions", "getRevision", "rollback"),
+        *(
+            "sendSignal",
+            "sendMessage",
+            "submitApproval",
+            "submitWorkflowTaskApproval",
+            "listRevisions",
+            "getRevision",
+            "rollback",
+        ),
         *("create", "push", "getOutput"),
     }
 )

@@ -21,6 +21,7 @@ from stigmer_server.commands.delete import delete
 from stigmer_server.commands.pause import pause, resume
 from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.recover import recover
+from stigmer_server.commands.send_message import send_message
 from stigmer_server.commands.send_signal import send_signal
 from stigmer_server.commands.stop import stop
 from stigmer_server.commands.tell import tell
@@ -295,6 +296,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "resume": _hold(resume),
     "recover": _recover,
     "sendSignal": _send_signal,
+    "sendMessage": _writes(send_message),
     "submitApproval": _writes(submit_approval),
     "submitWorkflowTaskApproval": _writes(submit_task_approval),
     "get": _get,

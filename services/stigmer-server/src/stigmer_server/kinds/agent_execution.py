@@ -91,10 +91,16 @@ def _merge_status(status: Message, report: Message) -> None:
     for name in ("usage", "session_usage", "output"):
         if report.HasField(name):
             getattr(status, name).CopyFrom(getattr(report, name))
+    status.taken_messages = max(status.taken_messages, min(report.taken_messages, len(status.sent_messages)))
     for key in report.approvals:
         # What a person decided may be newer than what the runner has read.
         if not status.approvals[key].decision:
             status.approvals[key].CopyFrom(report.approvals[key])
+
+
+def _has_unseen(status: Message) -> bool:
+    """Whether somebody has said something that the agent has not seen."""
+    return bool(status.taken_messages < len(status.sent_messages))
 
 
 def _close(status: Message) -> None:
@@ -119,7 +125,7 @@ KIND = Kind(
         Apart(path="status.tool_calls"),
         Apart(path="status.sub_agent_executions"),
     ),
-    phases=Phases(merge_status=_merge_status, close=_close),
+    phases=Phases(merge_status=_merge_status, holds=_has_unseen, close=_close),
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",
     inspect=agents.inspect_execution,

@@ -55,6 +55,11 @@ class References:
     """A dotted path to a list of ApiResourceReference. A repeated message on the way is walked through."""
 
 
+def _ends(status: Message) -> bool:
+    del status
+    return False
+
+
 def _leave(status: Message) -> None:
     del status
 
@@ -91,6 +96,8 @@ class Phases:
 
     merge_status: Callable[[Message, Message], None]
     """Merges a reported status (second) into the stored one (first); phase, reasons and times are not its business."""
+    holds: Callable[[Message], bool] = _ends
+    """Whether an execution with such a status may not complete yet, whatever its runner says."""
     close: Callable[[Message], None] = _leave
     """Settles what is still open in the status of an execution that has ended."""
     reopen: Callable[[Message, Position | None], None] = _keep

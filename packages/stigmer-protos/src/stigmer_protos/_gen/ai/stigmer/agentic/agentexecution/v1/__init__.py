@@ -23,6 +23,8 @@ __all__ = (
     "ListAgentExecutionsBySessionRequest",
     "ListAgentExecutionsRequest",
     "MessageType",
+    "SendMessageInput",
+    "SentMessage",
     "SessionId",
     "SubAgentExecution",
     "SubAgentStatus",
@@ -595,6 +597,16 @@ class AgentExecutionStatus(betterproto2.Message):
     What its session has used up, this execution included.
     """
 
+    sent_messages: "list[SentMessage]" = betterproto2.field(1007, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What people have said to the agent while it runs, in order.
+    """
+
+    taken_messages: "int" = betterproto2.field(1008, betterproto2.TYPE_INT32)
+    """
+    How many of them are in the conversation, where the model sees them; set by the runner.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "AgentExecutionStatus", AgentExecutionStatus
@@ -805,6 +817,66 @@ class ListAgentExecutionsRequest(betterproto2.Message):
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "ListAgentExecutionsRequest", ListAgentExecutionsRequest
 )
+
+
+@dataclass(eq=False, repr=False)
+class SendMessageInput(betterproto2.Message):
+    """
+    Something to say to an agent while it runs.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the execution.
+    """
+
+    text: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What to say.
+    """
+
+    idempotency_key: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Names the message: sent again by the same key, it is said once.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "SendMessageInput", SendMessageInput)
+
+
+@dataclass(eq=False, repr=False)
+class SentMessage(betterproto2.Message):
+    """
+    What a person has said to an agent while it runs.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Names it; also the `message_id` in the metadata of its entry among `messages`, once the model has seen it.
+    """
+
+    text: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What was said.
+    """
+
+    sent_at: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    When, RFC 3339.
+    """
+
+    sent_by: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Who said it.
+    """
+
+    idempotency_key: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    By what it is known if it is sent again; empty for nothing.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "SentMessage", SentMessage)
 
 
 @dataclass(eq=False, repr=False)
