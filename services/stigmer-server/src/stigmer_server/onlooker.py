@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from stigmer_sqlite.port import Archive, Encoding, Page, Part, Query, Reader, Record
+from stigmer_sqlite.port import Archive, Encoding, HistoryEntry, Page, Part, Query, Reader, Record
 
 
 class WouldWrite(Exception):  # noqa: N818 - no fault, but the end of an attempt
@@ -41,6 +41,19 @@ class Onlooker:
     def list(self, query: Query) -> Page:
         """See Reader."""
         return self._reader.list(query)
+
+    def archived(
+        self,
+        kind: str,
+        id: str,
+        *,
+        version: int | None = None,
+        number: int | None = None,
+        tag: str = "",
+        hash: str = "",
+    ) -> HistoryEntry:
+        """See Reader."""
+        return self._reader.archived(kind, id, version=version, number=number, tag=tag, hash=hash)
 
     def archived_hashes(self) -> frozenset[str]:
         """See Reader."""
