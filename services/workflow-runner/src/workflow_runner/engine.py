@@ -333,6 +333,8 @@ class TemporalEngine:
             waiting = workflow.start_activity(
                 names.AWAIT_EXECUTION, key, result_type=RawValue, start_to_close_timeout=limit, retry_policy=_ONCE
             )
+            # One that is given up may end as it likes, and nobody asks how.
+            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(lambda key=key: key in tokens, timeout=_TOKEN_LIMIT)
                 return waiting, tokens.pop(key)
