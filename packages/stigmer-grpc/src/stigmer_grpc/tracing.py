@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 from threading import Timer
 from typing import Any
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -29,6 +29,7 @@ from stigmer_grpc.interceptors.call_log import code_of
 from stigmer_grpc.interceptors.port import CallNext, CallNextStream
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_TRACEPARENT = "traceparent"
 _CLOSE_SECONDS = 2.0
 _SERVER_FAULTS = frozenset(
     {
@@ -79,6 +80,21 @@ class Tracing:
         """Have everything in the block in one span."""
         with self.tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False):
             yield
+
+    def here(self) -> str:
+        """Return the place in a trace that this is, as the header `traceparent` says it; empty where there is none."""
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier)
+        return carrier.get(_TRACEPARENT, "")
+
+    @contextmanager
+    def joining(self, place: str) -> Generator[None]:
+        """Have the spans in the block belong to a place in a trace that `here` told, and to none where it is empty."""
+        token = attach(_PROPAGATOR.extract({_TRACEPARENT: place}, context=Context()))
+        try:
+            yield
+        finally:
+            detach(token)
 
     async def intercept_unary(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
         """See UnaryInterceptor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
@@ -293,7 +293,7 @@ class App:
                 queues=queues,
                 watch_seconds=settings.watch_seconds,
                 pending_seconds=settings.pending_timeout_seconds,
-                traced=self._tracing is not None,
+                joining=self._tracing.joining if self._tracing is not None else nullcontext[str],
             )
         artifacts = Artifacts(settings.storage_path)
         artifacts.discard_unfinished()
@@ -308,6 +308,7 @@ class App:
             large,
             guarded=settings.auth != "none",
             lifecycle=settings.lifecycle_events,
+            trace=str if self._tracing is None else self._tracing.here,
         )
         self._resources = resources
         await upgrades.bring_up_to_date(store, kinds)

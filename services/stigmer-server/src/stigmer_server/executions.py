@@ -51,7 +51,14 @@ def begin(unit: Unit, kind: Kind, message: Message) -> None:
                 payload={"token": sealed},
             )
         )
+    await_start(unit, kind, id)
+
+
+def await_start(unit: Unit, kind: Kind, id: str) -> None:
+    """Have the run of a pending execution started; it belongs to the trace of the call, whoever starts it and when."""
     unit.outbox.touched.add((kind.name, id))
+    if unit.outbox.trace:
+        unit.outbox.post(Delivery(id=f"{id}/start", kind=kind.name, execution=id, action=Action.START))
 
 
 def keep_token(message: Message) -> None:
@@ -214,7 +221,7 @@ def reopen(unit: Unit, kind: Kind, message: Message, reason: str, begin: Positio
         # Nobody has heard of the failure yet, so whoever waits goes on waiting.
         waiting = replace(callback, state=State.WAITING, payload={"token": callback.payload["token"]})
         unit.outbox.post(waiting)
-    unit.outbox.touched.add((kind.name, message.metadata.id))
+    await_start(unit, kind, message.metadata.id)
 
 
 def abandon(unit: Unit, kind: Kind, message: Message) -> None:

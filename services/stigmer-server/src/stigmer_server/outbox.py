@@ -29,6 +29,8 @@ REMEMBERED_SECONDS = 24 * 3600
 class Action(StrEnum):
     """What is to be done."""
 
+    START = "start"
+    """Start the run; written where there is a trace that it is to belong to, for a start is due without it."""
     SIGNAL = "signal"
     CANCEL = "cancel"
     TERMINATE = "terminate"
@@ -62,6 +64,8 @@ class Delivery:
     """Of a signal."""
     payload: Any = None
     """Any JSON value."""
+    trace: str = ""
+    """The place in a trace of the call that asked for it, as `traceparent` says it; empty: it belongs to none."""
     digest: str = ""
     """Hash of what was asked for, by which the same is told from something else."""
     expires: float = 0
@@ -71,13 +75,17 @@ class Delivery:
 class Outbox:
     """The entries as one transaction sees and writes them."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, *, trace: str = "") -> None:
+        """Write in a transaction; `trace`: the place in a trace of the call that it is for."""
         self._transaction = transaction
+        self.trace = trace
         self.touched: set[tuple[str, str]] = set()
         """Executions (kind, id) for which something has become due."""
 
     def post(self, delivery: Delivery) -> None:
         """Write an entry, or write it anew; it keeps its place in the order."""
+        if self.trace and not delivery.trace:
+            delivery = replace(delivery, trace=self.trace)
         self._transaction.save(_record(delivery))
         if delivery.state is State.DUE:
             self.touched.add((delivery.kind, delivery.execution))

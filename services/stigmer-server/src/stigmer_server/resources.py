@@ -42,6 +42,7 @@ class Resources:
         *,
         guarded: bool = False,
         lifecycle: Level = "off",
+        trace: Callable[[], str] = str,
     ) -> None:
         """Tie the parts together.
 
@@ -54,6 +55,7 @@ class Resources:
             values: The large values of executions.
             guarded: Whether callers are told apart, and belong to organizations that exist.
             lifecycle: Of what lifecycle events are published.
+            trace: Tells the place in a trace of the call under way.
         """
         self.call = INTERNAL
         """On whose behalf, and how, these resources are used."""
@@ -65,6 +67,7 @@ class Resources:
         self.values = values
         self.guarded = guarded
         self.lifecycle: Level = lifecycle
+        self._trace = trace
         self._observers: dict[str, Callable[[str], None]] = {}
         self._commits: set[asyncio.Task[object]] = set()
 
@@ -82,10 +85,19 @@ class Resources:
         What a caller who gives up meanwhile leaves untold, the engine finds by itself, a little later.
         """
         units: list[Unit] = []
+        trace = self._trace()
 
         def run(transaction: Transaction) -> T:
             units[:] = [
-                Unit(transaction, self.kinds, self.sealer, self.call, guarded=self.guarded, lifecycle=self.lifecycle)
+                Unit(
+                    transaction,
+                    self.kinds,
+                    self.sealer,
+                    self.call,
+                    guarded=self.guarded,
+                    lifecycle=self.lifecycle,
+                    trace=trace,
+                )
             ]
             result = work(units[0])
             if self.call.dry_run:

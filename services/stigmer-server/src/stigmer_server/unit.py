@@ -55,6 +55,7 @@ class Unit:
         *,
         guarded: bool = False,
         lifecycle: Level = "off",
+        trace: str = "",
     ) -> None:
         self.transaction = transaction
         """The store's own, for what is no resource."""
@@ -69,7 +70,7 @@ class Unit:
         self.changed: list[tuple[str, str]] = []
         """Resources (kind, id) that were written or removed."""
         self._excerpts: dict[str, Excerpt] = {}
-        self.outbox = Outbox(transaction)
+        self.outbox = Outbox(transaction, trace=trace)
         """What the engine has to do once this is committed."""
 
     @property

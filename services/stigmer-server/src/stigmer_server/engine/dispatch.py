@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
-from contextvars import Context, copy_context
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from loguru import logger
 
@@ -37,7 +37,7 @@ class TemporalEngine:
         queues: Name of a kind of executions → task queue of its runners.
         watch_seconds: How long a run may be quiet before it is asked after.
         pending_seconds: How long an execution may wait for a runner; 0: for ever.
-        traced: Whether what is done for a call is to belong to the call's trace.
+        joining: Has what is done in its block belong to a place in a trace, which may be none.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class TemporalEngine:
         queues: Mapping[str, str],
         watch_seconds: float = 5.0,
         pending_seconds: float = 0.0,
-        traced: bool = False,
+        joining: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._connect = connect
         self._place = place
-        self._traced = traced
+        self._joining = joining
         self._queues = queues
         self._limits = (watch_seconds, pending_seconds)
         self._connected = asyncio.Event()
@@ -93,7 +93,7 @@ class TemporalEngine:
         """See `Engine`. While Temporal is away nothing is kept here: what is to be done is found again."""
         self._started.discard(id)
         if self.connected:
-            self._lanes.put(kind, id, copy_context() if self._traced else None)
+            self._lanes.put(kind, id)
 
     async def _run(self, ledger: Ledger, timers: Timers, watch: Watch) -> None:
         delay = _FIRST_DELAY
@@ -146,10 +146,9 @@ class TemporalEngine:
 
     async def _work(self, runs: Runs, ledger: Ledger) -> None:
         while True:
-            kind, id, variables = await self._lanes.get()
+            kind, id = await self._lanes.get()
             try:
-                work = self._attend(runs, ledger, kind, id)
-                await (work if variables is None else asyncio.create_task(work, context=variables))
+                await self._attend(runs, ledger, kind, id)
             finally:
                 self._lanes.release(kind, id)
 
@@ -157,9 +156,11 @@ class TemporalEngine:
         while True:
             work = await ledger.work(kind, id)
             if work.phase is Phase.PENDING and id not in self._started:
-                await self._start(runs, ledger, work)
+                with self._joining(_trace_of_start(work)):
+                    await self._start(runs, ledger, work)
             for delivery in work.deliveries:
-                await self._deliver(runs, ledger, work, delivery)
+                with self._joining(delivery.trace):
+                    await self._deliver(runs, ledger, work, delivery)
                 await ledger.done(delivery)
             if not work.deliveries:
                 return
@@ -178,6 +179,8 @@ class TemporalEngine:
     async def _deliver(self, runs: Runs, ledger: Ledger, work: Work, delivery: Delivery) -> None:
         try:
             match delivery.action:
+                case Action.START:
+                    pass  # it came before everything else
                 case Action.CANCEL:
                     await runs.cancel(delivery.run, delivery.payload)
                 case Action.TERMINATE:
@@ -205,6 +208,10 @@ class TemporalEngine:
         logger.warning("{} {} ended before its {} arrived", work.kind.title, work.id, delivery.name)
 
 
+def _trace_of_start(work: Work) -> str:
+    return next((delivery.trace for delivery in work.deliveries if delivery.action is Action.START), "")
+
+
 def _first(group: BaseExceptionGroup[AwayError]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
@@ -216,31 +223,29 @@ class _Lanes:
     """Executions that need attention, each once, and never the same one twice at a time."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Kind, str, Context | None]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Kind, str]] = asyncio.Queue()
         self._queued: set[str] = set()
         self._busy: set[str] = set()
-        self._again: dict[str, Context | None] = {}
+        self._again: set[str] = set()
 
-    def put(self, kind: Kind, id: str, variables: Context | None = None) -> None:
-        """Have the execution looked at, once more if it is being looked at just now.
-
-        `variables` are those of the call that it is for; None: it is for none.
-        """
+    def put(self, kind: Kind, id: str) -> None:
+        """Have the execution looked at, once more if it is being looked at just now."""
         if id in self._busy:
-            self._again[id] = variables or self._again.get(id)
+            self._again.add(id)
         elif id not in self._queued:
             self._queued.add(id)
-            self._queue.put_nowait((kind, id, variables))
+            self._queue.put_nowait((kind, id))
 
-    async def get(self) -> tuple[Kind, str, Context | None]:
+    async def get(self) -> tuple[Kind, str]:
         """Wait for the next execution, and keep it to oneself until it is released."""
-        kind, id, variables = await self._queue.get()
+        kind, id = await self._queue.get()
         self._queued.discard(id)
         self._busy.add(id)
-        return kind, id, variables
+        return kind, id
 
     def release(self, kind: Kind, id: str) -> None:
         """Give the execution back."""
         self._busy.discard(id)
         if id in self._again:
-            self.put(kind, id, self._again.pop(id))
+            self._again.discard(id)
+            self.put(kind, id)

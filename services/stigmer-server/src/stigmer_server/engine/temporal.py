@@ -6,6 +6,8 @@ Imported when an engine connects, because it takes its time.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client, Interceptor, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.converter import PayloadConverter
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -65,7 +68,7 @@ async def connect(address: str, namespace: str, tracer: Tracer | None = None) ->
             await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
     except (RuntimeError, RPCError, OSError, TimeoutError) as error:
         raise AwayError(str(error) or type(error).__name__) from error
-    return TemporalRuns(client)
+    return TemporalRuns(client, tracer)
 
 
 def _interceptors(tracer: Tracer | None) -> list[Interceptor]:
@@ -79,8 +82,29 @@ def _interceptors(tracer: Tracer | None) -> list[Interceptor]:
 class TemporalRuns:
     """Runs of one namespace."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, tracer: Tracer | None = None) -> None:
         self._client = client
+        self._tracer = tracer
+
+    @contextmanager
+    def _span(self, name: str, run: str) -> Generator[dict[str, str]]:
+        """Have what the interceptor makes no span of in one, and tell what has a run join it."""
+        if self._tracer is None:
+            yield {}
+            return
+        from opentelemetry.propagate import inject
+        from opentelemetry.trace import SpanKind
+
+        carrier: dict[str, str] = {}
+        with self._tracer.start_as_current_span(
+            name,
+            kind=SpanKind.CLIENT,
+            attributes={"temporalWorkflowID": run},
+            record_exception=False,
+            set_status_on_exception=False,
+        ):
+            inject(carrier)
+            yield carrier
 
     async def start(self, work: Work, queue: str) -> bool:
         """See `Runs`."""
@@ -113,7 +137,11 @@ class TemporalRuns:
         )
         request.input.payloads.extend(await self._client.data_converter.encode([payload]))
         try:
-            await self._client.workflow_service.signal_workflow_execution(request, timeout=_CALL_TIMEOUT)
+            with self._span(f"SignalWorkflow:{name}", run) as carrier:
+                if carrier:
+                    # Where Temporal's own interceptor puts it, and looks for it.
+                    request.header.fields["_tracer-data"].CopyFrom(PayloadConverter.default.to_payload(carrier))
+                await self._client.workflow_service.signal_workflow_execution(request, timeout=_CALL_TIMEOUT)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False
@@ -123,7 +151,8 @@ class TemporalRuns:
     async def cancel(self, run: str, reason: str) -> None:
         """See `Runs`."""
         try:
-            await self._client.get_workflow_handle(run).cancel(reason=reason, rpc_timeout=_CALL_TIMEOUT)
+            with self._span("CancelWorkflow", run):
+                await self._client.get_workflow_handle(run).cancel(reason=reason, rpc_timeout=_CALL_TIMEOUT)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise _raised(error) from error
@@ -131,7 +160,8 @@ class TemporalRuns:
     async def terminate(self, run: str, reason: str) -> None:
         """See `Runs`."""
         try:
-            await self._client.get_workflow_handle(run).terminate(reason=reason, rpc_timeout=_CALL_TIMEOUT)
+            with self._span("TerminateWorkflow", run):
+                await self._client.get_workflow_handle(run).terminate(reason=reason, rpc_timeout=_CALL_TIMEOUT)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise _raised(error) from error
