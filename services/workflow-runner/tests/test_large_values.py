@@ -236,7 +236,7 @@ do:
 
 
 async def test_large_values_of_branches_are_joined(large: Runs, client: Client, site: Site) -> None:
-    text = "0123456789abcdef" * (SIZE // 16)
+    text = "0123456789abcdef" * (12 * MIB // 16)
     site.page("/large", {"text": text})
     execution = await large.run(
         f"""

@@ -152,6 +152,7 @@ class Marks:
 
         `fits` says whether so many bytes are not too much.
         """
+        texts: dict[int, str] = {}
         for marks in (self._marks, {}):
             if not marks and wreck is None:
                 return None
@@ -159,13 +160,35 @@ class Marks:
             failed = None if wreck is None else writer.wreck(wreck)
             places = {reference: writer.mark(mark) for reference, mark in marks.items()}
             content: Content = {**basis, "values": writer.values, "failed": failed, "marks": places}
-            text = json.dumps(content, separators=(",", ":"))
-            if fits(len(text)):
+            text = _text(content, texts, fits)
+            if text is not None:
                 positions = [_position(reference, mark, _around(mark)) for reference, mark in marks.items()]
                 if wreck is not None:
                     positions.append({**_position(wreck.reference, wreck.innermost, wreck.marks()), "failed": True})
                 return {"content": text, "positions": positions}
         return None
+
+
+def _text(content: Content, texts: dict[int, str], fits: Callable[[int], bool]) -> str | None:
+    """Return a checkpoint's text, or None as soon as it is too much: writing takes the time of a step.
+
+    `texts` has those of values that were written before, by identity.
+    """
+    rest = _dumped({key: value for key, value in content.items() if key != "values"})
+    size, parts = len(rest), list[str]()
+    for value in content["values"]:
+        part = texts.get(id(value))
+        if part is None:
+            part = texts[id(value)] = _dumped(value)
+        size += len(part) + 1
+        if not fits(size):
+            return None
+        parts.append(part)
+    return f'{{"values":[{",".join(parts)}],{rest[1:]}' if fits(size) else None
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 class _Writer:

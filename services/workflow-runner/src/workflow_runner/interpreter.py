@@ -54,7 +54,7 @@ class Interpreter:
         self.deadline = deadline
         self.limit = limit
         self.extensions = Extensions(workflow)
-        self.marks = Marks(limits["max_value_bytes"]) if "max_value_bytes" in limits else Marks()
+        self.marks = Marks(limits["max_value_bytes"] // 2) if "max_value_bytes" in limits else Marks()
         self.has_progressed = False
         self._strand = Strand(self)
         self._breath = asyncio.Lock()
