@@ -70,6 +70,11 @@ class Settings(RunnerSettings):
     scripts_folder: Path | None = setting(
         None, "STIGMER_SCRIPTS_FOLDER", description="folder of NAME.yaml for the model scripted:NAME"
     )
+    record_folder: Path | None = setting(
+        None,
+        "STIGMER_LLM_RECORD",
+        description="folder where models' answers are written down as scripts, without secrets",
+    )
     prices_file: Path | None = setting(
         None,
         "STIGMER_PRICES_FILE",
@@ -239,5 +244,6 @@ class Settings(RunnerSettings):
             temperature=self.llm_temperature,
             timeout=self.llm_timeout_seconds,
             scripts=self.scripts_folder.expanduser() if self.scripts_folder else None,
+            record=self.record_folder.expanduser() if self.record_folder else None,
             environment={name: value for name, value in environment.items() if value},
         )

@@ -18,6 +18,8 @@ from agent_runner.models.script import load_script
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from agent_runner.models.recorder import Recorder
+
 SCRIPTED = "scripted"
 
 
@@ -70,6 +72,7 @@ class ModelSettings:
         temperature: None leaves it to the provider.
         timeout: Seconds for one call of a model.
         scripts: Folder of scripts, if there is one.
+        record: Folder where answers are written down as scripts, if they are to be.
         environment: Variables of the runner, where providers' keys are looked up.
     """
 
@@ -81,6 +84,7 @@ class ModelSettings:
     temperature: float | None = None
     timeout: float = 600.0
     scripts: Path | None = None
+    record: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
@@ -117,6 +121,15 @@ class ModelCatalog:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What writes down the answers of models, if they are to be."""
+        if self._settings.record is None:
+            return None
+        from agent_runner.models.recorder import Recorder
+
+        return Recorder(self._settings.record)
 
     def choose_all(
         self, names: Sequence[str], *, environment: Mapping[str, str], temperature: float | None = None

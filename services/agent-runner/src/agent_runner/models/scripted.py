@@ -15,14 +15,15 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
-from agent_runner.models.script import NUDGE, Script, ScriptedTurn
+from agent_runner.models.recorder import since_said
+from agent_runner.models.script import Script, ScriptedTurn
 
 _STATUS_CODES = {"rate_limit": 429, "overloaded": 529, "unavailable": 503, "bad_request": 400, "unauthorized": 401}
 
@@ -108,15 +109,8 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(message=last)
 
     async def _next(self, messages: list[BaseMessage]) -> ScriptedTurn:
-        said_at = (
-            index
-            for index, message in enumerate(messages)
-            if isinstance(message, HumanMessage) and NUDGE not in message.additional_kwargs
-        )
-        last = max(said_at, default=-1)
-        since = messages[last + 1 :]
+        said, since = since_said(messages)
         position = sum(isinstance(message, AIMessage) for message in since)
-        said = messages[last].text if last >= 0 else ""
         results = [message.text for message in since if isinstance(message, ToolMessage)]
         turn = self.script.turn(agent=self.agent, message=said, position=position)
         await asyncio.sleep(turn.delay)

@@ -73,7 +73,7 @@ def build_agent(
             system_prompt=_instructions(instructions, name, skills),
             model=next(iter(asked.values())),
             tools=list(own),
-            middleware=[RunnerMiddleware(context, asked)],
+            middleware=[RunnerMiddleware(context, asked, agent=name)],
         )
 
     sub_agents = [

@@ -21,6 +21,7 @@ from langgraph.types import Command
 from loguru import logger
 
 from agent_runner.errors import AgentRunnerError, ModelCallError
+from agent_runner.models.recorder import Recorder
 from agent_runner.models.whole import not_json
 from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
@@ -69,6 +70,7 @@ class TurnContext:
         inbox: What people say meanwhile.
         meter: Counts what is used, and keeps it within the budget.
         redact: Takes secrets out of a JSON value.
+        recorder: Writes down what models answer, if they are to be.
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
@@ -83,6 +85,7 @@ class TurnContext:
     inbox: Inbox
     meter: Meter
     redact: Callable[[Any], Any] = _as_it_is
+    recorder: Recorder | None = None
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
@@ -100,9 +103,10 @@ class TurnContext:
 class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
     """Tells events, makes tool_call_ids unique, records effects and turns a tool's exception into a result."""
 
-    def __init__(self, context: TurnContext, models: Mapping[str, BaseChatModel]) -> None:
-        """Ask `models`, by `provider:model`, in this order: the next one when one cannot answer."""
+    def __init__(self, context: TurnContext, models: Mapping[str, BaseChatModel], *, agent: str = "") -> None:
+        """Ask `models`, by `provider:model`, in this order, for a sub-agent: the next one when one cannot answer."""
         super().__init__()
+        self._agent = agent
         self._context = context
         self._models = models
 
@@ -120,6 +124,7 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         for message in response.result:
             if isinstance(message, AIMessage):
                 self._make_ids_unique(message)
+                self._record(request, message)
                 await self._context.meter.note(model, message.id or scope, message)
                 self._context.observe(Used(execution=self._context.meter.used, session=self._context.meter.session))
                 self._context.observe(
@@ -139,6 +144,17 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         for message in heard:
             self._context.observe(Heard(message_id=message.id or "", text=message.text))
         return heard
+
+    def _record(self, request: ModelRequest[Any], answer: AIMessage) -> None:
+        context = self._context
+        if context.recorder is None:
+            return
+        try:
+            context.recorder.note(
+                context.execution, agent=self._agent, messages=request.messages, answer=answer, redact=context.redact
+            )
+        except OSError as error:
+            logger.warning("the recording of {} goes no further: {}", context.execution, error)
 
     async def _answered(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]

@@ -224,6 +224,7 @@ class TurnTaker:
             observe=taken.reporter.observe,
             settle=taken.reporter.settle,
             redact=taken.redactor.value,
+            recorder=self._models.recorder,
             effects=equipment.effects,
             meter=Meter(record=lease, prices=self._prices, budget=definition.budget, used=used, earlier=earlier),
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe, origins=equipment.tools.origins),
