@@ -50,7 +50,7 @@ do:
 - outer:
     try:
     - inner: {do: [{hear: {listen: {to: {one: {with: {type: signal, id: a, source: b}}}}}}]}
-    catch: {do: [{ask: {call: agent, with: {agent: helper, message: hello}}}]}
+    catch: {do: [{ask: {call: eval, with: {criteria: It is short}}}]}
 - call:
     call: http
     with:
@@ -63,7 +63,7 @@ do:
             "/do/0/outer/try/0/inner/do/0/hear/listen/to/one/with",
             "task 'hear': a signal has a name and nothing else: `with: {type: signal, id: NAME}`",
         ),
-        ("/do/0/outer/catch/do/0/ask", "task 'ask': call agent is not run yet"),
+        ("/do/0/outer/catch/do/0/ask", "task 'ask': call eval is not run yet"),
         (
             "/do/1/call/with/endpoint/authentication/oauth2/grant",
             "the grant authorization_code needs a person at a browser; use client_credentials or another",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -18,17 +19,18 @@ from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
 from workflow_runner.attributes import tell
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
+from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import (
     MOST_BYTES,
+    AgentArguments,
+    AgentRequest,
     Call,
     CallAnswer,
     Limits,
     Report,
-    Started,
-    StartRequest,
     Subflow,
     TaskRecord,
 )
@@ -63,8 +65,6 @@ _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 _FORMER_BYTES = 6_000_000
 """Up to here outputs and checkpoints have always been kept whole."""
-_FOR_EVER = timedelta(days=3650)
-_TOKEN_LIMIT = timedelta(seconds=30)
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
@@ -88,8 +88,8 @@ async def ask(activity: str, argument: Any) -> Any:
     return await _until_it_works(activity, argument)
 
 
-async def _until_it_works(activity: str, argument: Any) -> Any:
-    return await workflow.execute_activity(
+def _until_it_works(activity: str, argument: Any) -> workflow.ActivityHandle[Any]:
+    return workflow.start_activity(
         activity,
         argument,
         start_to_close_timeout=_ORDINARY_LIMIT,
@@ -139,6 +139,7 @@ class TemporalEngine:
         self.strands = Strands()
         self._sizes = Sizes()
         self._sent_bytes = 0
+        self._executions = Executions(_until_it_works, control.tokens)
         self.reporter = Reporter(
             execution_id,
             deliver,
@@ -283,62 +284,37 @@ class TemporalEngine:
                 raise asyncio.CancelledError from None
             raise
 
-    async def run_workflow(
-        self, subflow: Subflow, *, org: str, seconds: float | None, waits: bool
-    ) -> CallAnswer | None:
+    async def run_workflow(self, subflow: Subflow, *, org: str, waits: bool) -> CallAnswer | None:
         """See `Engine`."""
         if found := find_secrets(subflow["input"], nonce=self._nonce):
             detail = f"the input holds {', '.join(sorted(found))}: another workflow has secrets of its own"
             raise WorkflowError.standard("authorization", detail)
         self.reporter.flush(deliver_durably)
-        request: StartRequest = {**subflow, "org": org, "key": workflow.uuid4().hex, "token": ""}
-        if not waits:
-            await self._start(request)
-            return None
-        waiting, request["token"] = await self._waiting(_FOR_EVER if seconds is None else timedelta(seconds=seconds))
-        try:
-            execution = await self._start(request)
-        except BaseException:
-            waiting.cancel()
-            raise
-        try:
-            await waiting
-        except FailureError as error:
-            # How it ended is read below: there it is told in full.
-            if is_cancelled_exception(error):
-                await self._cancel(execution)
-                raise asyncio.CancelledError from None
-        except asyncio.CancelledError:
-            await self._cancel(execution)
-            raise
-        return cast("CallAnswer", await _until_it_works(names.READ_EXECUTION, execution))
+        request = {**subflow, "org": org, "key": workflow.uuid4().hex}
+        if waits:
+            return await self._executions.run(names.START_EXECUTION, request)
+        await self._executions.start(names.START_EXECUTION, request)
+        return None
 
-    async def _start(self, request: StartRequest) -> str:
-        started: Started = await _until_it_works(names.START_EXECUTION, request)
-        if "error" in started:
-            raise WorkflowError.from_dict(started["error"])
-        return started.get("id", "")
+    async def run_agent(self, arguments: AgentArguments, *, task_id: str, begun: Callable[[str], None]) -> CallAnswer:
+        """See `Engine`."""
+        run = workflow.info().workflow_id
+        request: AgentRequest = {
+            "execution_id": self._execution_id,
+            "run": run if "/recovery-" in run else "",
+            "has_secrets": self._has_secrets,
+            "nonce": self._nonce,
+            "org": self.org,
+            "arguments": arguments,
+            # The same for the same execution of the same task, whatever becomes of histories.
+            "key": hashlib.sha256(f"{run} {task_id}".encode()).hexdigest(),
+        }
 
-    async def _cancel(self, execution: str) -> None:
-        await _until_it_works(names.CANCEL_EXECUTION, execution)
+        def tell(execution: str) -> None:
+            begun(execution)
+            self.reporter.flush(deliver_durably)
 
-    async def _waiting(self, limit: timedelta) -> tuple[workflow.ActivityHandle[Any], str]:
-        """Return an activity that nobody works on until the server ends it, and the token by which it does.
-
-        The worker that makes it may be lost before it has told the token: then another one is made.
-        """
-        tokens = self._control.tokens
-        while True:
-            key = workflow.uuid4().hex
-            waiting = workflow.start_activity(
-                names.AWAIT_EXECUTION, key, result_type=RawValue, start_to_close_timeout=limit, retry_policy=_ONCE
-            )
-            # One that is given up may end as it likes, and nobody asks how.
-            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-            with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(lambda key=key: key in tokens, timeout=_TOKEN_LIMIT)
-                return waiting, tokens.pop(key)
-            waiting.cancel()
+        return await self._executions.run(names.START_AGENT, request, begun=tell)
 
     @contextlib.asynccontextmanager
     async def _room(self, size: int) -> AsyncGenerator[None]:

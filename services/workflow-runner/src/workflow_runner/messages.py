@@ -369,6 +369,36 @@ class StartRequest(Subflow):
     """By which the activity that waits is ended, in base64; empty when nobody waits."""
 
 
+class AgentArguments(TypedDict):
+    """What an agent is to do, and how it is run."""
+
+    agent: str
+    scope: str
+    message: str
+    env: dict[str, str]
+    session: str
+    """Id of the session to go on with; empty for one of its own."""
+    config: dict[str, Any]
+    """The fields of the contract's ExecutionConfig that are set, as JSON."""
+    output: str
+    """`content` or `execution`."""
+
+
+class AgentRequest(TypedDict):
+    """An execution of an agent to create: the same `key` never makes a second one."""
+
+    execution_id: str
+    run: str
+    """Id of the Temporal workflow, of a recovered run: its environment is its own."""
+    has_secrets: bool
+    nonce: str
+    org: str
+    arguments: AgentArguments
+    key: str
+    token: NotRequired[str]
+    """By which the activity that waits is ended, in base64."""
+
+
 class Started(TypedDict):
     """The execution, or why there is none."""
 

@@ -14,7 +14,7 @@ from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import CallAnswer, Limits, Subflow, TaskRecord
+from workflow_runner.messages import AgentArguments, CallAnswer, Limits, Subflow, TaskRecord
 from workflow_runner.strands import Strands
 
 FUNCTIONS = "/use/functions"
@@ -127,9 +127,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def run_workflow(
-        self, subflow: Subflow, *, org: str, seconds: float | None, waits: bool
-    ) -> CallAnswer | None:
+    async def run_workflow(self, subflow: Subflow, *, org: str, waits: bool) -> CallAnswer | None:
         """Run another workflow as an execution of its own, and return how that ended; None unless it `waits`.
 
         A run that is cancelled meanwhile cancels the execution.
@@ -137,8 +135,17 @@ class Engine(Protocol):
         Args:
             subflow: Which, and its input.
             org: Slug of the organization it is looked for in.
-            seconds: How long it may take; None: for ever.
             waits: Whether its end is waited for.
+
+        Raises:
+            WorkflowError: It cannot be run.
+        """
+        ...
+
+    async def run_agent(self, arguments: AgentArguments, *, task_id: str, begun: Callable[[str], None]) -> CallAnswer:
+        """Run an agent as an execution of its own, once for each execution of a task, and return how that ended.
+
+        A run that is cancelled meanwhile cancels the execution. `begun` is told its id.
 
         Raises:
             WorkflowError: It cannot be run.

@@ -23,7 +23,7 @@ from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import Limits, Subflow, TaskRecord
+from workflow_runner.messages import AgentArguments, Limits, Subflow, TaskRecord
 from workflow_runner.port import FUNCTIONS, Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES
@@ -424,11 +424,22 @@ class TaskStep:
     async def run_workflow(self, subflow: Subflow, *, waits: bool) -> Any:
         """See `Step`."""
         self._show_progress()
-        seconds = None if self._deadline is None else max(0.0, self._deadline - self.time())
-        answer = await self._run.engine.run_workflow(subflow, org=self.org, seconds=seconds, waits=waits)
+        answer = await self._run.engine.run_workflow(subflow, org=self.org, waits=waits)
         if answer is not None and "error" in answer:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return None if answer is None else answer.get("output")
+
+    async def run_agent(self, arguments: AgentArguments) -> Any:
+        """See `Step`."""
+        self._show_progress()
+        answer = await self._run.engine.run_agent(arguments, task_id=self._id, begun=self._show_execution)
+        if "error" in answer:
+            raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
+        return answer.get("output")
+
+    def _show_execution(self, execution: str) -> None:
+        self._metadata = {**self._metadata, "execution": execution}
+        self._note("IN_PROGRESS")
 
     def _seconds_left(self) -> float:
         return self.limits["call_seconds"] if self._deadline is None else max(0.0, self._deadline - self.time())

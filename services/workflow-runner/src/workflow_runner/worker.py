@@ -13,12 +13,14 @@ from temporalio.worker import Worker
 
 from workflow_runner.activities import (
     A2aCalls,
+    Agents,
     AsyncApiCalls,
     Authentication,
     Calls,
     Catalogs,
     Containers,
     Events,
+    Executions,
     GrpcCalls,
     HttpCalls,
     Loading,
@@ -59,7 +61,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         reporting = Reporting(server, values)
         environments = Environments(server)
         calls = Calls(environments, reporting, most_bytes=settings.value_bytes)
-        subflows = Subflows(server, values)
+        executions = Executions(server, values)
         events = Events(server, calls, environments)
         requests = Requests(policy, authorities=settings.outbound_ca)
         authentication = Authentication(Tokens(requests))
@@ -126,10 +128,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     *asyncapi.activities,
                     processes.run,
                     containers.run,
-                    subflows.wait,
-                    subflows.start,
-                    subflows.read,
-                    subflows.cancel,
+                    executions.wait,
+                    executions.read,
+                    executions.cancel,
+                    Subflows(server, values).start,
+                    Agents(server, environments).start,
                     events.emit,
                     events.receive,
                     Schedules(server).fire,

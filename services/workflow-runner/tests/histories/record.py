@@ -63,6 +63,16 @@ _WAITS = 1000
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
+    "call-agent": """
+do:
+- one: {call: agent, with: {agent: clerk, message: One, env: {T: '${.secrets.TOKEN}'}, output: execution}}
+- two:
+    try: [{ask: {call: agent, with: {agent: clerk, message: Two, config: {timeout: 60}}}}]
+    catch: {do: [{no: {set: {said: '${ $error.detail }'}}}]}
+- three:
+    try: [{ask: {call: agent, with: {agent: clerk, message: Three, config: {timeout: 1}}}}]
+    catch: {errors: {with: {status: 408}}}
+""",
     "human-input": """
 do:
 - ask: {call: human_input, with: {message: Go?, form: {document: {type: object}}, deadline: P1D, default: reject}}
@@ -451,6 +461,8 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
         return await _published(text, _PUBLISHED[name], runs)
     if name in _ANSWERED:
         return await _answered(text, _ANSWERED[name], runs)
+    if name == "call-agent":
+        return await _with_agents(text, runs)
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
@@ -512,6 +524,17 @@ async def _answered(text: str, answers: list[tuple[str, str]], runs: Runs) -> Ex
         )
         given = {"form_data": {"n": 1}, "comment": "so", "by": "ada", "at": "2026-01-01T00:00:00Z"}
         await handle.signal(names.ANSWER, {"id": task, "task_id": task, "outcome": outcome, **given})
+    await handle.result()
+    return execution
+
+
+async def _with_agents(text: str, runs: Runs) -> Execution:
+    """Run a document whose tasks call agents: one that answers, one that fails, and one that is cancelled."""
+    execution = runs.add(text, secrets=_SECRETS)
+    handle = await runs.start(execution)
+    agents = runs.peer.agents
+    await agents.end(await agents.begun(1), "yes")
+    await agents.end(await agents.begun(2), error="no")
     await handle.result()
     return execution
 

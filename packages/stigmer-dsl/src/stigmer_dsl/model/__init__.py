@@ -49,6 +49,7 @@ from stigmer_dsl.model.events import (
 from stigmer_dsl.model.own_calls import (
     ActivityArguments,
     AgentArguments,
+    AgentBudget,
     AgentConfiguration,
     EvalArguments,
     HumanInputArguments,
@@ -153,6 +154,7 @@ __all__ = [
     "A2aArguments",
     "ActivityArguments",
     "AgentArguments",
+    "AgentBudget",
     "AgentConfiguration",
     "AsyncApiArguments",
     "AsyncApiConsumption",

@@ -10,6 +10,17 @@ from stigmer_dsl.model.element import Element, Text, Whole, by_shape
 from stigmer_dsl.model.values import DurationLike, Endpoint, Schema, Transformation
 
 
+class AgentBudget(Element):
+    """What one agent run may use up; a bound that is not said is the agent's."""
+
+    max_model_calls: Annotated[Whole, Field(ge=0)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=0)] | None = None
+    max_cost_usd: Annotated[float, Field(ge=0)] | None = None
+    """In US dollars."""
+    max_seconds: Annotated[Whole, Field(ge=0)] | None = None
+    """Of work; waiting for people does not count."""
+
+
 class AgentConfiguration(Element):
     """Settings of one agent run."""
 
@@ -17,6 +28,9 @@ class AgentConfiguration(Element):
     timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
     """Seconds; 0 is the same as not said."""
     temperature: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
+    fallback_models: tuple[Text, ...] | None = None
+    """Models that answer when the one before them cannot."""
+    budget: AgentBudget | None = None
 
 
 class AgentArguments(Element):
@@ -28,6 +42,12 @@ class AgentArguments(Element):
     message: Annotated[Text, Field(min_length=1)]
     env: dict[str, Text] | None = None
     config: AgentConfiguration | None = None
+    session: Text | None = None
+    """Id of a session to go on with; one of its own unless said."""
+    response: Schema | None = None
+    """What the answer must look like; without it, what the agent says of that, or a text."""
+    output: Literal["content", "execution"] = "content"
+    """The answer, or an object with the answer as `output`, and `id`, `session` and `usage` of the execution."""
 
 
 class ActivityArguments(Element):

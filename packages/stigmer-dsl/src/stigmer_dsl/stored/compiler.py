@@ -324,7 +324,8 @@ class TaskCompiler:
                 self._notes.find(
                     "dsl.value", config.at("scope"), f"must be one of platform, organization, not {scope!r}"
                 )
-        self._move(config, "config", dict, with_, at + "/with/config")
+        for name, kind in (("config", dict), ("session", str), ("response", dict), ("output", str)):
+            self._move(config, name, kind, with_, f"{at}/with/{name}")
         return {"call": "agent", "with": with_}
 
     def _do(self, config: Config, at: str) -> Body:

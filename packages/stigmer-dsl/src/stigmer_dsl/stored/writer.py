@@ -16,6 +16,7 @@ from stigmer_dsl.problems import Problem, pointer_to
 from stigmer_dsl.stored.compiler import FUNCTIONS, Body
 from stigmer_dsl.stored.kinds import PREFIX as KIND_PREFIX
 
+_AGENT_FIELDS = ("agent", "message", "scope", "env", "config", "session", "response", "output")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH"})
 
 
@@ -174,7 +175,7 @@ class TaskWriter:
         return config
 
     def _agent(self, with_: Part, _task: Part) -> Body:
-        given = {key: with_.take(key) for key in ("agent", "message", "scope", "env", "config")}
+        given = {key: with_.take(key) for key in _AGENT_FIELDS}
         return {key: value for key, value in given.items() if value is not None}
 
     def _switch(self, task: Part) -> Body:

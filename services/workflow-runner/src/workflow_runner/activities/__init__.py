@@ -1,12 +1,14 @@
 """Everything that reaches outside: loading a run, reporting it, and calls."""
 
 from workflow_runner.activities.a2a import A2aCalls
+from workflow_runner.activities.agents import Agents
 from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.catalogs import Catalogs
 from workflow_runner.activities.containers import Containers, find_engine
 from workflow_runner.activities.events import Events
+from workflow_runner.activities.executions import Executions
 from workflow_runner.activities.grpc import GrpcCalls
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
@@ -24,12 +26,14 @@ from workflow_runner.activities.values import Values
 
 __all__ = [
     "A2aCalls",
+    "Agents",
     "AsyncApiCalls",
     "Authentication",
     "Calls",
     "Catalogs",
     "Containers",
     "Events",
+    "Executions",
     "GrpcCalls",
     "HttpCalls",
     "Loading",

@@ -16,7 +16,7 @@ from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import Limits, Subflow
+from workflow_runner.messages import AgentArguments, Limits, Subflow
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
 
@@ -202,6 +202,14 @@ class Step(Protocol):
 
         Raises:
             WorkflowError: It cannot be run, or faulted.
+        """
+        ...
+
+    async def run_agent(self, arguments: AgentArguments) -> Any:
+        """Run an agent, and return what it gives. `arguments` may hold symbolic secrets.
+
+        Raises:
+            WorkflowError: It cannot be run, or failed.
         """
         ...
 

@@ -17,6 +17,7 @@ from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
 from stigmer_runner import EXECUTION_TOKEN, RUNTIME, fill_value, read_value
 
+from workflow_runner.testing.agents import PeerAgents
 from workflow_runner.testing.children import PeerChildren
 from workflow_runner.testing.events import PeerEvents
 from workflow_runner.testing.values import PeerValues
@@ -89,6 +90,7 @@ class PeerServer:
         self.events = PeerEvents()
         self.values = PeerValues()
         self.children = PeerChildren(self)
+        self.agents = PeerAgents()
         self._changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -123,6 +125,7 @@ class PeerServer:
             bind(pool, _COMMAND, {"updateStatus": self._update_status, "create": self.children.create}),
             *self.children.services(),
             *self.events.services(),
+            *self.agents.services(),
         ]
         self._server = Server(services, pool=pool)
         (self.address,) = await self._server.start(address)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from workflow_runner import names
@@ -30,6 +31,7 @@ class Runs:
         self.queue = queue
         peer.events.wake = self._wake
         peer.children.begin, peer.children.cancel, peer.children.tell = self._begin, self._cancel, self._tell
+        peer.agents.tell = self._tell_of_agent
 
     def add(self, definition: str, data: Any = None, **more: Any) -> Execution:
         """Give the server an execution of a document; the header may be left out."""
@@ -58,6 +60,11 @@ class Runs:
         waiting = self.client.get_async_activity_handle(task_token=execution.callback)
         with contextlib.suppress(RPCError):  # nobody waits any more
             await waiting.complete({"id": execution.id, "phase": execution.phase})
+
+    async def _tell_of_agent(self, token: bytes, well: bool) -> None:
+        waiting = self.client.get_async_activity_handle(task_token=token)
+        with contextlib.suppress(RPCError):  # nobody waits any more
+            await (waiting.complete({}) if well else waiting.fail(ApplicationError("it has ended", non_retryable=True)))
 
     def whole(self, execution: Execution) -> Any:
         """Return the output, also where the peer was told of it apart."""

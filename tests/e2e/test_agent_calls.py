@@ -1,0 +1,114 @@
+"""Workflows that call agents, on a real stack."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stigmer_cli.testing import Cli, wait_until
+
+pytestmark = pytest.mark.slow
+
+AGENT = """\
+apiVersion: agentic.stigmer.ai/v1
+kind: Agent
+metadata: {name: helper}
+spec:
+  instructions: You help whoever asks you.
+  approval_policies: [{tool: write_file, reason: files are precious}]
+  env_spec: {data: {TOKEN: {is_secret: true}}}
+"""
+ECHO = 'turns: [{text: "You said $message."}]\n'
+WRITES = """\
+turns:
+  - tool_calls: [{name: write_file, args: {file_path: /order.txt, content: one chair}}]
+  - text: "Ordered."
+"""
+
+
+def prepare(stack: Cli, folder: Path, **scripts: str) -> None:
+    file = folder / "helper.yaml"
+    file.write_text(AGENT)
+    applied = stack.run("apply", "-f", str(file))
+    assert applied.code == 0, applied.err
+    place = stack.home / "scripts"
+    place.mkdir(exist_ok=True)
+    for name, text in scripts.items():
+        (place / f"{name}.yaml").write_text(text)
+
+
+def workflow(folder: Path, tasks: str) -> str:
+    file = folder / "calls.yaml"
+    file.write_text(f"document: {{dsl: 1.0.3, namespace: shop, name: calls, version: 1.0.0}}\n{tasks}\n")
+    return str(file)
+
+
+def agent_runs(stack: Cli) -> list[Any]:
+    return stack.run("get", "agentexecutions", "-o", "json").json["items"]
+
+
+def test_a_workflow_talks_to_an_agent_in_one_session(stack: Cli, tmp_path: Path) -> None:
+    prepare(stack, tmp_path, echo=ECHO)
+    tasks = """
+use: {secrets: [KEY]}
+do:
+- first:
+    call: agent
+    with:
+      agent: helper
+      message: hello
+      config: {model: 'scripted:echo'}
+      env: {TOKEN: '${.secrets.KEY}'}
+      output: execution
+- second:
+    call: agent
+    with: {agent: helper, message: '${ .output }', session: '${ .session }', config: {model: 'scripted:echo'}}
+"""
+    before = len(agent_runs(stack))
+    done = stack.run("run", workflow(tmp_path, tasks), "--secret", "KEY=tok-123456", "-o", "json")
+    assert done.json["output"] == "You said You said hello..", done.err
+    first, second = sorted(agent_runs(stack)[: len(agent_runs(stack)) - before], key=lambda one: one["metadata"]["id"])
+    assert first["spec"]["session_id"] == second["spec"]["session_id"]
+    assert "tok-123456" not in str(first)
+    assert first["spec"]["runtime_env"]["TOKEN"]["is_secret"] is True
+
+
+def test_whoever_cancels_the_workflow_cancels_the_agent(stack: Cli, tmp_path: Path) -> None:
+    prepare(stack, tmp_path, writes=WRITES)
+    tasks = "do:\n- ask: {call: agent, with: {agent: helper, message: go, config: {model: 'scripted:writes'}}}"
+    run = stack.run("run", workflow(tmp_path, tasks), "--detach").out.strip()
+
+    def newest() -> Any:
+        found = [one for one in agent_runs(stack) if one["spec"]["message"] == "go"]
+        return found[0]["status"]["phase"] if found else None
+
+    wait_until(lambda: newest() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {newest()}")
+    assert stack.run("cancel", run, "--wait").code == 0
+    wait_until(lambda: newest() == "EXECUTION_CANCELLED", lambda: f"the agent is {newest()}")
+
+
+def test_a_call_survives_the_death_of_everything_and_runs_the_agent_once(cli: Cli, tmp_path: Path) -> None:
+    assert cli.run("up", "--detach").code == 0
+    prepare(cli, tmp_path, writes=WRITES)
+    tasks = "do:\n- ask: {call: agent, with: {agent: helper, message: go, config: {model: 'scripted:writes'}}}"
+    run = cli.run("run", workflow(tmp_path, tasks), "--detach").out.strip()
+
+    def phase() -> Any:
+        found = agent_runs(cli)
+        return found[0]["status"]["phase"] if found else None
+
+    wait_until(lambda: phase() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {phase()}")
+    for pid in cli.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    cli.until_gone()
+    assert cli.run("up", "--detach").code == 0
+    (agent,) = agent_runs(cli)
+    assert cli.run("approve", agent["metadata"]["id"]).code == 0
+    watched = cli.run("watch", run, "-o", "json")
+    assert (watched.json["phase"], watched.json["output"]) == ("COMPLETED", "Ordered.")
+    assert len(agent_runs(cli)) == 1
