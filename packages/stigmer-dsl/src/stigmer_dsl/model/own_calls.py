@@ -6,7 +6,7 @@ from pydantic import Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from stigmer_dsl.model.calls import Listed
-from stigmer_dsl.model.element import Element, Text, Whole, by_shape
+from stigmer_dsl.model.element import Element, Flag, Text, Whole, by_shape
 from stigmer_dsl.model.values import DurationLike, Endpoint, Schema, Transformation
 
 
@@ -110,6 +110,9 @@ class TransformArguments(Element):
 
 class ValidateArguments(Element):
     """A check of data; the task outputs the data, or faults with a validation error."""
+
+    report: Flag = False
+    """Whether the task outputs `{valid, violations}` instead, and does not fault."""
 
     input: Any = None
     """What is checked; the task's input unless said."""

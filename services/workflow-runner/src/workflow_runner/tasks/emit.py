@@ -27,12 +27,13 @@ class _Emit:
             yield "/emit/event/with", "an event has a `type`"
 
     async def run(self, task: EmitTask, step: Step) -> Outcome:
-        arguments: EmitArguments = {"org": step.org, "event": _event(task, step)}
+        attributes = step.evaluate(task.emit.event.with_.attributes())
+        arguments: EmitArguments = {"org": step.org, "event": event_of(attributes, step)}
         return Outcome(output=await step.call(names.EMIT, arguments, repeatable=True))
 
 
-def _event(task: EmitTask, step: Step) -> dict[str, Any]:
-    given: dict[str, Any] = step.evaluate(task.emit.event.with_.attributes())
+def event_of(given: dict[str, Any], step: Step) -> dict[str, Any]:
+    """Return an event with attributes that are evaluated already, and what they leave out."""
     document = step.workflow.document
     made: dict[str, Any] = {
         "specversion": "1.0",
