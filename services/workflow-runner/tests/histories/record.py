@@ -64,6 +64,7 @@ _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for ind
 
 DOCUMENTS: dict[str, str] = {
     "call-agent": """
+use: {secrets: [TOKEN]}
 do:
 - one: {call: agent, with: {agent: clerk, message: One, env: {T: '${.secrets.TOKEN}'}, output: execution}}
 - two:
