@@ -18,11 +18,13 @@ from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.effects import Effect
 from agent_runner.turn.events import Event, Noticed, ToolFinished
 from agent_runner.turn.gate import Gate
+from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.middleware import TurnContext
 from agent_runner.turn.usage import Budget, Meter, Usage
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool, tool
+from stigmer_protos.descriptors import message_type
 
 SCRIPT = """
 turns:
@@ -91,6 +93,7 @@ async def attempt(folder: Path, till: Till, number: int, **effects: Effect) -> A
                 ledger=lease,
                 observe=events.append,
                 settle=settle,
+                inbox=Inbox(message_type("ai.stigmer.agentic.agentexecution.v1.AgentExecutionStatus")()),
                 gate=Gate(policies=(), observe=events.append),
                 meter=Meter(record=lease, prices=Prices.load(), budget=Budget(), used=Usage()),
                 effects=effects,
