@@ -128,6 +128,18 @@ async def test_an_answer_need_not_be_an_object(stigmer: Stigmer) -> None:
     assert [each.string_value for each in status.output.list_value.values] == ["a", "b"]
 
 
+async def test_nothing_is_fetched_for_a_schema(stigmer: Stigmer, openai_server: OpenAIServer) -> None:
+    schema = {"type": "object", "properties": {"a": {"$ref": f"{openai_server.url}/schema.json"}}}
+    text = "turns:\n" + gives("{a: 1}")
+    agent = await stigmer.agent(outputSchema=schema)
+    status = await stigmer.run(agent, "Which?", model=stigmer.stack.script("remote", text))
+    assert (phase(status), status.error) == (
+        FAILED,
+        f"the output schema refers to {openai_server.url}/schema.json, which is not in it",
+    )
+    assert openai_server.calls == []
+
+
 def test_an_operators_file_of_prices_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     for text in ("- {model: a}", "- [", "a: 1", "- {model: a, input: -1, cached: 0, output: 0}"):
         (tmp_path / "prices.yaml").write_text(text)

@@ -41,12 +41,18 @@ def check_input(definition: Workflow, value: Any) -> None:
         InvalidInputError: It does not fit; every violation.
     """
     from jsonschema import Draft202012Validator
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     schema = definition.input.schema_.document if definition.input and definition.input.schema_ else None
     if schema is None:
         return
-    validator: Any = Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    # An empty registry: checking what is given here is no reason to fetch anything; the runner resolves references.
+    validator: Any = Draft202012Validator(schema, registry=Registry())
+    try:
+        errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    except Unresolvable:
+        return
     if errors:
         problems = [f"--input: {error.json_path}: {error.message}" for error in errors]
         msg = f"the input does not fit the schema of workflow {definition.document.name!r}"

@@ -11,6 +11,8 @@ from jsonschema.exceptions import SchemaError
 from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from agent_runner.errors import AnswerError, ResourceError
 from agent_runner.models.script import NUDGE
@@ -67,8 +69,12 @@ class AnswerMiddleware(AgentMiddleware[Any, Any, Any]):
         return {"messages": more, "jump_to": "model"}
 
     def _problems(self, answer: Any) -> list[str]:
-        validator: Any = Draft202012Validator(self._schema)
-        found: list[Any] = list(validator.iter_errors(answer))
+        # An empty registry: the library would fetch what a reference points at, past the guard of outbound calls.
+        validator: Any = Draft202012Validator(self._schema, registry=Registry())
+        try:
+            found: list[Any] = list(validator.iter_errors(answer))
+        except Unresolvable as error:
+            raise ResourceError(f"the output schema refers to {error.ref}, which is not in it") from None
         return [f"{error.json_path}: {error.message}" for error in found[:_MOST_PROBLEMS]]
 
 
