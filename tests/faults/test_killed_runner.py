@@ -219,7 +219,7 @@ class World:
                     if holds(status):
                         return status
         tasks = {task.task_id: task.status for task in status.tasks}
-        raise AssertionError(f"{id_} came no further than {status.phase}, {tasks}")
+        raise AssertionError(f"{id_} came no further than {status.phase}, {status.error}, {tasks}")
 
 
 def _filled(mark: re.Match[str]) -> str:
