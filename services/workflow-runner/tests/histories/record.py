@@ -63,6 +63,13 @@ _WAITS = 1000
 _PAUSES = "\n".join(f"    - pause{index}: {{wait: {{milliseconds: 5}}}}" for index in range(6))
 
 DOCUMENTS: dict[str, str] = {
+    "own-calls": """
+do:
+- shape: {call: transform, with: {as: '{id: .n}'}}
+- check: {call: validate, with: {schema: {document: {type: object, required: [id]}}}}
+- told: {call: notification, with: {message: Done, data: {n: 1}, endpoint: SITE/pets}}
+- published: {call: notification, with: {message: '${ .message }'}}
+""",
     "call-agent": """
 use: {secrets: [TOKEN]}
 do:
