@@ -97,11 +97,11 @@ def check(path: Path, told: Acknowledged) -> None:
         archived = _grouped(database.execute("SELECT id, version FROM resource_history ORDER BY id, version"))
         changes = database.execute("SELECT sequence, operation, id, version FROM changes ORDER BY sequence").fetchall()
     database.close()
-    documents = {key: json.loads(data) for _, key, _, data in rows}
-    for kind, key, version, _ in rows:
-        document = documents[key]
-        if "metadata" not in document:
-            continue  # the server's own, no resource of anybody's
+    stored = {key: (kind, version, json.loads(data)) for kind, key, version, data in rows}
+    # The server keeps records of its own beside them, of which there is no history.
+    documents = {key: document for key, (_, _, document) in stored.items() if "metadata" in document}
+    for key, document in documents.items():
+        kind, version, _ = stored[key]
         number = int(document["metadata"]["version"]["id"])
         # Every state of the specification has its entry in the history, from the first to the present one.
         assert len(archived[key]) == number, key
