@@ -21,7 +21,8 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval
 """For calls of the server, which may be away: tried until the activity's time is over."""
 _TURN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=200)
 _SERVER_AWAY = timedelta(days=1)
-_CALL = timedelta(seconds=60)
+_CALL = timedelta(seconds=15)
+"""After which a call of the server is made again: so long a worker that was killed meanwhile is waited for."""
 _LOOK_SECONDS = 60.0
 """After which a run looks whether those before it in its session are over, if nobody tells."""
 _KNOWN_IDS = 256
