@@ -1,7 +1,10 @@
-"""Workflows that call agents, on a real stack."""
+"""Workflows that call agents, on a real stack: in one session, cancelled together, and through a death of it all."""
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +89,26 @@ def test_whoever_cancels_the_workflow_cancels_the_agent(stack: Cli, tmp_path: Pa
     wait_until(lambda: newest() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {newest()}")
     assert stack.run("cancel", run, "--wait").code == 0
     wait_until(lambda: newest() == "EXECUTION_CANCELLED", lambda: f"the agent is {newest()}")
+
+
+def test_a_call_survives_the_death_of_everything_and_runs_the_agent_once(cli: Cli, tmp_path: Path) -> None:
+    assert cli.run("up", "--detach").code == 0
+    prepare(cli, tmp_path, writes=WRITES)
+    tasks = "do:\n- ask: {call: agent, with: {agent: helper, message: go, config: {model: 'scripted:writes'}}}"
+    run = cli.run("run", workflow(tmp_path, tasks), "--detach").out.strip()
+
+    def phase() -> Any:
+        found = agent_runs(cli)
+        return found[0]["status"]["phase"] if found else None
+
+    wait_until(lambda: phase() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {phase()}")
+    for pid in cli.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    cli.until_gone()
+    assert cli.run("up", "--detach").code == 0
+    (agent,) = agent_runs(cli)
+    assert cli.run("approve", agent["metadata"]["id"]).code == 0
+    watched = cli.run("watch", run, "-o", "json")
+    assert (watched.json["phase"], watched.json["output"]) == ("COMPLETED", "Ordered.")
+    assert len(agent_runs(cli)) == 1
