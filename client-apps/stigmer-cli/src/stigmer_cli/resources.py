@@ -13,7 +13,7 @@ from stigmer_cli.errors import InvalidInputError, NotFoundError
 from stigmer_cli.references import Reference
 
 if TYPE_CHECKING:
-    from stigmer_grpc.channel import Channel
+    from stigmer_grpc.channel import Channel, ResponseStream
 
 Message: TypeAlias = Any
 """A message of the contract's descriptor pool; its fields are known to the contract and not to the type checker."""
@@ -142,12 +142,12 @@ class Resources:
         answer: Message = await service.unary("delete", request, metadata=[DRY_RUN] if dry_run else ())
         return answer.entries
 
-    def subscribe(self, kind: Kind, identifier: str) -> AsyncIterator[Message]:
+    def subscribe(self, kind: Kind, identifier: str) -> ResponseStream:
         """Yield the resource as it is and then as it becomes, until it is finished."""
         stub = self.channel.service(_require_service(kind, "subscribe"))
         return stub.stream("subscribe", _by_id(kind, "subscribe", identifier))
 
-    def live(self, kind: Kind, identifier: str) -> AsyncIterator[Message] | None:
+    def live(self, kind: Kind, identifier: str) -> ResponseStream | None:
         """Yield what is new of the resource, states and words; None when the kind says nothing."""
         service = _service_with(kind, "follow")
         return self.channel.service(service).stream("follow", _by_id(kind, "follow", identifier)) if service else None

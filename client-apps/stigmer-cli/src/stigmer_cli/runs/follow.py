@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from stigmer_cli import console
 from stigmer_cli.errors import UnavailableError
@@ -39,11 +40,13 @@ async def follow(resources: Resources, identifier: str, seen: Seen) -> Run:
 
     kind, shape = kind_of_run(identifier), shape_of(identifier)
     try:
-        async for message in live_states(resources, kind, identifier):
-            run = shape.read(message)
-            await seen(resources, run)
-            if run.is_over:
-                return run
+        # Closed here: what is left to be collected some time belongs to no trace any more.
+        async with aclosing(live_states(resources, kind, identifier)) as states:
+            async for message in states:
+                run = shape.read(message)
+                await seen(resources, run)
+                if run.is_over:
+                    return run
     except (ServerAwayError, CancelledError) as error:
         raise _lost(identifier) from error
     raise _lost(identifier)

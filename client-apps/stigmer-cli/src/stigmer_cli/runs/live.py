@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from stigmer_protos.descriptors import Kind
@@ -12,7 +12,7 @@ from stigmer_cli.resources import Message, Resources
 _AI = "MESSAGE_AI"
 
 
-async def live_states(resources: Resources, kind: Kind, identifier: str) -> AsyncIterator[Message]:
+async def live_states(resources: Resources, kind: Kind, identifier: str) -> AsyncGenerator[Message]:
     """Yield the run as it is, and as it becomes; an agent's word by word, where the server passes words on.
 
     Messages are the same one again and again, changed: what is to be kept of one must be copied.
@@ -23,14 +23,16 @@ async def live_states(resources: Resources, kind: Kind, identifier: str) -> Asyn
     if news is not None:
         words = _Words()
         try:
-            async for each in news:
-                if (state := words.take(each)) is not None:
-                    yield state
+            async with news:
+                async for each in news:
+                    if (state := words.take(each)) is not None:
+                        yield state
             return
         except UnimplementedError:
             pass  # A server that is older than this command.
-    async for state in resources.subscribe(kind, identifier):
-        yield state
+    async with resources.subscribe(kind, identifier) as states:
+        async for state in states:
+            yield state
 
 
 @dataclass(slots=True)
