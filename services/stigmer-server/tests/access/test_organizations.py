@@ -205,6 +205,7 @@ OTHERS: dict[str, Any] = {
     "version": "1",
     "signal_name": "go",
     "tool_call_id": "call",
+    "text": "hello",
     "action": 1,
     "task_name": "task",
     "outcome": "approved",
