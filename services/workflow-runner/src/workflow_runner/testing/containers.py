@@ -47,6 +47,7 @@ class Engine:
         self.created: list[dict[str, Any]] = []
         self.containers: dict[str, FakeContainer] = {}
         self._serving: set[asyncio.Task[None]] = set()
+        self._processes: list[asyncio.subprocess.Process] = []
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection from now on."""
@@ -56,11 +57,14 @@ class Engine:
 
     async def close(self) -> None:
         """End everything."""
-        for container in self.containers.values():
-            _kill(container)
         for serving in self._serving:
             serving.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+            # Read to the end, because a process with a full pipe is never told of as ended.
+            await process.communicate()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -185,6 +189,7 @@ class Engine:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        self._processes.append(container.process)
 
     async def _ended(self, container: FakeContainer) -> None:
         container.finished_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
