@@ -23,7 +23,8 @@ MEMBERS = {
 }
 LIBRARIES = [name for name, path in MEMBERS.items() if path.parent.name == "packages"]
 PROTOS = MEMBERS["stigmer-protos"]
-WORKERS = os.environ.get("STIGMER_TEST_WORKERS", str(min(os.cpu_count() or 2, 4)))
+# One more than there are cores: many tests wait for other processes.
+WORKERS = os.environ.get("STIGMER_TEST_WORKERS", str(min(os.cpu_count() or 2, 4) + 1))
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
