@@ -101,6 +101,33 @@ do:
     assert len(site.seen("/order")) == 1
 
 
+@pytest.mark.parametrize("first_answer", [500, 200])
+async def test_a_run_whose_runner_is_killed_while_it_tells_the_end_does_nothing_more(
+    spawn: Spawn, client: Client, peer: PeerServer, site: Site, first_answer: int
+) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    # Asked again, the site would answer otherwise, and send the run another way.
+    answers = iter([Response({}, first_answer), Response({}, 700 - first_answer)])
+    site.page("/state", lambda _: next(answers))
+    site.page("/order", {})
+    first = await spawn(queue)
+    peer.when_over = lambda _: first.kill()
+    order = f"{{call: http, with: {{method: post, endpoint: {site.url}/order}}}}"
+    ask = f"{{call: http, with: {{method: get, endpoint: {site.url}/state}}}}"
+    good = f"do:\n- attempt: {{try: [{{ask: {ask}}}], catch: {{do: [{{order: {order}}}]}}}}"
+    execution = runs.add(good if first_answer == 200 else f"do:\n- ask: {ask}\n- order: {order}")
+    handle = await runs.start(execution)
+    async with asyncio.timeout(30):
+        await first.wait()
+    peer.when_over = lambda _: None
+    await spawn(queue)
+    async with asyncio.timeout(60):
+        await asyncio.gather(handle.result(), return_exceptions=True)
+    assert execution.phase == ("COMPLETED" if first_answer == 200 else "FAILED")
+    assert (len(site.seen("/state")), len(site.seen("/order"))) == (1, 0)
+
+
 async def test_a_held_run_and_what_it_was_sent_survive_the_kill_of_its_runner(
     spawn: Spawn, client: Client, peer: PeerServer, site: Site
 ) -> None:

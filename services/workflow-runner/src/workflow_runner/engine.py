@@ -367,14 +367,31 @@ class TemporalEngine:
             raise failure(activity, error) from None
         return decoded(result.payload)
 
+    async def tell_end(self, report: Report) -> None:
+        """Tell the server how the run ended, once all that led to it is in history.
+
+        A runner that is killed in this moment would have the next one make the last local calls again, whose answers
+        may be others: the run could go on, and do more, after it was said to be over.
+        """
+        if self._limits.get("ends_durably") and self._in_row and not self._is_kept():
+            if _fits(report):
+                await deliver_durably(report)
+                return
+            await workflow.sleep(_MOMENT)
+        await deliver(report)
+
+    def _is_kept(self) -> bool:
+        """Whether the local calls so far are in history: a longer one means that the last workflow task ended."""
+        length = workflow.info().get_current_history_length()
+        is_kept = length != self._history_length
+        self._history_length = length
+        return is_kept
+
     def _may_stay_local(self) -> bool:
         # What other strands ask of Temporal waits until a local call is over, even a timer.
         if self.strands.are_several and (self.strands.are_resting or "local_branch_seconds" not in self._limits):
             return False
-        # A longer history means that the last workflow task ended, and with it everything so far was kept.
-        length = workflow.info().get_current_history_length()
-        if length != self._history_length:
-            self._history_length = length
+        if self._is_kept():
             self._in_row = self._row_bytes = 0
         # Calls that are in flight together are no more than a kill repeats anyway.
         most = max(self._limits["local_calls_in_row"], self.strands.count if self.strands.are_several else 0)

@@ -32,6 +32,8 @@ class Limits(TypedDict):
     """A call that takes longer becomes an ordinary activity."""
     local_branch_seconds: NotRequired[float]
     """The same for a call beside others in a fork; there every call is an ordinary activity unless said."""
+    ends_durably: NotRequired[bool]
+    """Whether the end is told only once all that led to it is in history; it need not be unless said."""
     call_seconds: float
     """How long a call may take when the task sets no timeout."""
     activity_task_queue: NotRequired[str]

@@ -121,8 +121,8 @@ class Reporter:
             await asyncio.shield(self._sending)
             self.flush()
 
-    async def finish(self, **end: Any) -> None:
-        """Send everything that waits, and with the last of it how the run ended."""
+    async def finish(self, send: Send, **end: Any) -> None:
+        """Send everything that waits, and with the last of it, by `send`, how the run ended."""
         if self._sending is not None:
             await asyncio.shield(self._sending)
         while len(self._waiting) > _MOST_TASKS or self._bytes > _MOST_BYTES:
@@ -131,7 +131,7 @@ class Reporter:
         if self._truncates and (size := self._sizes.of(end.get("output"))) > MOST_OUTPUT_BYTES:
             end |= {"large": True} if self._keeps(size) else {"output": preview(end["output"], size)}
         last.update(end)  # pyright: ignore[reportCallIssue, reportArgumentType] - the keys of Report
-        await self._send(last)
+        await send(last)
 
     async def _send_all(self, send: Send) -> None:
         try:

@@ -132,6 +132,7 @@ class Settings(RunnerSettings):
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
             "local_branch_seconds": min(self.local_call_seconds, _LONGEST_BRANCH_CALL),
+            "ends_durably": True,
             "call_seconds": self.call_seconds,
             "activity_task_queue": self.activity_task_queue,
             "max_value_bytes": self.value_bytes,

@@ -101,7 +101,7 @@ class _Execution:
         self._invocation = invocation
         self._resume = invocation.get("resume")
         self._started_at = self._resume["started_at"] if self._resume else workflow.time()
-        self._reporter: Reporter | None = None
+        self._engine: TemporalEngine | None = None
         self._interpreter: Interpreter | None = None
         self._state: Resumption | None = None
         resume = self._resume
@@ -167,7 +167,7 @@ class _Execution:
             limits=run["limits"],
             control=self.control,
         )
-        self._reporter = engine.reporter
+        self._engine = engine
         evaluator = Evaluator(
             execution_id=run["execution_id"],
             definition=document,
@@ -270,7 +270,12 @@ class _Execution:
         """Tell the server how the run ended, after everything that happened in it."""
         execution, run = self._invocation["execution_id"], workflow.info().workflow_id
         tell(self._limits, phase=end["phase"])
-        reporter = self._reporter or Reporter(execution, deliver, workflow_id=run)
+        engine = self._engine
+        reporter = engine.reporter if engine is not None else Reporter(execution, deliver, workflow_id=run)
         await reporter.finish(
-            **end, started_at=iso8601(self._started_at), completed_at=iso8601(workflow.time()), workflow_id=run
+            deliver if engine is None else engine.tell_end,
+            **end,
+            started_at=iso8601(self._started_at),
+            completed_at=iso8601(workflow.time()),
+            workflow_id=run,
         )

@@ -255,6 +255,7 @@ do:
           - fails: {do: [{w: {wait: PT0.05S}}, {boom: {raise: {error: {type: 'https://example.com/x', status: 418}}}}]}
     catch: {}
 """,
+    "ended": "do:\n- get: {call: http, with: {method: get, endpoint: 'SITE/pet'}}",
     "fork-local": """
 do:
 - f:

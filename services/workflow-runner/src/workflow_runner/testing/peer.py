@@ -91,6 +91,8 @@ class PeerServer:
         self.values = PeerValues()
         self.children = PeerChildren(self)
         self.agents = PeerAgents()
+        self.when_over: Callable[[Execution], None] = lambda _: None
+        """Called when an execution is told to be over, before whoever tells it is answered."""
         self._changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -198,6 +200,7 @@ class PeerServer:
         async with self._changed:
             self._changed.notify_all()
         if execution.status.phase in _LAST_PHASES:
+            self.when_over(execution)
             await self.children.ended(execution)
         return descriptors.message_type(_EXECUTION)()
 
