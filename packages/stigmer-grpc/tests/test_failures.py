@@ -198,11 +198,35 @@ async def test_the_errors_of_a_program_are_mapped_by_one_table(lab: Any, note: A
         return NotFoundError(f"no {error}")
 
     table: ErrorTable = {OSError: InternalError, FileNotFoundError: not_found}
-    async with lab.serve(echo=fail, count=fail_late, interceptors=[Outcome(table)]) as stub:
+    seen = _Causes()
+    async with lab.serve(echo=fail, count=fail_late, interceptors=[seen, Outcome(table)]) as stub:
         with pytest.raises(NotFoundError, match=r"no note\.txt"):
             await stub.unary("echo", note(text="x"))
         with pytest.raises(NotFoundError, match=r"no note\.txt"):
             _ = [answer async for answer in stub.stream("count", note(text="x"))]
+    assert [type(cause) for cause in seen.causes] == [FileNotFoundError] * 2
+
+
+class _Causes:
+    """Collects what was behind the errors of calls."""
+
+    def __init__(self) -> None:
+        self.causes: list[BaseException | None] = []
+
+    async def intercept_unary(self, call_next: Any, request: Any, context: CallContext) -> Any:
+        try:
+            return await call_next(request, context)
+        except RpcError as error:
+            self.causes.append(error.__cause__)
+            raise
+
+    async def intercept_stream(self, call_next: Any, request: Any, context: CallContext) -> AsyncIterator[Any]:
+        try:
+            async for response in call_next(request, context):
+                yield response
+        except RpcError as error:
+            self.causes.append(error.__cause__)
+            raise
 
 
 LIMIT = 100_000

@@ -49,8 +49,11 @@ class Outcome:
         started = perf_counter()
         try:
             response = await call_next(request, context)
-        except BaseException as error:  # noqa: BLE001 - it goes on, as what it is to callers
-            raise self._failed(error, context, counted, started) from error.__cause__
+        except BaseException as error:
+            told = self._failed(error, context, counted, started)
+            if told is error:
+                raise
+            raise told from error
         took = perf_counter() - started
         counted.in_flight -= 1
         counted.ended(StatusCode.OK, took)
@@ -72,8 +75,11 @@ class Outcome:
                     sent += 1
                     counted.sent += 1
                     yield response
-        except BaseException as error:  # noqa: BLE001 - it goes on, as what it is to callers
-            raise self._failed(error, context, counted, started, sent) from error.__cause__
+        except BaseException as error:
+            told = self._failed(error, context, counted, started, sent)
+            if told is error:
+                raise
+            raise told from error
         took = perf_counter() - started
         counted.in_flight -= 1
         counted.ended(StatusCode.OK, took)
@@ -101,9 +107,7 @@ class Outcome:
             return error
         for kind in type(error).__mro__:
             if (make := self._table.get(kind)) is not None:
-                told = make(error)
-                told.__cause__ = error
-                return told
+                return make(error)
         return error
 
 

@@ -152,7 +152,9 @@ class Gateway:
         try:
             answer = await self._unary(exchange, versions, trailers)
         except AbortedError as error:
-            raise etags.outdated(error.message) if versions else error from error.__cause__
+            if not versions:
+                raise
+            raise etags.outdated(error.message) from error
         return await _answered(exchange, answer, metadata.answer_headers(trailers))
 
     async def _unary(self, exchange: Exchange, versions: frozenset[str], trailers: dict[str, str | bytes]) -> Message:
