@@ -37,10 +37,17 @@ async def draft(kind: Kind, request: Message, call: Call) -> Message:
     limits.check_metadata(kind, message)
     _check_slug(message)
     references.check(kind, message)
-    if kind.inspects:
-        await asyncio.to_thread(kind.inspect, message)
+    await inspect(kind, message)
     limits.check_size(kind, message)
     return message
+
+
+async def inspect(kind: Kind, message: Message) -> None:
+    """Have the kind check and complete a new state by itself. Raises: InvalidError."""
+    if kind.inspects_long(message):
+        await asyncio.to_thread(kind.inspect, message)
+    else:
+        kind.inspect(message)
 
 
 def place(message: Message, call: Call) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from stigmer_server import drafts, revisions
 from stigmer_server.errors import MissingError, RefusedError
 from stigmer_server.kinds import Kind
@@ -37,8 +35,7 @@ async def rollback(resources: Resources, kind: Kind, id: str, version: str, *, m
     entry = await revisions.find(resources, kind, id, version)
     old = kind.parse(revisions.wire_of(entry))
     draft = _draft(resources, kind, old, message)
-    if kind.inspects:
-        await asyncio.to_thread(kind.inspect, draft)
+    await drafts.inspect(kind, draft)
 
     def work(unit: Unit) -> Saved:
         stored = unit.require(kind.name, id)

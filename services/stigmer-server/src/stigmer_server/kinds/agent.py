@@ -24,5 +24,6 @@ KIND = Kind(
         References(kind="skill", path="spec.sub_agents.skill_refs"),
     ),
     inspect=agents.inspect,
+    inspects_long=lambda agent: agent.spec.HasField("output_schema"),
     settle=_settle,
 )

@@ -129,5 +129,6 @@ KIND = Kind(
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/agent-execution/invoke",
     inspect=agents.inspect_execution,
+    inspects_long=lambda execution: execution.spec.execution_config.HasField("output_schema"),
     settle=_settle,
 )

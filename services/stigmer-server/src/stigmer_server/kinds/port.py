@@ -154,7 +154,9 @@ class Kind:
     phases: Phases | None = None
     """Set for executions."""
     inspect: Callable[[Message], None] = _inspect_nothing
-    """Checks and completes a new state by itself, before any transaction, in a thread. Raises: InvalidError."""
+    """Checks and completes a new state by itself, before any transaction. Raises: InvalidError."""
+    inspects_long: Callable[[Message], bool] = lambda message: False
+    """Whether that may take so long that it needs a thread, which costs a call more than most of the rest."""
     settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
     """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
     removed: Callable[[Message, Unit], None] = _remove_nothing
@@ -181,11 +183,6 @@ class Kind:
     def tagged(self) -> bool:
         """Whether versions have names of their own beside their numbers."""
         return self.version_names is not _numbered
-
-    @property
-    def inspects(self) -> bool:
-        """Whether the kind has anything to check by itself."""
-        return self.inspect is not _inspect_nothing
 
     @cached_property
     def described(self) -> descriptors.Kind:

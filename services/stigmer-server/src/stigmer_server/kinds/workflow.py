@@ -35,6 +35,7 @@ KIND = Kind(
     default_child="workflow_instance",
     secrets=("spec.env_spec.data",),
     inspect=_inspect,
+    inspects_long=lambda message: True,
     settle=_settle,
     removed=_removed,
 )
