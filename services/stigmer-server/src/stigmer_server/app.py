@@ -436,6 +436,7 @@ async def _hear_schedules(resources: Resources) -> None:
     changes = resources.store.watch(kinds=(schedules.SCHEMA.kind,))
     if not (await resources.store.list(Query(kind=schedules.SCHEMA.kind, limit=1))).records:
         await anext(changes, None)
+    changes.close()
     await asyncio.to_thread(import_module, "stigmer_server.schedule_events")
     from stigmer_server import schedule_events
 

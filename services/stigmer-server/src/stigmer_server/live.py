@@ -87,7 +87,8 @@ class Listener:
 class _Topic:
     texts: OrderedDict[str, _Text] = field(default_factory=OrderedDict[str, _Text])
     listeners: set[Listener] = field(default_factory=set[Listener])
-    admitted: dict[str, float] = field(default_factory=dict[str, float])
+    admitted: tuple[str, float] = ("", 0.0)
+    """Who may tell, and until when that holds."""
 
     def take(self, delta: Message) -> None:
         text = self.texts.pop(delta.key, None)
@@ -112,14 +113,12 @@ class Live:
 
     def is_admitted(self, id: str, caller: str) -> bool:
         """Whether the caller has been found to be allowed to tell of the execution a moment ago."""
-        topic = self._topics.get(id)
-        return topic is not None and topic.admitted.get(caller, 0.0) > time.monotonic()
+        who, until = self._topics[id].admitted if id in self._topics else ("", 0.0)
+        return who == caller and until > time.monotonic()
 
     def admit(self, id: str, caller: str) -> None:
         """Remember that the caller may tell of the execution."""
-        admitted = self._topic(id).admitted
-        admitted.clear()
-        admitted[caller] = time.monotonic() + _ADMITTED_SECONDS
+        self._topic(id).admitted = caller, time.monotonic() + _ADMITTED_SECONDS
 
     def tell(self, id: str, deltas: Iterable[Message]) -> None:
         """Tell all who listen to the execution, and who will, what is being said."""

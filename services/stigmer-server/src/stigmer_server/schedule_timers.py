@@ -48,7 +48,7 @@ class ScheduleTimers:
     async def _tell(self, runs: Runs, schedule: Schedule) -> None:
         """Tell Temporal of a schedule, unless it knows."""
         wanted = (_timer(schedule), schedule.due)
-        if not schedule.gone and self._told.get(schedule.workflow) == wanted:
+        if self._told.get(schedule.workflow) == wanted and not schedule.gone:
             return
         try:
             await self._tell_anew(runs, schedule)
@@ -56,7 +56,10 @@ class ScheduleTimers:
             logger.error("the schedule of workflow {} cannot be kept: {}", schedule.name, error)
             reason = str(error)
             await self._resources.transact(lambda unit: _note(unit, schedule.workflow, reason))
-        self._told[schedule.workflow] = wanted
+        if schedule.gone:
+            self._told.pop(schedule.workflow, None)
+        else:
+            self._told[schedule.workflow] = wanted
 
     async def _tell_anew(self, runs: Runs, schedule: Schedule) -> None:
         timer, due = _timer(schedule), schedule.due

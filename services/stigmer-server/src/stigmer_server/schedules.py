@@ -180,7 +180,7 @@ def start(unit: Unit, schedule: Schedule, *, key: str, trigger: str, at: str, da
     kind = unit.kinds["workflow_execution"]
     id = execution_id(schedule.workflow, key)
     if unit.is_taken(kind.name, id):
-        return replace(schedule, last_execution=id)
+        return replace(schedule, last_execution=id, error="")
     from stigmer_server import drafts
 
     message = kind.type(api_version=kind.described.api_version, kind=kind.title)

@@ -236,9 +236,10 @@ class Unit:
         record = self.transaction.delete(kind.name, id)
         self.changed.append((kind.name, id))
         wire = wire_of(record)
+        message = kind.parse(wire)
         if kind.phases:
-            executions.abandon(self, kind, kind.parse(wire))
-        kind.removed(kind.parse(wire), self)
+            executions.abandon(self, kind, message)
+        kind.removed(message, self)
         return Saved(kind=kind, id=id, wire=wire)
 
     def _archive(self, kind: Kind, message: Message, event: str) -> Archive:

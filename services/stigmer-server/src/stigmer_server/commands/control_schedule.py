@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,7 +44,7 @@ async def trigger(resources: Resources, workflow: str) -> str:
 
     def work(unit: Unit) -> Schedule:
         known = schedules.require(unit.reader, workflow)
-        return schedules.start(unit, known, key=f"manual/{naming.new_ulid()}", trigger="manual", at=_now())
+        return schedules.start(unit, known, key=f"manual/{naming.new_ulid()}", trigger="manual", at=_now(unit))
 
     made = await resources.transact_runs(work)
     if made.error:
@@ -73,7 +72,7 @@ async def fire(resources: Resources, workflow: str, key: str, at: str) -> str:
             moment = datetime.fromtimestamp(known.due.at, UTC).isoformat(timespec="milliseconds")
             return schedules.start(unit, replace(known, due=None), key=key, trigger="after", at=moment)
         kind = "cron" if known.plan.cron else "every"
-        return schedules.start(unit, known, key=key, trigger=kind, at=at or _now())
+        return schedules.start(unit, known, key=key, trigger=kind, at=at or _now(unit))
 
     made = await resources.transact_runs(work)
     if made is not None and made.error:
@@ -90,5 +89,5 @@ async def _changed(resources: Resources, workflow: str, change: Callable[[Unit, 
     return await resources.transact(work)
 
 
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+def _now(unit: Unit) -> str:
+    return str(unit.now.ToJsonString())

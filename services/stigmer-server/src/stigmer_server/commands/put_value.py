@@ -26,9 +26,9 @@ async def put_value(resources: Resources, given: AsyncIterator[Message]) -> Mess
     if first is None or first.WhichOneof("part") != "header":
         raise InvalidError.of("header", "value.parts.header", "send a header first, and after it the value")
     header = first.header
-    problems = [name for name in ("execution_id", "value.key") if not _at(header, name)]
-    if problems:
-        raise InvalidError.of(f"header.{problems[0]}", "required", "is needed")
+    for field, value in (("execution_id", header.execution_id), ("value.key", header.value.key)):
+        if not value:
+            raise InvalidError.of(f"header.{field}", "required", "is needed")
     most = resources.values.most
     if header.value.bytes > most:
         raise InvalidError.of("header.value.bytes", "value.size", f"a value may take {most} bytes, and this takes more")
@@ -45,10 +45,6 @@ async def put_value(resources: Resources, given: AsyncIterator[Message]) -> Mess
         await incoming.keep()
         await resources.transact(lambda unit: _store(unit, header))
     return header.value
-
-
-def _at(header: Message, path: str) -> str:
-    return header.execution_id if path == "execution_id" else header.value.key
 
 
 def _store(unit: Unit, header: Message) -> None:
