@@ -10,15 +10,28 @@ from typing import Any, TypeVar, cast
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import find_secrets
 from temporalio import workflow
-from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
 from workflow_runner.activities.calls import NOT_SENT
-from workflow_runner.activities.heartbeat import CALL_SECONDS, SERVER_SECONDS
+from workflow_runner.activities.heartbeat import CALL_SECONDS
 from workflow_runner.attributes import tell
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
+from workflow_runner.errands import (
+    FIRST_PAUSE,
+    FOREVER,
+    LOCAL_LIMIT,
+    ONCE,
+    application_error,
+    deliver,
+    deliver_durably,
+    fits,
+    keeps_whole,
+    longer,
+    until_it_works,
+)
 from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Answer, Signal
@@ -41,10 +54,6 @@ from workflow_runner.strands import Rest, Strands
 
 _Taken = TypeVar("_Taken")
 
-_ONCE = RetryPolicy(maximum_attempts=1)
-_FOREVER = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
-_LOCAL_LIMIT = timedelta(seconds=15)
-_ORDINARY_LIMIT = timedelta(seconds=60)
 _SPARE_SECONDS = 15.0
 """What an activity has beyond the time of its call: to start, to fetch secrets, to answer."""
 _REPORT_SECONDS = 0.25
@@ -63,50 +72,6 @@ _CLAIM_BYTES = 1024
 """What a reference to a value outside of the history takes, at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
-_FORMER_BYTES = 6_000_000
-"""Up to here outputs and checkpoints have always been kept whole."""
-_FIRST_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(seconds=10)
-
-
-async def ask(activity: str, argument: Any) -> Any:
-    """Run an activity that may be repeated without harm, as cheaply as possible and for as long as it takes.
-
-    First as a local activity, which leaves nearly nothing in history; if the other side is away, as an
-    ordinary one that waits for it without holding anything up.
-
-    Raises:
-        FailureError: The activity failed for good.
-    """
-    try:
-        return await workflow.execute_local_activity(
-            activity, argument, start_to_close_timeout=_LOCAL_LIMIT, retry_policy=_ONCE
-        )
-    except FailureError as error:
-        if is_cancelled_exception(error) or _is_final(error):
-            raise
-    return await _until_it_works(activity, argument)
-
-
-def _until_it_works(activity: str, argument: Any) -> workflow.ActivityHandle[Any]:
-    return workflow.start_activity(
-        activity,
-        argument,
-        start_to_close_timeout=_ORDINARY_LIMIT,
-        heartbeat_timeout=timedelta(seconds=SERVER_SECONDS),
-        retry_policy=_FOREVER,
-    )
-
-
-def _application_error(error: FailureError) -> ApplicationError | None:
-    """Return what the activity raised: an ordinary activity's error is wrapped, a local one's is not."""
-    raised = error.cause if isinstance(error, ActivityError) else error
-    return raised if isinstance(raised, ApplicationError) else None
-
-
-def _is_final(error: FailureError) -> bool:
-    raised = _application_error(error)
-    return raised is not None and raised.non_retryable
 
 
 class TemporalEngine:
@@ -139,7 +104,7 @@ class TemporalEngine:
         self.strands = Strands()
         self._sizes = Sizes()
         self._sent_bytes = 0
-        self._executions = Executions(_until_it_works, control.tokens)
+        self._executions = Executions(until_it_works, control.tokens)
         self.reporter = Reporter(
             execution_id,
             deliver,
@@ -254,10 +219,7 @@ class TemporalEngine:
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
     ) -> CallAnswer:
         """See `Engine`."""
-        size, most = size_of(arguments), self._limits.get("max_value_bytes", MOST_BYTES)
-        if size > most:
-            detail = f"the call takes {size} bytes, more than the {most} that can be kept"
-            raise WorkflowError.standard("configuration", detail)
+        size = self._checked_size(arguments, "the call takes")
         call: Call = {
             "execution_id": self._execution_id,
             "has_secrets": self._has_secrets,
@@ -268,7 +230,7 @@ class TemporalEngine:
             "report": None,
             "report_after": 0,
         }
-        if "/recovery-" in (run := workflow.info().workflow_id):
+        if run := _recovery():
             call["run"] = run
         try:
             async with self._calls:
@@ -286,9 +248,7 @@ class TemporalEngine:
 
     async def run_workflow(self, subflow: Subflow, *, org: str, waits: bool) -> CallAnswer | None:
         """See `Engine`."""
-        if found := find_secrets(subflow["input"], nonce=self._nonce):
-            detail = f"the input holds {', '.join(sorted(found))}: another workflow has secrets of its own"
-            raise WorkflowError.standard("authorization", detail)
+        self._refuse_secrets(subflow["input"], "the input holds", "another workflow has secrets of its own")
         self.reporter.flush(deliver_durably)
         request = {**subflow, "org": org, "key": workflow.uuid4().hex}
         if waits:
@@ -301,7 +261,7 @@ class TemporalEngine:
         run = workflow.info().workflow_id
         request: AgentRequest = {
             "execution_id": self._execution_id,
-            "run": run if "/recovery-" in run else "",
+            "run": _recovery(),
             "has_secrets": self._has_secrets,
             "nonce": self._nonce,
             "org": self.org,
@@ -335,16 +295,10 @@ class TemporalEngine:
 
     async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """See `Engine`."""
-        found = find_secrets(activity.arguments, nonce=self._nonce)
-        if found:
-            detail = (
-                f"the arguments hold {', '.join(sorted(found))}: secrets are not given to activities of other workers"
-            )
-            raise WorkflowError.standard("authorization", detail)
-        size, most = size_of(activity.arguments), self._limits.get("max_value_bytes", MOST_BYTES)
-        if size > most:
-            detail = f"the arguments take {size} bytes, more than the {most} that can be kept"
-            raise WorkflowError.standard("configuration", detail)
+        self._refuse_secrets(
+            activity.arguments, "the arguments hold", "secrets are not given to activities of other workers"
+        )
+        self._checked_size(activity.arguments, "the arguments take")
         self.reporter.flush(deliver_durably)
         options = activity.options
         try:
@@ -374,7 +328,7 @@ class TemporalEngine:
         may be others: the run could go on, and do more, after it was said to be over.
         """
         if self._limits.get("ends_durably") and self._in_row and not self._is_kept():
-            if _fits(report):
+            if fits(report):
                 await deliver_durably(report)
                 return
             await workflow.sleep(_MOMENT)
@@ -386,6 +340,19 @@ class TemporalEngine:
         is_kept = length != self._history_length
         self._history_length = length
         return is_kept
+
+    def _refuse_secrets(self, value: Any, holds: str, why: str) -> None:
+        """Refuse what goes where no secret may go; `holds` names it, with its verb."""
+        if found := find_secrets(value, nonce=self._nonce):
+            raise WorkflowError.standard("authorization", f"{holds} {', '.join(sorted(found))}: {why}")
+
+    def _checked_size(self, value: Any, takes: str) -> int:
+        """Return what a value takes, and refuse one that is too large; `takes` names it, with its verb."""
+        size, most = size_of(value), self._limits.get("max_value_bytes", MOST_BYTES)
+        if size > most:
+            detail = f"{takes} {size} bytes, more than the {most} that can be kept"
+            raise WorkflowError.standard("configuration", detail)
+        return size
 
     def _may_stay_local(self) -> bool:
         # What other strands ask of Temporal waits until a local call is over, even a timer.
@@ -407,8 +374,8 @@ class TemporalEngine:
                 answer = await workflow.execute_local_activity(
                     activity,
                     local,
-                    start_to_close_timeout=_LOCAL_LIMIT,
-                    retry_policy=_ONCE,
+                    start_to_close_timeout=LOCAL_LIMIT,
+                    retry_policy=ONCE,
                     summary=summary(key),
                 )
                 settle(answer)
@@ -425,7 +392,7 @@ class TemporalEngine:
 
     async def _call_durably(self, activity: str, call: Call, key: str, *, repeatable: bool) -> CallAnswer:
         limit = timedelta(seconds=call["seconds"] + _SPARE_SECONDS)
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             try:
                 async with self._accompanied(call) as settle:
@@ -434,7 +401,7 @@ class TemporalEngine:
                         call,
                         start_to_close_timeout=limit,
                         heartbeat_timeout=timedelta(seconds=CALL_SECONDS),
-                        retry_policy=_FOREVER if repeatable else _ONCE,
+                        retry_policy=FOREVER if repeatable else ONCE,
                         summary=summary(key),
                     )
                     settle(answer)
@@ -445,7 +412,7 @@ class TemporalEngine:
                 if not _was_not_sent(error):
                     return {"error": _unknown_outcome(error).to_dict()}
             await workflow.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = longer(pause)
 
     @contextlib.asynccontextmanager
     async def _accompanied(self, call: Call) -> AsyncGenerator[Callable[[CallAnswer], None]]:
@@ -473,51 +440,14 @@ class TemporalEngine:
                 self.reporter.put_back(report)
 
 
-def keeps_whole(size: int) -> bool:
-    """Whether the server keeps an output or a checkpoint of so many bytes whole; to be asked once it is needed."""
-    return size <= _FORMER_BYTES or workflow.patched("whole-values")
-
-
-async def deliver_durably(report: Report) -> None:
-    """Give a report to the server once everything before it is in history."""
-    if _fits(report):
-        await _until_it_works(names.REPORT, report)
-    else:
-        await deliver(report)
-
-
-async def deliver(report: Report) -> None:
-    """Give a report to the server, however long that takes."""
-    if _fits(report):
-        await ask(names.REPORT, report)
-        return
-    # Only the arguments of local activities stay out of history, so a large report waits with timers.
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            await workflow.execute_local_activity(
-                names.REPORT, report, start_to_close_timeout=_ORDINARY_LIMIT, retry_policy=_ONCE
-            )
-        except FailureError as error:
-            if is_cancelled_exception(error) or _is_final(error):
-                raise
-        else:
-            return
-        await workflow.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def _fits(report: Report) -> bool:
-    """Whether a report may stand in history. One of several tasks is small: the reporter sees to it."""
-    checkpoint = report.get("checkpoint")
-    if report.get("large") or (checkpoint and len(checkpoint["content"]) > MOST_BYTES):
-        return False
-    tasks = report["tasks"] if len(report["tasks"]) == 1 else []
-    return size_of((tasks, report.get("output"), report.get("checkpoint"))) <= MOST_BYTES
+def _recovery() -> str:
+    """Return the id of this workflow where it is a later run of its execution; of the first, nothing."""
+    run = workflow.info().workflow_id
+    return run if "/recovery-" in run else ""
 
 
 def _was_not_sent(error: FailureError) -> bool:
-    raised = _application_error(error)
+    raised = application_error(error)
     return raised is not None and raised.type == NOT_SENT
 
 

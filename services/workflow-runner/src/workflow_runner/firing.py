@@ -4,17 +4,12 @@ The moment is named by the id of this run, which Temporal makes of the schedule 
 twice is the same moment. Workflow code.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 from workflow_runner import names
-from workflow_runner.activities.heartbeat import SERVER_SECONDS
-
-_LIMIT = timedelta(seconds=60)
-_FOREVER = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+from workflow_runner.errands import until_it_works
 
 
 @workflow.defn(name=names.FIRE_WORKFLOW, sandboxed=False)
@@ -31,10 +26,4 @@ class FireWorkflow:
             "key": moment.get("key") or name,
             "scheduled_at": name.removeprefix(prefix) if name.startswith(prefix) else "",
         }
-        return await workflow.execute_activity(
-            names.FIRE,
-            request,
-            start_to_close_timeout=_LIMIT,
-            heartbeat_timeout=timedelta(seconds=SERVER_SECONDS),
-            retry_policy=_FOREVER,
-        )
+        return await until_it_works(names.FIRE, request)

@@ -24,7 +24,8 @@ from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
-from workflow_runner.engine import TemporalEngine, ask, deliver, keeps_whole
+from workflow_runner.engine import TemporalEngine
+from workflow_runner.errands import ask, deliver, keeps_whole
 from workflow_runner.flow import Suspended
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
