@@ -243,6 +243,22 @@ async def test_without_bubblewrap_nothing_is_run(tmp_path: Path) -> None:
         await unnamed.run(shell("true"))
 
 
+@pytest.mark.parametrize("kills", [2, 3])
+async def test_a_probe_that_a_signal_ended_is_tried_again(tmp_path: Path, kills: int) -> None:
+    real = LocalSandbox()._program
+    program, count = tmp_path / "bwrap", tmp_path / "count"
+    program.write_text(
+        f'#!/bin/sh\necho >> {count}\n[ $(wc -l < {count}) -gt {kills} ] || kill -KILL $$\nexec {real} "$@"\n'
+    )
+    program.chmod(0o700)
+    sandbox = LocalSandbox(bubblewrap=str(program))
+    if kills == 2:
+        await sandbox.check()
+    else:
+        with pytest.raises(SandboxUnavailableError, match="ended by signal 9"):
+            await sandbox.check()
+
+
 async def test_nothing_is_left_open(sandbox: Sandbox) -> None:
     await sandbox.run(shell("true"))
     before = open_files()

@@ -18,6 +18,7 @@ from workflow_runner.activities import (
     Authentication,
     Calls,
     Catalogs,
+    Confinement,
     Containers,
     Events,
     Executions,
@@ -72,32 +73,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         openapi = OpenApiCalls(calls, requests, resources, authentication)
         asyncapi = AsyncApiCalls(calls, policy, requests, resources, authentication, authorities=settings.outbound_ca)
         grpc = GrpcCalls(calls, policy, resources, authentication, authorities=settings.outbound_ca)
-        sandbox, process_limits = _sandbox(settings), _process_limits(settings)
-        processes = Processes(calls, sandbox, resources, process_limits, allow_network=settings.sandbox_network)
+        confinement = Confinement(_sandbox(settings), _process_limits(settings), allow_network=settings.sandbox_network)
+        processes = Processes(calls, confinement, resources)
         a2a = A2aCalls(calls, requests, resources, authentication)
-        mcp = McpCalls(
-            calls,
-            requests,
-            authentication,
-            sandbox,
-            process_limits,
-            allow_network=settings.sandbox_network,
-            readable=settings.readable(),
-        )
+        mcp = McpCalls(calls, requests, authentication, confinement, readable=settings.readable())
         containers = Containers(
             calls,
             find_engine(settings.container_socket) if settings.containers == "on" else None,
-            process_limits,
+            confinement.limits,
             volumes=settings.container_volumes,
             allow_network=settings.sandbox_network,
         )
         catalogs = Catalogs(resources, environments, default=settings.default_catalog)
 
-        async def lacking(workflow: Workflow) -> list[Problem]:
-            queueless = [] if settings.activity_task_queue else without_queue(workflow)
-            files = [*resources.lacking(workflow), *asyncapi.lacking(workflow)]
-            machine = [*await processes.lacking(workflow), *await containers.lacking(workflow)]
-            return [*queueless, *files, *machine, *await mcp.lacking(workflow)]
+        async def queueless(workflow: Workflow) -> list[Problem]:
+            return [] if settings.activity_task_queue else without_queue(workflow)
 
         attributes = SearchAttributes()
         loading = Loading(
@@ -106,7 +96,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             settings.limits(),
             values=values,
             catalogs=catalogs,
-            lacking=lacking,
+            lacking=(queueless, *(part.lacking for part in (resources, asyncapi, processes, containers, mcp))),
             schemas=Schemas(resources, environments),
             searchable=attributes.are_there,
         )

@@ -37,6 +37,9 @@ _ENVIRONMENT = {"PATH": PATH, "HOME": WORKSPACE, "TMPDIR": "/tmp", "LANG": "C.UT
 _OWN = 2
 """Processes that are not the command's: bubblewrap, and the first one of the namespace."""
 _BLOCK = 512
+_SIGNALLED = 128
+_PROBES = 3
+"""How often it is tried whether commands can be run: one that a signal ended says nothing of that."""
 _ADVICE = (
     "install bubblewrap (Debian: apt-get install bubblewrap) and let users make namespaces "
     "(sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), "
@@ -55,7 +58,14 @@ class LocalSandbox:
 
     async def check(self) -> None:
         """See `Sandbox`."""
-        await self.run(Command(arguments=("true",)))
+        for left in reversed(range(_PROBES)):
+            try:
+                await self.run(Command(arguments=("true",)))
+            except _KilledError:
+                if not left:
+                    raise
+            else:
+                return
 
     async def run(self, command: Command, talk: Talk | None = None) -> Finished:
         """See `Sandbox`."""
@@ -83,10 +93,18 @@ class LocalSandbox:
                 passed=opened.files,
                 talk=talk,
             )
+            if groups.out_of_memory():
+                return replace(finished, ending=Ending.MEMORY)
             if finished.ending is Ending.EXITED and not any("exit-code" in told for told in _told(report)):
+                if finished.code > _SIGNALLED:
+                    raise _KilledError(f"bubblewrap was ended by signal {finished.code - _SIGNALLED}")
                 said = finished.stderr.decode(errors="replace").strip() or f"exit code {finished.code}"
                 raise SandboxUnavailableError(f"bubblewrap could not make a sandbox: {said}; {_ADVICE}")
-            return replace(finished, ending=Ending.MEMORY) if groups.out_of_memory() else finished
+            return finished
+
+
+class _KilledError(SandboxUnavailableError):
+    """Something ended the sandbox from outside; the next one may live."""
 
 
 class _Opened:

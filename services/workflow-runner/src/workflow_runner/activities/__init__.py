@@ -6,6 +6,7 @@ from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.catalogs import Catalogs
+from workflow_runner.activities.confinement import Confinement
 from workflow_runner.activities.containers import Containers, find_engine
 from workflow_runner.activities.events import Events
 from workflow_runner.activities.executions import Executions
@@ -31,6 +32,7 @@ __all__ = [
     "Authentication",
     "Calls",
     "Catalogs",
+    "Confinement",
     "Containers",
     "Events",
     "Executions",

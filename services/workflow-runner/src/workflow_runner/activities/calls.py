@@ -2,19 +2,23 @@
 
 Secrets are filled in here, right before they are used, and taken out of everything that comes back, and
 so is what was concealed on the way (`workflow_runner.activities.concealment`). A call
-that fails gives an error as its answer: an activity that raises is one that could not do its work.
+that fails gives an error as its answer, even where nobody expected it: Temporal would repeat it for ever. An
+activity that raises is one whose worker or server was away, and can be tried again.
 """
 
 import asyncio
 import contextlib
 import json
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
+from loguru import logger
 from stigmer_dsl.errors import STANDARD, MissingSecretError, WorkflowError
 from stigmer_dsl.secrets import fill_secrets, find_secrets, mask_secrets
 from stigmer_grpc.errors import RpcError
 from stigmer_runner import Environments, Redactor
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from workflow_runner.activities.concealment import concealment
@@ -73,6 +77,7 @@ class Calls:
 
         Raises:
             ApplicationError: The call did not go out, and can be made again.
+            RpcError: The server, which the call needs, was away.
         """
         async with heartbeats(CALL_SECONDS):
             answered = asyncio.Event()
@@ -104,8 +109,18 @@ class Calls:
                 error = failure.error.to_dict()
                 if seconds < call["seconds"] and error["type"] == STANDARD["timeout"].type:
                     return {"slow": True}
-                return {"error": mask_secrets(Redactor(concealed).value(redactor.value(error)))}
-        return {"output": output, "bytes": size}
+            except (RpcError, ApplicationError):
+                raise
+            except Exception as unexpected:
+                if activity.is_worker_shutdown():
+                    raise  # what goes wrong while this worker goes away may go well on another
+                trace = "".join(traceback.format_exception(unexpected))
+                logger.error("a call failed unexpectedly: {}", Redactor(concealed).text(redactor.text(trace)))
+                detail = f"the call failed unexpectedly: {type(unexpected).__name__}: {unexpected}"
+                error = WorkflowError.standard("runtime", detail).to_dict()
+            else:
+                return {"output": output, "bytes": size}
+            return {"error": mask_secrets(Redactor(concealed).value(redactor.value(error)))}
 
     async def _filled(self, call: Call) -> tuple[Any, Redactor]:
         try:

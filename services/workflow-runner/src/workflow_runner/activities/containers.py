@@ -5,21 +5,22 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from loguru import logger
 from stigmer_dsl import Problem
-from stigmer_dsl.model import RunTask, TaskList, Workflow, inner_lists
-from stigmer_dsl.problems import pointer_to
+from stigmer_dsl.model import RunTask, Workflow
 from stigmer_sandbox import Limits
 from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
+from workflow_runner.activities.confinement import check_network
 from workflow_runner.activities.processes import output_of
 from workflow_runner.containers import KILL_AT, REMOVE_AFTER, ContainerEngine, ContainerSpec, EngineError
+from workflow_runner.document import find
 from workflow_runner.messages import ContainerArguments
 
 _SPARE_SECONDS = 60.0
@@ -56,7 +57,7 @@ class Containers:
 
     async def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return which tasks run containers that this machine cannot run."""
-        pointers = list(_containers(workflow.do, "/do"))
+        pointers = [pointer for pointer, task in find(workflow, RunTask) if task.run.container]
         if not pointers:
             return []
         try:
@@ -122,8 +123,7 @@ class Containers:
             await end(container)
 
     def _spec(self, given: ContainerArguments, seconds: float) -> ContainerSpec:
-        if given["network"] and not self._allow_network:
-            raise CallFailedError("authorization", "this runner gives no process the network, and the task asks for it")
+        check_network(asked=given["network"], allowed=self._allow_network)
         if given["ports"] and not given["network"]:
             raise CallFailedError("configuration", "ports need the network: say `metadata: {network: true}`")
         labels: dict[str, str] = {}
@@ -164,21 +164,9 @@ class Containers:
         return str(path)
 
 
-def _containers(tasks: TaskList, pointer: str) -> Iterator[str]:
-    """Yield the JSON pointer of every task that runs a container."""
-    for index, item in enumerate(tasks):
-        here = pointer + pointer_to((index, item.name))
-        if isinstance(item.task, RunTask) and item.task.run.container:
-            yield here
-        for path, inner in inner_lists(item.task):
-            yield from _containers(inner, here + path)
-
-
 def find_engine(given: Path | None) -> ContainerEngine | None:
     """Return the engine at a socket, or at one of the usual ones; None: there is none."""
-    usual = (Path("/var/run/docker.sock"), Path(f"/run/user/{os.getuid()}/podman/podman.sock"), _PODMAN)
+    podman = "podman/podman.sock"
+    usual = (Path("/var/run/docker.sock"), Path(f"/run/user/{os.getuid()}", podman), Path("/run", podman))
     found = next((socket for socket in ((given,) if given else usual) if socket.exists()), None)
     return ContainerEngine(found) if found else None
-
-
-_PODMAN = Path("/run/podman/podman.sock")

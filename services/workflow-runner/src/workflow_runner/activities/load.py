@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,8 @@ from workflow_runner.tasks import unsupported
 
 _ATTEMPTS = 4
 """How often functions of catalogs are asked for before the run fails without them."""
+Lacking = Callable[[Workflow], Awaitable[list[Problem]]]
+"""Says what of a workflow cannot be done here."""
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
 
 
@@ -45,19 +47,19 @@ class Loading:
         *,
         values: Values,
         catalogs: Catalogs,
-        lacking: Callable[[Workflow], Awaitable[list[Problem]]],
+        lacking: Iterable[Lacking],
         schemas: Schemas,
         searchable: Callable[[], bool],
     ) -> None:
         """Load runs with these limits and functions.
 
-        `lacking` says what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
+        `lacking` say what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
         """
         self._values = values
         self._schemas = schemas
         self._searchable = searchable
         self._catalogs = catalogs
-        self._lacking = lacking
+        self._lacking = tuple(lacking)
         self._server = server
         self._reporting = reporting
         self._limits = limits
@@ -97,7 +99,9 @@ class Loading:
             if may_be_had_later(failure) and activity.info().attempt < _ATTEMPTS:
                 raise ApplicationError(str(failure), type="catalog") from None
             return {"error": failure.error.to_dict()}
-        problems = [*unsupported_here, *await self._lacking(workflow)]
+        problems = [*unsupported_here]
+        for lacking in self._lacking:
+            problems += await lacking(workflow)
         if problems:
             return {"error": _configuration("the workflow cannot be run by this runner", problems)}
         if not checkpoint:

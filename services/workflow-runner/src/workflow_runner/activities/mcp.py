@@ -10,17 +10,16 @@ from typing import Any, cast
 from stigmer_dsl import Problem
 from stigmer_dsl.expressions import is_expression
 from stigmer_dsl.model import CallMcpTask, Workflow
-from stigmer_sandbox import Command, CommandError, Limits, Sandbox, SandboxUnavailableError
+from stigmer_sandbox import Command
 from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError, Calls
+from workflow_runner.activities.confinement import PATH, Confinement
 from workflow_runner.activities.requests import Requests
 from workflow_runner.document import find
 from workflow_runner.messages import McpArguments, McpProcess
-
-_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class McpCalls:
@@ -31,10 +30,8 @@ class McpCalls:
         calls: Calls,
         requests: Requests,
         authentication: Authentication,
-        sandbox: Sandbox,
-        limits: Limits,
+        confinement: Confinement,
         *,
-        allow_network: bool,
         readable: Sequence[Path],
     ) -> None:
         """Call servers.
@@ -43,19 +40,14 @@ class McpCalls:
             calls: What all calls have in common.
             requests: Sends what goes over HTTP.
             authentication: Applies the policies of endpoints.
-            sandbox: Where processes run.
-            limits: What a process may use; its time is the call's.
-            allow_network: Whether a process whose task asks for the network gets it.
+            confinement: Where processes run.
             readable: Folders that processes see besides the machine's programs.
         """
         self._calls = calls
         self._requests = requests
         self._authentication = authentication
-        self._sandbox = sandbox
-        self._limits = limits
-        self._allow_network = allow_network
+        self._confinement = confinement
         self._readable = tuple(readable)
-        self._works = False
 
     @activity.defn(name=names.CALL_MCP)
     async def call(self, call: Any) -> Any:
@@ -69,23 +61,11 @@ class McpCalls:
             for pointer, task in find(workflow, CallMcpTask)
             if task.with_.transport.stdio is not None
         ]
-        if not commands:
-            return []
-        try:
-            await self._check()
-        except (SandboxUnavailableError, CommandError) as error:
-            return [Problem(code="unsupported", message=str(error), pointer=pointer) for pointer, _ in commands]
-        return [
+        return await self._confinement.lacking([pointer for pointer, _ in commands]) or [
             Problem(code="unsupported", message=f"there is no program {name!r} on this machine", pointer=pointer)
             for pointer, name in commands
-            if not is_expression(name) and shutil.which(name, path=_PATH) is None
+            if not is_expression(name) and shutil.which(name, path=PATH) is None
         ]
-
-    async def _check(self) -> None:
-        """Try the sandbox, until it has worked once."""
-        if not self._works:
-            await self._sandbox.check()
-            self._works = True
 
     async def _exchange(self, arguments: Mapping[str, Any], seconds: float) -> Any:
         mcp = cast("McpArguments", arguments)
@@ -94,19 +74,20 @@ class McpCalls:
         from workflow_runner.activities.mcp_exchange import ask_process, ask_server
 
         if mcp["stdio"] is not None:
-            return await ask_process(self._sandbox, self._command(mcp["stdio"], seconds), mcp, seconds)
+            return await ask_process(self._confinement, self._command(mcp["stdio"], seconds), mcp, seconds)
         if mcp["http"] is None:
             raise CallFailedError("configuration", "the call names no transport")
         auth = self._authentication.auth(mcp["http"]["authentication"])
-        return await ask_server(self._requests, mcp["http"], auth, mcp, seconds=seconds, most=self._limits.output_bytes)
+        return await ask_server(
+            self._requests, mcp["http"], auth, mcp, seconds=seconds, most=self._confinement.limits.output_bytes
+        )
 
     def _command(self, process: McpProcess, seconds: float) -> Command:
-        if process["network"] and not self._allow_network:
-            raise CallFailedError("authorization", "this runner gives no process the network, and the task asks for it")
+        self._confinement.check_network(asked=process["network"])
         return Command(
             arguments=(process["command"], *process["arguments"]),
             environment=process["environment"],
             network=process["network"],
             readable=self._readable,
-            limits=self._limits.lasting(seconds),
+            limits=self._confinement.limits.lasting(seconds),
         )

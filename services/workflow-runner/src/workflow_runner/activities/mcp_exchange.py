@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 from stigmer_runner.mcp import Bridge, HttpRefusedError, Listener, Streams, http_streams, process_streams
-from stigmer_sandbox import Command, CommandError, Ending, Finished, Pipes, Sandbox, SandboxUnavailableError, Streamed
+from stigmer_sandbox import Command, Ending, Finished, Pipes, Streamed
 
 from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.confinement import Confinement
 from workflow_runner.activities.mcp_session import ConnectionEndedError, converse
 from workflow_runner.activities.requests import Requests, described, expand
 from workflow_runner.messages import McpArguments, McpServer
@@ -63,7 +64,7 @@ def _of_bridge(bridge: Bridge) -> Exception | None:
             return failure
 
 
-async def ask_process(sandbox: Sandbox, command: Command, mcp: McpArguments, seconds: float) -> Any:
+async def ask_process(confinement: Confinement, command: Command, mcp: McpArguments, seconds: float) -> Any:
     """Start a process, make a request to it, end it, and return the result.
 
     Raises:
@@ -76,12 +77,7 @@ async def ask_process(sandbox: Sandbox, command: Command, mcp: McpArguments, sec
         async with process_streams(pipes, listener) as streams:
             await told.by(streams, mcp)
 
-    try:
-        finished = await sandbox.run(command, talk)
-    except SandboxUnavailableError as error:
-        raise CallFailedError("configuration", str(error)) from None
-    except CommandError as error:
-        raise CallFailedError("configuration", f"the MCP server cannot be begun: {error}") from None
+    finished = await confinement.run(command, "the MCP server", talk)
     if told.results:
         return told.results[0]
     raise _failure(told.failure, finished, listener, seconds)

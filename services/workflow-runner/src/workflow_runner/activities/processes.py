@@ -11,50 +11,29 @@ from typing import Any, cast
 from loguru import logger
 from stigmer_dsl import Problem
 from stigmer_dsl.model import RunTask, Workflow
-from stigmer_sandbox import (
-    Command,
-    CommandError,
-    Ending,
-    Finished,
-    Limits,
-    Sandbox,
-    SandboxUnavailableError,
-)
+from stigmer_sandbox import Command, Ending, Finished
 from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
+from workflow_runner.activities.confinement import PATH, Confinement
 from workflow_runner.activities.resources import Resources
 from workflow_runner.document import find
 from workflow_runner.messages import EndpointArguments, ProcessArguments
 from workflow_runner.tasks.run import LANGUAGES
 
 _EXCERPT = 500
-_PATH = "/usr/local/bin:/usr/bin:/bin"
 _FILES = {"python": "script.py", "js": "script.js"}
 
 
 class Processes:
     """Runs what `run` tasks say."""
 
-    def __init__(
-        self, calls: Calls, sandbox: Sandbox, resources: Resources, limits: Limits, *, allow_network: bool
-    ) -> None:
-        """Run everything in one sandbox.
-
-        Args:
-            calls: What all calls have in common.
-            sandbox: Where they run.
-            resources: Fetches scripts that stand somewhere else.
-            limits: What each may use; its time is the call's.
-            allow_network: Whether a task that asks for the network gets it.
-        """
+    def __init__(self, calls: Calls, confinement: Confinement, resources: Resources) -> None:
+        """Run processes in `confinement`; `resources` fetches scripts that stand somewhere else."""
         self._calls = calls
-        self._sandbox = sandbox
+        self._confinement = confinement
         self._resources = resources
-        self._limits = limits
-        self._allow_network = allow_network
-        self._works = False
         self._running: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -71,13 +50,7 @@ class Processes:
     async def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return what a workflow needs to run its processes, and this machine has not."""
         tasks = _processes(workflow)
-        if not tasks:
-            return []
-        try:
-            await self._check()
-        except (SandboxUnavailableError, CommandError) as error:
-            return [Problem(code="unsupported", message=str(error), pointer=pointer) for pointer, _ in tasks]
-        return [
+        return await self._confinement.lacking([pointer for pointer, _ in tasks]) or [
             Problem(code="unsupported", message=f"scripts in {language} need {program}, which is not here", pointer=at)
             for at, task in tasks
             if (language := LANGUAGES.get(task.run.script.language if task.run.script else "")) is not None
@@ -85,35 +58,23 @@ class Processes:
             for program in ["node" if language == "js" else "python3"]
         ]
 
-    async def _check(self) -> None:
-        """Try the sandbox, until it has worked once."""
-        if not self._works:
-            await self._sandbox.check()
-            self._works = True
-
     async def _run(self, arguments: Mapping[str, Any], seconds: float) -> Any:
         process = cast("ProcessArguments", arguments)
-        if process["network"] and not self._allow_network:
-            raise CallFailedError("authorization", "this runner gives no process the network, and the task asks for it")
+        self._confinement.check_network(asked=process["network"])
         command = await self._command(process, seconds)
         if not process.get("await", True):
             running = asyncio.create_task(self._alone(command))
             self._running.add(running)
             running.add_done_callback(self._running.discard)
             return None
-        try:
-            finished = await self._sandbox.run(command)
-        except SandboxUnavailableError as error:
-            raise CallFailedError("configuration", str(error)) from None
-        except CommandError as error:
-            raise CallFailedError("configuration", f"the process cannot be begun: {error}") from None
+        finished = await self._confinement.run(command, "the process")
         return output_of(process["return"], finished, seconds, "process")
 
     async def _alone(self, command: Command) -> None:
         """Run what nobody waits for; it ends with this runner at the latest."""
         try:
-            finished = await self._sandbox.run(command)
-        except (SandboxUnavailableError, CommandError) as error:
+            finished = await self._confinement.run(command, "the process")
+        except CallFailedError as error:
             logger.warning("a process that nobody waits for cannot be run: {}", error)
         else:
             logger.debug("a process that nobody waits for ended with {}", finished.code)
@@ -121,7 +82,7 @@ class Processes:
     async def _command(self, process: ProcessArguments, seconds: float) -> Command:
         code = await self._fetched(process, seconds) or process["code"]
         language = process["language"]
-        limits = self._limits.lasting(seconds)
+        limits = self._confinement.limits.lasting(seconds)
         more: dict[str, Any] = {
             "stdin": process["stdin"].encode(),
             "environment": process["environment"],
@@ -144,20 +105,20 @@ class Processes:
     def _interpreter(self, language: str) -> tuple[str, ...] | None:
         if language == "python":
             return self._python
-        found = shutil.which("node", path=_PATH)
+        found = shutil.which("node", path=PATH)
         return (found,) if found else None
 
     @cached_property
     def _python(self) -> tuple[str, ...] | None:
         """The machine's own Python, or else the one that runs this, without what was installed for this."""
-        own = shutil.which("python3", path=_PATH)
+        own = shutil.which("python3", path=PATH)
         program = own or str(Path(sys.base_prefix) / "bin" / "python3")
         return (program, "-I", "-B") if Path(program).exists() else None
 
     @cached_property
     def _shown(self) -> tuple[Path, ...]:
         base = Path(sys.base_prefix)
-        return () if shutil.which("python3", path=_PATH) or base.is_relative_to("/usr") else (base,)
+        return () if shutil.which("python3", path=PATH) or base.is_relative_to("/usr") else (base,)
 
     async def _fetched(self, process: ProcessArguments, seconds: float) -> str | None:
         """Return the code that stands somewhere else; None where it does not."""

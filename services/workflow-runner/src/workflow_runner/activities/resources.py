@@ -78,7 +78,7 @@ class Resources:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def lacking(self, workflow: Workflow) -> list[Problem]:
+    async def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return the resources of a workflow that are files, where none may be read."""
         if self._folder is not None:
             return []

@@ -68,7 +68,7 @@ class AsyncApiCalls:
         """What a worker offers."""
         return [self.publish, self.consume, self.settle]
 
-    def lacking(self, workflow: Workflow) -> list[Problem]:
+    async def lacking(self, workflow: Workflow) -> list[Problem]:
         """Return the protocols that a workflow names and this runner does not speak."""
         return [
             Problem(code="unsupported", message=reason, pointer=f"{pointer}/protocol")

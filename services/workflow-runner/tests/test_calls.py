@@ -1,0 +1,51 @@
+"""What becomes of a call in which something goes wrong that nobody expected."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from stigmer_grpc.errors import UnavailableError
+from temporalio.testing import ActivityEnvironment
+from workflow_runner.activities import Calls
+from workflow_runner.activities.concealment import conceal
+from workflow_runner.messages import Call
+
+CALL: Call = {
+    "execution_id": "wex-1",
+    "has_secrets": False,
+    "nonce": "n",
+    "arguments": {},
+    "seconds": 5.0,
+    "local_seconds": None,
+    "report": None,
+    "report_after": 0.0,
+}
+CALLS = Calls(cast("Any", None), cast("Any", None))
+"""Without secrets and reports it asks nobody for anything."""
+
+
+async def broken(_: Mapping[str, Any], __: float) -> Any:
+    conceal("hidden-token")
+    raise ZeroDivisionError("hidden-token is odd")
+
+
+async def test_it_is_an_error_of_the_task_and_shows_nothing_that_is_concealed() -> None:
+    answer = await ActivityEnvironment().run(CALLS.make, CALL, broken)
+    error = answer.get("error", {})
+    assert error["type"].endswith("/errors/runtime")
+    assert error["detail"] == "the call failed unexpectedly: ZeroDivisionError: ***REDACTED*** is odd"
+
+
+async def test_it_may_go_well_elsewhere_when_the_worker_goes_away() -> None:
+    environment = ActivityEnvironment()
+    environment.worker_shutdown()
+    with pytest.raises(ZeroDivisionError):
+        await environment.run(CALLS.make, CALL, broken)
+
+
+async def test_a_server_that_is_away_is_asked_again() -> None:
+    async def away(_: Mapping[str, Any], __: float) -> Any:
+        raise UnavailableError("away")
+
+    with pytest.raises(UnavailableError):
+        await ActivityEnvironment().run(CALLS.make, CALL, away)
