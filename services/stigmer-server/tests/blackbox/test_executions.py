@@ -417,7 +417,6 @@ def test_values_that_are_not_what_is_said_or_of_nothing_are_refused(client: Any,
     client.refused(VALUE, {"executionId": id, "key": key}, "NOT_FOUND")
     assert client.refused(OUTPUT, None, "INVALID_ARGUMENT").fields == {"execution_id": "required"}
     client.refused(OUTPUT, {"executionId": "wex-nothing"}, "NOT_FOUND")
-    client.refused(OUTPUT, {"executionId": id, "taskId": "nothing"}, "NOT_FOUND")
     client("workflow_execution/updateStatus", {"executionId": id, "status": ENDED})
     client.refused(PUT, [header, first, second], "FAILED_PRECONDITION")
     client.refused(VALUE, {"executionId": id, "key": key}, "FAILED_PRECONDITION")

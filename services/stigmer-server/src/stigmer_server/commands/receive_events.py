@@ -9,7 +9,7 @@ import orjson
 from stigmer_sqlite.errors import NotFoundError
 from stigmer_sqlite.port import Query, Reader, Record
 
-from stigmer_server import cloud_events, event_listeners, executions
+from stigmer_server import cloud_events, event_listeners, executions, parts
 from stigmer_server.errors import MissingError, RefusedError
 from stigmer_server.event_listeners import Pattern
 from stigmer_server.resources import Resources
@@ -58,7 +58,7 @@ async def receive_events(
             execution = unit.transaction.head(kind.name, execution_id)
         except NotFoundError as error:
             raise MissingError.of(kind.title, execution_id) from error
-        stored = kind.parse(execution.wire or b"")
+        stored = kind.parse(parts.head(execution))
         if kind.is_finished(stored):
             raise RefusedError(executions.has_ended(kind, stored, "hears no more events"))
         start = max(after, execution.position)

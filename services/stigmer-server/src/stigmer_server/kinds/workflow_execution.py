@@ -13,7 +13,8 @@ from stigmer_server.unit import Unit
 _TASK_OPEN = frozenset({1, 2, 1000})
 """WorkflowTaskStatus: pending, in progress, waiting for approval."""
 _TASK_IN_PROGRESS, _TASK_FAILED = 2, 4
-_RESULTS = ("output", "output_value", "large_output")
+_RESULTS = ("output", "output_value")
+_WHOLE_RESULTS = (*_RESULTS, "large_output")
 
 
 def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
@@ -96,7 +97,7 @@ def _merge_status(status: Message, report: Message) -> None:
     for task in report.tasks:
         _merge_task(status, task)
     for field, _ in report.ListFields():
-        if field.name in (*_RESULTS, "error_details"):
+        if field.name in (*_WHOLE_RESULTS, "error_details"):
             getattr(status, field.name).CopyFrom(getattr(report, field.name))
     if report.temporal_workflow_id:
         status.temporal_workflow_id = report.temporal_workflow_id
@@ -125,7 +126,7 @@ def _close(status: Message) -> None:
 
 def _reopen(status: Message, begin: Position | None) -> None:
     """Finished tasks stay as they are, as far as the new run does not do them again."""
-    for name in (*_RESULTS, "error_details"):
+    for name in (*_WHOLE_RESULTS, "error_details"):
         status.ClearField(name)
     if begin is None:
         status.ClearField("tasks")

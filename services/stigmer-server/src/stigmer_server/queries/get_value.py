@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from stigmer_server import values
+from stigmer_server import parts, values
 from stigmer_server.errors import RefusedError
 from stigmer_server.resources import Resources
 
@@ -17,8 +17,7 @@ async def get_value(resources: Resources, execution_id: str, key: str) -> AsyncI
         RefusedError: The execution has ended.
     """
     kind = resources.kinds["workflow_execution"]
-    record = await resources.record(kind, execution_id)
-    if kind.is_finished(kind.parse(record.wire or b"")):
+    if kind.is_finished(kind.parse(parts.head(await resources.head(kind, execution_id)))):
         msg = f"{kind.title} {execution_id} has ended; there is nothing left to run"
         raise RefusedError(msg)
     async for part in values.parts(resources, execution_id, key, expanded=False):

@@ -218,7 +218,7 @@ class WorkflowUpdateType(betterproto2.Enum):
 @dataclass(eq=False, repr=False)
 class GetWorkflowExecutionOutputRequest(betterproto2.Message):
     """
-    Asks for an output, or an input, whole.
+    Asks for the output, or the input, of an execution.
     """
 
     execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -226,12 +226,7 @@ class GetWorkflowExecutionOutputRequest(betterproto2.Message):
     Id of the execution.
     """
 
-    task_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
-    """
-    Id of a task's run, for its output; empty for that of the execution.
-    """
-
-    input: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    input: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """
     Whether the input is wanted instead.
     """
@@ -866,16 +861,6 @@ class WorkflowTask(betterproto2.Message):
     reference: "str" = betterproto2.field(1007, betterproto2.TYPE_STRING)
     """
     Where the task stands in the definition: a JSON pointer, such as `/do/0/fetch`. Added here.
-    """
-
-    large_input: "LargeValue | None" = betterproto2.field(1008, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    Its input, where `input_value` holds only the beginnings of it. Added here.
-    """
-
-    large_output: "LargeValue | None" = betterproto2.field(1009, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    Its output, where `output_value` holds only the beginnings of it. Added here.
     """
 
 
