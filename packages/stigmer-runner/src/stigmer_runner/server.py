@@ -155,6 +155,11 @@ class ExecutionEnvironment:
     secrets: Mapping[str, str]
     redactor: Redactor
 
+    @property
+    def values(self) -> dict[str, str]:
+        """Both together, by name."""
+        return {**self.variables, **self.secrets}
+
     def __repr__(self) -> str:
         return f"ExecutionEnvironment({len(self.variables)} variables, {len(self.secrets)} secrets)"
 

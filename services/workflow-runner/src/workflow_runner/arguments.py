@@ -19,6 +19,8 @@ from uritemplate import URITemplate
 from workflow_runner.messages import EndpointArguments
 from workflow_runner.tasks.port import Step, configuration_fault
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods of HTTP that only read: a call may be repeated."""
 SCHEMES = ("basic", "bearer", "digest", "oauth2", "oidc")
 
 
@@ -91,6 +93,17 @@ def evaluate_object(value: Any, what: str, step: Step) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _unexpected(f"{what} is not an object", step)
     return cast("dict[str, Any]", found)
+
+
+def check_text(value: Any, what: str, step: Step) -> str:
+    """Return what an expression gave, which must be a text. `what` names it.
+
+    Raises:
+        WorkflowError: It is none.
+    """
+    if not isinstance(value, str):
+        raise _unexpected(f"{what} is not a text", step)
+    return value
 
 
 def evaluate_authentication(policy: AuthenticationPolicy | None, step: Step) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ same workflow that stored something after it; the last one, when Temporal knows 
 """
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import defaultdict
@@ -70,11 +69,10 @@ async def keep_collecting(
         # Not all at the same time.
         await asyncio.sleep(every_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
         for store in stores:
-            with contextlib.suppress(RPCError):
-                try:
-                    count = await collect(client, store, grace_seconds=grace_seconds)
-                except (BlobStoreError, OSError) as error:
-                    logger.warning("large values in {} are not collected: {}", store.place, error)
-                else:
-                    if count:
-                        logger.info("{} runs let go of their large values in {}", count, store.place)
+            try:
+                count = await collect(client, store, grace_seconds=grace_seconds)
+            except (RPCError, BlobStoreError, OSError) as error:
+                logger.warning("large values in {} are not collected: {}", store.place, error)
+            else:
+                if count:
+                    logger.info("{} runs let go of their large values in {}", count, store.place)

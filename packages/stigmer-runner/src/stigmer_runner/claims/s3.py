@@ -8,6 +8,7 @@ Each run has objects of its own, so what is removed is nobody else's.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ class S3Store:
 
     def get(self, owner: Owner, key: str) -> bytes:
         """See `BlobStore`."""
-        path = self._path(owner, key)
+        return self._get(self._path(owner, key))
+
+    def _get(self, path: str) -> bytes:
         try:
             return self._client.get_object(Bucket=self._bucket.name, Key=path)["Body"].read()
         except (ClientError, BotoCoreError) as error:
@@ -88,9 +91,11 @@ class S3Store:
             found.setdefault(run, []).append((key, changed))
         for run, blobs in found.items():
             began = next((changed for key, changed in blobs if key == _OWNER), None)
-            if began is not None:
-                kept = self._client.get_object(Bucket=self._bucket.name, Key=f"{self._prefix}/{run}/{_OWNER}")
-                owner = Owner.decoded(kept["Body"].read())
+            if began is None:
+                continue
+            # Another process may have removed it since it was listed.
+            with contextlib.suppress(BlobMissingError):
+                owner = Owner.decoded(self._get(f"{self._prefix}/{run}/{_OWNER}"))
                 yield Stored(owner=owner, began=began, touched=max(changed for _, changed in blobs))
 
     def drop(self, owner: Owner, *, before: float) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httpx
 from temporalio import activity
@@ -12,7 +11,7 @@ from temporalio import activity
 from workflow_runner import names
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError, Calls
-from workflow_runner.activities.requests import Requests, described, expand
+from workflow_runner.activities.requests import Requests, described, expand, same_origin
 from workflow_runner.activities.resources import Resources
 from workflow_runner.activities.responses import refusal
 from workflow_runner.messages import A2aArguments, EndpointArguments
@@ -51,7 +50,7 @@ class A2aCalls:
         endpoint = a2a["endpoint"]
         url = await self._address(endpoint, seconds, is_card=a2a["is_card"])
         # A card that somebody else wrote must not choose where credentials go.
-        policy = endpoint["authentication"] if _origin(url) == _origin(expand(endpoint)) else None
+        policy = endpoint["authentication"] if same_origin(url, expand(endpoint)) else None
         auth = self._authentication.auth(policy)
         body = {"jsonrpc": "2.0", "id": _ID, "method": a2a["method"], "params": a2a["parameters"]}
         content = json.dumps(body).encode()
@@ -143,8 +142,3 @@ def _result(message: Mapping[str, Any], line: str) -> Any:
     if "result" not in message:
         raise CallFailedError("communication", f"{line}: the agent's answer is no JSON-RPC")
     return message["result"]
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())

@@ -121,7 +121,7 @@ def _public(request: AgentRequest, environment: ExecutionEnvironment) -> AgentAr
 
 
 def _fill_environment(values: Message, request: AgentRequest, environment: ExecutionEnvironment) -> None:
-    known = {**environment.variables, **environment.secrets}
+    known = environment.values
     for name, text in request["arguments"]["env"].items():
         used = find_secrets(text, nonce=request["nonce"])
         values[name].value = fill_secrets(text, known, nonce=request["nonce"])

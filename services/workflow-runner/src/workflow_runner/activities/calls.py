@@ -127,7 +127,7 @@ class Calls:
             environment = await self._environments.get(call["execution_id"], run=call.get("run", ""))
         except RpcError as error:
             raise ApplicationError(f"the environment cannot be had: {error}", type=NOT_SENT) from None
-        values = {**environment.variables, **environment.secrets}
+        values = environment.values
         try:
             return fill_secrets(call["arguments"], values, nonce=call["nonce"]), environment.redactor
         except MissingSecretError as missing:

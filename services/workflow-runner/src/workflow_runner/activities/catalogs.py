@@ -104,7 +104,7 @@ class Catalogs:
         if not find_secrets(found, nonce=_NONCE):
             return found
         environment = await self._environments.get(execution_id)
-        return fill_secrets(found, {**environment.variables, **environment.secrets}, nonce=_NONCE)
+        return fill_secrets(found, environment.values, nonce=_NONCE)
 
 
 class _AtLoad:

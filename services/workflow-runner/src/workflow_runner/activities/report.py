@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
-from workflow_runner.activities.values import LARGE_BYTES, Values, json_text
+from workflow_runner.activities.values import LARGE_BYTES, Values, execution_of, json_text
 from workflow_runner.checkpoint import Checkpoint
 from workflow_runner.messages import Report, TaskRecord
 from workflow_runner.sizes import preview
@@ -84,10 +84,9 @@ class Reporting:
             RpcError: The server is away, or refuses it.
         """
         error = WorkflowError.standard("runtime", detail).to_dict()
-        execution = owner.workflow_id.removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
         await self.deliver(
             {
-                "execution_id": execution,
+                "execution_id": execution_of(owner.workflow_id),
                 "tasks": [],
                 "phase": "FAILED",
                 "error": error,

@@ -24,6 +24,8 @@ from uritemplate import URITemplate
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.messages import EndpointArguments
 
+_PORTS = {"http": 80, "https": 443}
+
 
 class Requests:
     """Sends requests where the policy allows, over one pool of connections."""
@@ -31,7 +33,7 @@ class Requests:
     def __init__(self, policy: OutboundPolicy, *, authorities: Path | None = None) -> None:
         """Trust the usual certificate authorities, and those of the PEM file `authorities`."""
         self._policy = policy
-        self._client = guarded_client(policy, ssl_context=_trusting(authorities))
+        self._client = guarded_client(policy, ssl_context=trusting(authorities))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -128,6 +130,20 @@ def expand(endpoint: EndpointArguments) -> str:
     )
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses are of one scheme, host and port: what is for one may then go to the other."""
+    try:
+        return _origin(one) == _origin(other)
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, parts.hostname, parts.port or _PORTS.get(scheme)
+
+
 def described(method: str, url: str) -> str:
     """Return a request for a message: the query may hold what is nobody's business."""
     try:
@@ -137,9 +153,9 @@ def described(method: str, url: str) -> str:
     return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _trusting(authorities: Path | None) -> ssl.SSLContext | None:
-    if authorities is None:
-        return None
+def trusting(authorities: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the usual certificate authorities, and those of a PEM file."""
     context = httpx.create_ssl_context(trust_env=False)
-    context.load_verify_locations(cafile=authorities)
+    if authorities is not None:
+        context.load_verify_locations(cafile=authorities)
     return context

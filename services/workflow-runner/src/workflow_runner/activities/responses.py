@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -12,6 +11,7 @@ from stigmer_sandbox import Fetched
 
 from workflow_runner.activities.bodies import FORM, JSON
 from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.structured import read_json
 
 _EXCERPT = 500
 _ASKS_TO_WAIT = frozenset({429, 503})
@@ -86,27 +86,17 @@ def _parsed(line: str, answer: Fetched) -> Any:
     kind = kind.strip()
     if kind == JSON or kind.endswith("+json"):
         try:
-            return _json(answer.body)
+            return read_json(answer.body)
         except ValueError as error:
             detail = f"{line} answered with broken JSON: {error}"
             raise CallFailedError("communication", detail, status=502) from None
     if not kind:
         try:
-            return _json(answer.body)
+            return read_json(answer.body)
         except ValueError:
             return _decoded(answer.body, "utf-8")
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(" \"'")
     return _decoded(answer.body, charset or ("utf-8" if _is_text(kind) else ""))
-
-
-def _json(body: bytes) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(body, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
 
 
 def _is_text(kind: str) -> bool:

@@ -93,7 +93,7 @@ def _policy(
         policy = workflow.use.authentications.get(policy.use)
     if policy is None:
         return None
-    values: Mapping[str, str] = {**environment.variables, **environment.secrets}
+    values: Mapping[str, str] = environment.values
     scheme, properties = next((name, found) for name in SCHEMES if (found := getattr(policy, name)) is not None)
     if properties.use is not None:
         made: Any = {"secret": secret_marker(properties.use, nonce=_NONCE)}

@@ -21,6 +21,18 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,1000}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 
+def read_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text, which may hold nothing but JSON.
+
+    Raises:
+        ValueError: It is none, or nested too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def read(text: str) -> Any:
     """Return the value of a JSON or YAML text.
 
@@ -29,9 +41,7 @@ def read(text: str) -> Any:
     """
     if text.lstrip()[:1] in ("{", "["):
         try:
-            found: Any = json.loads(text, parse_constant=_refuse_constant)
-        except RecursionError:
-            raise ValueError("it is nested too deep") from None
+            found = read_json(text)
         except ValueError:
             pass  # YAML may begin like this too, and then says better what is wrong
         else:

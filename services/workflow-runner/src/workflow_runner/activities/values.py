@@ -69,7 +69,12 @@ def json_text(value: Any) -> bytes:
 
 def own_execution() -> str:
     """Return the id of the execution that the activity is for."""
-    return (activity.info().workflow_id or "").removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
+    return execution_of(activity.info().workflow_id or "")
+
+
+def execution_of(workflow_id: str) -> str:
+    """Return the id of the execution that a Temporal workflow is a run of."""
+    return workflow_id.removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
 
 
 def _compressed(text: bytes) -> tuple[str, bytes]:

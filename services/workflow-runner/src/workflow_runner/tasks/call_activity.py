@@ -8,6 +8,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.expressions import is_expression
 from stigmer_dsl.model import CallActivityTask, TaskBase, Workflow
 
+from workflow_runner.arguments import check_text
 from workflow_runner.document import find
 from workflow_runner.flow import Outcome
 from workflow_runner.foreign import OWN_PREFIX, ActivityOptions, ForeignActivity, read_options
@@ -42,10 +43,10 @@ class _CallActivity:
 
     async def run(self, task: CallActivityTask, step: Step) -> Outcome:
         given = task.with_
-        name = _text(step.evaluate(given.name), "the activity's name", step)
+        name = check_text(step.evaluate(given.name), "the activity's name", step)
         if name.startswith(OWN_PREFIX):
             raise configuration_fault(f"activities named {OWN_PREFIX}… are Stigmer's own and cannot be called", step)
-        queue = _text(step.evaluate(given.task_queue or ""), "taskQueue", step)
+        queue = check_text(step.evaluate(given.task_queue or ""), "taskQueue", step)
         activity = ForeignActivity(
             name=name,
             arguments=_arguments(given.arguments, step),
@@ -88,12 +89,6 @@ def _has_expression(value: Any) -> bool:
             return any(map(_has_expression, cast("list[Any]", value)))
         case _:
             return False
-
-
-def _text(value: Any, what: str, step: Step) -> str:
-    if not isinstance(value, str):
-        raise WorkflowError.standard("expression", f"{what} is not a text", instance=step.pointer)
-    return value
 
 
 KIND: TaskKind[CallActivityTask] = _CallActivity()

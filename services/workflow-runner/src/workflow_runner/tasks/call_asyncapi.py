@@ -7,11 +7,10 @@ processed, so that what was done with it is done once, whatever is killed meanwh
 from collections.abc import Iterator
 from typing import Any, cast
 
-from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import AsyncApiSubscription, CallAsyncApiTask
 
 from workflow_runner import names
-from workflow_runner.arguments import evaluate_authentication, evaluate_object, evaluate_resource
+from workflow_runner.arguments import check_text, evaluate_authentication, evaluate_object, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.messages import AsyncApiTarget, ConsumeArguments, ConsumedBatch, PublishArguments, SettleArguments
 from workflow_runner.tasks.port import Step, TaskKind
@@ -60,9 +59,7 @@ def _target(task: CallAsyncApiTask, step: Step) -> AsyncApiTarget:
 
 def _text(given: str | None, what: str, step: Step) -> str | None:
     found = None if given is None else step.evaluate(given)
-    if found is not None and not isinstance(found, str):
-        raise WorkflowError.standard("expression", f"with.{what} is not a text", instance=step.pointer)
-    return found
+    return None if found is None else check_text(found, f"with.{what}", step)
 
 
 class _Consumption:

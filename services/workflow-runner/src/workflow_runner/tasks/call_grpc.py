@@ -4,13 +4,12 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import CallGrpcTask
 
 from workflow_runner import names
-from workflow_runner.arguments import evaluate_authentication, evaluate_resource
+from workflow_runner.arguments import check_text, evaluate_authentication, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.messages import GrpcArguments
 from workflow_runner.tasks.port import Step, TaskKind
@@ -34,9 +33,9 @@ def _arguments(task: CallGrpcTask, step: Step) -> GrpcArguments:
     given = task.with_
     return {
         "proto": None if given.proto is None else evaluate_resource(given.proto, step),
-        "service": _text(step.evaluate(given.service.name), "service.name", step),
-        "method": _text(step.evaluate(given.method), "method", step),
-        "host": _text(step.evaluate(given.service.host), "service.host", step),
+        "service": check_text(step.evaluate(given.service.name), "with.service.name", step),
+        "method": check_text(step.evaluate(given.method), "with.method", step),
+        "host": check_text(step.evaluate(given.service.host), "with.service.host", step),
         "port": given.service.port,
         "tls": _tls(task, step),
         "authentication": evaluate_authentication(given.service.authentication, step),
@@ -49,12 +48,6 @@ def _tls(task: CallGrpcTask, step: Step) -> bool | None:
     if said is not None and not isinstance(said, bool):
         raise WorkflowError.standard("expression", "metadata.tls is neither true nor false", instance=step.pointer)
     return said
-
-
-def _text(value: Any, what: str, step: Step) -> str:
-    if not isinstance(value, str):
-        raise WorkflowError.standard("expression", f"with.{what} is not a text", instance=step.pointer)
-    return value
 
 
 KIND: TaskKind[CallGrpcTask] = _CallGrpc()

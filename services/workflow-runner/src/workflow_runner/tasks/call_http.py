@@ -6,11 +6,10 @@ from typing import Any
 from stigmer_dsl.model import CallHttpTask, HttpArguments
 
 from workflow_runner import names
-from workflow_runner.arguments import evaluate_endpoint, evaluate_object
+from workflow_runner.arguments import SAFE_METHODS, evaluate_endpoint, evaluate_object
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind, configuration_fault
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({"CONNECT", "TRACE"})
 
 
@@ -23,7 +22,7 @@ class _CallHttp:
 
     async def run(self, task: CallHttpTask, step: Step) -> Outcome:
         arguments = _arguments(task.with_, step)
-        repeatable = arguments["method"] in _SAFE
+        repeatable = arguments["method"] in SAFE_METHODS
         return Outcome(output=await step.call(names.CALL_HTTP, arguments, repeatable=repeatable))
 
 

@@ -6,11 +6,9 @@ from typing import Any
 from stigmer_dsl.model import CallOpenApiTask
 
 from workflow_runner import names
-from workflow_runner.arguments import evaluate_authentication, evaluate_object, evaluate_resource
+from workflow_runner.arguments import SAFE_METHODS, evaluate_authentication, evaluate_object, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
-
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class _CallOpenApi:
@@ -36,7 +34,7 @@ class _CallOpenApi:
             "output": given.output,
             "redirect": given.redirect,
         }
-        return Outcome(output=await step.call(names.CALL_OPENAPI, arguments, repeatable=method in _SAFE))
+        return Outcome(output=await step.call(names.CALL_OPENAPI, arguments, repeatable=method in SAFE_METHODS))
 
 
 KIND: TaskKind[CallOpenApiTask] = _CallOpenApi()

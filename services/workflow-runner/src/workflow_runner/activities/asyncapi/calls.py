@@ -1,13 +1,14 @@
 """Publishing and consuming messages as AsyncAPI documents describe it."""
 
+import asyncio
 import base64
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 from loguru import logger
 from stigmer_dsl import Problem
 from stigmer_dsl.model import AsyncApiArguments, Workflow
@@ -23,7 +24,7 @@ from workflow_runner.activities.asyncapi.routes import choose, route_to
 from workflow_runner.activities.asyncapi.sessions import Sessions
 from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError, Calls
-from workflow_runner.activities.requests import Requests
+from workflow_runner.activities.requests import Requests, trusting
 from workflow_runner.activities.resources import Resources
 from workflow_runner.document import find
 from workflow_runner.messages import (
@@ -54,14 +55,7 @@ class AsyncApiCalls:
         self._resources = resources
         self._authentication = authentication
         self._sessions = Sessions()
-
-        def trust() -> Any:
-            context = httpx.create_ssl_context(trust_env=False)
-            if authorities is not None:
-                context.load_verify_locations(cafile=authorities)
-            return context
-
-        self._tools = Tools(policy=policy, requests=requests, trust=trust)
+        self._tools = Tools(policy=policy, requests=requests, trust=partial(trusting, authorities))
 
     @property
     def activities(self) -> list[Any]:
@@ -151,7 +145,7 @@ class AsyncApiCalls:
         self, given: AsyncApiTarget, *, publishes: bool, seconds: float
     ) -> tuple[Operation, MessageProtocol, Route]:
         resource = await self._resources.fetch(given["document"], seconds=seconds, what="the AsyncAPI document")
-        document: Document = read_document(resource.text)
+        document: Document = await asyncio.to_thread(read_document, resource.text)
         operation = document.operation(channel=given["channel"], operation=given["operation"], publishes=publishes)
         server, protocol = choose(document, operation, name=given["server"], protocol=given["protocol"])
         headers = await self._authentication.headers(given["authentication"], seconds=seconds)

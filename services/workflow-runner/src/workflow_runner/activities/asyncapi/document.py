@@ -11,11 +11,10 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, cast
 
-from stigmer_dsl.errors import SourceError
 from stigmer_dsl.problems import pointer_parts
-from stigmer_dsl.source import Source
 
 from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.structured import read
 
 Json = Mapping[str, Any]
 
@@ -230,9 +229,9 @@ def read_document(text: str) -> Document:
         CallFailedError: It is none.
     """
     try:
-        root = Source.load(text, name="AsyncAPI document").documents[0].value
-    except SourceError as error:
-        raise _wrong(str(error)) from None
+        root = read(text)
+    except ValueError as error:
+        raise _wrong(f"it is neither JSON nor YAML: {error}") from None
     if not isinstance(root, dict):
         raise _wrong("it is no object")
     return Document(cast("Json", root))

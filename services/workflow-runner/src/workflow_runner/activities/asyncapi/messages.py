@@ -11,7 +11,9 @@ from stigmer_dsl.schemas import invalid_schema, violations
 
 from workflow_runner.activities.asyncapi.document import MessageType
 from workflow_runner.activities.asyncapi.port import Inbound, Outbound
+from workflow_runner.activities.bodies import text as text_of
 from workflow_runner.activities.calls import CallFailedError
+from workflow_runner.activities.structured import read_json
 
 _MOST_TOLD = 5
 _HEADER, _PAYLOAD = "$message.header#", "$message.payload#"
@@ -28,7 +30,7 @@ def outbound(payload: Any, headers: Mapping[str, Any], types: Sequence[MessageTy
     key = None if kind is None else _key(kind, headers)
     as_text = isinstance(payload, str) and not _is_json(content_type)
     body = cast("str", payload).encode() if as_text else json.dumps(payload, ensure_ascii=False).encode()
-    texts = {name: _text(value) for name, value in headers.items() if value is not None}
+    texts = {name: text_of(value) for name, value in headers.items() if value is not None}
     if any(character in name + value for name, value in texts.items() for character in "\r\n\0"):
         raise CallFailedError("validation", "a header of the message holds a line break")
     return Outbound(body=body, content_type=content_type, headers=texts, key=key)
@@ -66,7 +68,7 @@ def _wrong(schema: Any, value: Any, what: str) -> Iterable[str]:
 def _key(kind: MessageType, headers: Mapping[str, Any]) -> str | None:
     """Return the key of a message for Kafka: the header `key`, where the binding declares a key."""
     declared = "key" in (kind.bindings.get("kafka") or {})
-    return _text(headers["key"]) if declared and headers.get("key") is not None else None
+    return text_of(headers["key"]) if declared and headers.get("key") is not None else None
 
 
 def inbound(message: Inbound, types: Sequence[MessageType]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _correlation(message: Mapping[str, Any], types: Sequence[MessageType]) -> st
             if kind.correlation.startswith(start):
                 found = _follow(message[part], kind.correlation.removeprefix(start))
                 if found is not None:
-                    return _text(found)
+                    return text_of(found)
     return ""
 
 
@@ -111,13 +113,9 @@ def _read(body: bytes, content_type: str) -> Any:
     if content_type and not _is_json(content_type):
         return text
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         return text
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _header(value: Any) -> Any:
@@ -129,7 +127,3 @@ def _header(value: Any) -> Any:
 def _is_json(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
     return kind in ("application/json", "text/json") or kind.endswith("+json")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,7 @@ from workflow_runner.activities.grpc.channels import Place
 from workflow_runner.activities.grpc.description import Description, described_by
 from workflow_runner.activities.grpc.protos import compiled, gather
 from workflow_runner.activities.grpc.reflection import Metadata, reflect
-from workflow_runner.activities.requests import expand
+from workflow_runner.activities.requests import expand, same_origin
 from workflow_runner.activities.resources import Resources
 from workflow_runner.messages import EndpointArguments
 
@@ -110,8 +110,7 @@ class _Reader:
         """See `protos.Read`."""
         if url in self._texts:
             return self._texts[url]
-        own = _origin(url) == _origin(expand(self._endpoint))
-        authentication = self._endpoint["authentication"] if own else None
+        authentication = self._endpoint["authentication"] if same_origin(url, expand(self._endpoint)) else None
         try:
             found = await self._fetch(
                 {"uri": url, "template": None, "authentication": authentication}, "what the proto imports"
@@ -125,8 +124,3 @@ class _Reader:
     async def _fetch(self, endpoint: EndpointArguments, what: str) -> Any:
         left = self._until - time.monotonic()
         return await self._resources.fetch(endpoint, seconds=max(0.0, left), what=what)
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.netloc.lower()

@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from temporalio import activity
@@ -16,7 +15,7 @@ from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.openapi.bundle import Document, bundle
 from workflow_runner.activities.openapi.operation import Operation, find_operation
 from workflow_runner.activities.openapi.request import build
-from workflow_runner.activities.requests import Requests, described
+from workflow_runner.activities.requests import Requests, described, same_origin
 from workflow_runner.activities.resources import Resource, Resources
 from workflow_runner.activities.responses import check_status, output
 from workflow_runner.activities.structured import read
@@ -103,7 +102,7 @@ class OpenApiCalls:
             # Only a file may name files; credentials stay with the origin that they are for.
             if address.lower().startswith("file:") and not resource.url.lower().startswith("file:"):
                 raise CallFailedError("authorization", f"{_WHAT} refers to a file: {address}")
-            policy = endpoint["authentication"] if _origin(address) == _origin(resource.url) else None
+            policy = endpoint["authentication"] if same_origin(address, resource.url) else None
             other: EndpointArguments = {"uri": address, "template": None, "authentication": policy}
             found = await self._resources.fetch(other, seconds=seconds, what=address)
             return found.url, await _value(found, address)
@@ -124,8 +123,3 @@ async def _value(resource: Resource, what: str) -> Any:
         return await asyncio.to_thread(read, resource.text)
     except ValueError as error:
         raise CallFailedError("configuration", f"{what} is neither JSON nor YAML: {error}") from None
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
