@@ -1,4 +1,4 @@
-"""What becomes of a call in which something goes wrong that nobody expected."""
+"""What becomes of a call, and of a run that is loaded, in which something goes wrong that nobody expected."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from stigmer_grpc.errors import UnavailableError
 from temporalio.testing import ActivityEnvironment
-from workflow_runner.activities import Calls
+from workflow_runner.activities import Calls, Loading
 from workflow_runner.activities.concealment import conceal
 from workflow_runner.messages import Call
 
@@ -49,3 +49,14 @@ async def test_a_server_that_is_away_is_asked_again() -> None:
 
     with pytest.raises(UnavailableError):
         await ActivityEnvironment().run(CALLS.make, CALL, away)
+
+
+async def test_a_run_that_cannot_be_loaded_ends_with_an_error_instead_of_being_loaded_for_ever() -> None:
+    nothing = cast("Any", None)
+    loading = Loading(
+        nothing, nothing, nothing, values=nothing, catalogs=nothing, lacking=(), schemas=nothing, searchable=nothing
+    )
+    request = {"execution_id": "wex-1", "org": "", "started_at": "", "workflow_id": ""}
+    answer = await ActivityEnvironment().run(loading.load, request)
+    assert answer["error"]["type"].endswith("/errors/runtime")
+    assert answer["error"]["detail"] == "the run cannot be loaded: internal error: AttributeError"

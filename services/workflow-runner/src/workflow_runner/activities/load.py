@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,7 @@ from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
-from workflow_runner.activities.report import FINAL, Reporting
+from workflow_runner.activities.report import Reporting, final_refusals
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.values import Values
 from workflow_runner.checkpoint import begin
@@ -75,14 +76,19 @@ class Loading:
             RpcError: The server is away, or does not know the execution.
         """
         async with heartbeats(SERVER_SECONDS):
-            loaded, _ = await asyncio.gather(self._load(request), self._announce(request))
+            try:
+                loaded, _ = await asyncio.gather(self._load(request), self._announce(request))
+            except (RpcError, ApplicationError):
+                raise
+            except Exception as error:
+                if activity.is_worker_shutdown():
+                    raise  # what goes wrong while this worker goes away may go well on another
+                return {"error": _unexpected(error, request["execution_id"])}
         return loaded
 
     async def _load(self, request: LoadRequest) -> LoadAnswer:
-        try:
+        with final_refusals():
             answer = await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": request["execution_id"]})
-        except FINAL as error:
-            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
         checkpoint = await self._checkpoint(answer)
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
@@ -175,6 +181,16 @@ def _recovered(run: Loaded, checkpoint: bytes, begin_at: str) -> LoadAnswer:
         detail = f"the run's data takes {size} bytes, more than the {most} with which a run can begin"
         return {"error": WorkflowError.standard("runtime", detail).to_dict()}
     return made
+
+
+def _unexpected(error: Exception, execution: str) -> dict[str, Any]:
+    """Return the error of a run that nobody expected not to load: Temporal would ask for it for ever.
+
+    What the exception itself says may hold secrets, and nobody is told.
+    """
+    kind, trace = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+    logger.error("{} cannot be loaded: {}\n{}", execution, kind, trace)
+    return WorkflowError.standard("runtime", f"the run cannot be loaded: internal error: {kind}").to_dict()
 
 
 def _configuration(summary: str, problems: Any) -> dict[str, Any]:

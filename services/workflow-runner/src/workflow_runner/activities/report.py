@@ -1,6 +1,8 @@
 """Telling the server what happened in a run."""
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -35,6 +37,15 @@ REFUSED = (*FINAL, UnimplementedError)
 """The same, of what a server may not know yet."""
 
 
+@contextmanager
+def final_refusals() -> Generator[None]:
+    """Let what the server says for good fail the activity for good."""
+    try:
+        yield
+    except FINAL as error:
+        raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
+
+
 class Reporting:
     """Delivers reports. The same report delivered twice is the same as once: the server goes by task ids."""
 
@@ -49,11 +60,9 @@ class Reporting:
         Raises:
             RpcError: The server is away, or refuses it.
         """
-        try:
+        with final_refusals():
             async with heartbeats(SERVER_SECONDS):
                 await self.deliver(report)
-        except FINAL as error:
-            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
 
     async def deliver(self, report: Report) -> None:
         """Deliver one report from within another activity; raises as `report` does."""

@@ -4,11 +4,10 @@ from typing import Any
 
 from stigmer_runner import StigmerServer
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
-from workflow_runner.activities.report import FINAL
+from workflow_runner.activities.report import final_refusals
 
 _SERVICE = "ai.stigmer.schedules.v1.ScheduleController"
 
@@ -26,8 +25,6 @@ class Schedules:
         Raises:
             RpcError: The server is away, or refuses it.
         """
-        try:
+        with final_refusals():
             async with heartbeats(SERVER_SECONDS):
                 return (await self._server.call(_SERVICE, "fire", request)).execution_id
-        except FINAL as error:
-            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
