@@ -81,6 +81,7 @@ def test_several_documents_are_all_formatted() -> None:
         "%YAML 1.2\n---\na: 1\n...\n",
         "[1, 2,\n 3]\n",
         "{a: 1} # c\n",
+        '{"do": ["\\u007f \\u009f \\ufffe é"]}',
         "- - - a\n    - b\n",
     ],
 )

@@ -6,6 +6,7 @@ that could not be kept in meaning stays as it is.
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast, get_args, get_origin
 
@@ -21,6 +22,8 @@ from stigmer_dsl.source import Source
 WIDTH = 120
 """The columns of a line; only expressions and other texts without spaces are longer."""
 
+_UNREADABLE = re.compile("[\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What may stand in JSON as it is, and not in YAML, as which every text is read."""
 _FLOW = 70
 """The longest list or object that stays on one line."""
 _ENTRIES = {"TaskItem": "task", "SwitchItem": "case", "ExtensionItem": "extension"}
@@ -77,7 +80,8 @@ def _as_json(text: str) -> str | None:
         value = json.loads(text)
     except ValueError:
         return None  # YAML that begins like JSON
-    return json.dumps(_ordered(value, (Workflow,)), indent=2, ensure_ascii=False) + "\n"
+    written = json.dumps(_ordered(value, (Workflow,)), indent=2, ensure_ascii=False) + "\n"
+    return _UNREADABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def _as_yaml(text: str) -> str | None:
