@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic.json_schema import GenerateJsonSchema
 
 from stigmer_dsl.model import Workflow
+from stigmer_dsl.model.element import Choice, Element, wire_name
 from stigmer_dsl.model.tasks import CALLS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,6 +19,12 @@ _ENTRIES = {"TaskItem": "task", "SwitchItem": "case", "ExtensionItem": "extensio
 
 def _one_of(*names: str) -> dict[str, Any]:
     return {"oneOf": [{"required": [name]} for name in names]}
+
+
+def _choices(kind: type[Element]) -> dict[str, Any]:
+    """What a class says of fields of which there is exactly one."""
+    groups = [_one_of(*map(wire_name, fields)) for fields in kind.one_of] if issubclass(kind, Choice) else []
+    return groups[0] if len(groups) == 1 else {"allOf": groups} if groups else {}
 
 
 def _any_of(*names: str) -> dict[str, Any]:
@@ -30,10 +37,6 @@ def _unless_secret(*names: str) -> dict[str, Any]:
 
 _RULES: dict[str, dict[str, Any]] = {
     "A2aArguments": _any_of("agentCard", "server"),
-    "AsyncApiArguments": {"allOf": [_one_of("operation", "channel"), _one_of("message", "subscription")]},
-    "AsyncApiConsumption": _one_of("amount", "while", "until"),
-    "AuthenticationPolicy": _one_of("use", "basic", "bearer", "digest", "oauth2", "oidc"),
-    "Backoff": _one_of("constant", "exponential", "linear"),
     "BasicAuthentication": _unless_secret("username", "password"),
     "BearerAuthentication": _unless_secret("token"),
     "ContainerLifetime": {
@@ -46,20 +49,16 @@ _RULES: dict[str, dict[str, Any]] = {
     "EmittedEvent": {"properties": {"with": {"required": ["type"]}}},
     "ErrorFilter": {"minProperties": 1},
     "EventConsumption": {
-        **_one_of("all", "any", "one"),
         "dependentRequired": {"until": ["any"]},
         "properties": {"until": {"not": {"type": "object", "required": ["until"]}}},
     },
     "EventFilter": {"properties": {"with": {"minProperties": 1}}},
-    "McpTransport": _one_of("http", "stdio"),
     "OAuth2Authentication": _unless_secret("authority", "grant"),
     "OpenIdConnectAuthentication": _unless_secret("authority", "grant"),
-    "RunConfiguration": _one_of("container", "script", "shell", "workflow"),
     "Schedule": {**_any_of("every", "cron", "after", "on"), "dependentRequired": {"read": ["on"]}},
     "Schema": {**_one_of("document", "resource"), "properties": {"document": {"not": {"type": "null"}}}},
-    "Script": _one_of("code", "source"),
 }
-"""What the checks of a class say about which of its fields go together."""
+"""What the checks of a class say about which of its fields go together, beside the choices that it declares."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -72,7 +71,7 @@ class _Generator(GenerateJsonSchema):
         field = _ENTRIES.get(name)
         if field is not None:
             return _entry(described, field)
-        rule = _RULES.get(name, {})
+        rule = {**_choices(schema["cls"]), **_RULES.get(name, {})}
         fields = cast("dict[str, Any]", described.get("properties", {}))
         for key, inner in rule.get("properties", {}).items():
             fields[key] = {"allOf": [fields[key]], **inner}

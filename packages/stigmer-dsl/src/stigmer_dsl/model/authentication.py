@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from stigmer_dsl.model.element import Element, Text
+from stigmer_dsl.model.element import Choice, Element, Text
 
 
 def _need(element: Element, *names: str) -> None:
@@ -124,8 +124,10 @@ class OAuth2Authentication(OpenIdConnectAuthentication):
     endpoints: OAuth2Endpoints = OAuth2Endpoints()
 
 
-class AuthenticationPolicy(Element):
+class AuthenticationPolicy(Choice):
     """Exactly one way to authenticate, or the name of a policy in `use.authentications`."""
+
+    one_of = (("use", "basic", "bearer", "digest", "oauth2", "oidc"),)
 
     use: Annotated[Text, Field(min_length=1)] | None = None
     """Name of a policy in `use.authentications`."""
@@ -134,10 +136,6 @@ class AuthenticationPolicy(Element):
     digest: DigestAuthentication | None = None
     oauth2: OAuth2Authentication | None = None
     oidc: OpenIdConnectAuthentication | None = None
-
-    @model_validator(mode="after")
-    def _one_scheme(self) -> Self:
-        return self.require_one_of("use", "basic", "bearer", "digest", "oauth2", "oidc")
 
 
 def _named(value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, Tag, model_validator
 
 from stigmer_dsl.model.authentication import Authentication
-from stigmer_dsl.model.element import Element, ExpressionText, Flag, Mapped, Text, Whole, by_shape
+from stigmer_dsl.model.element import Choice, Element, ExpressionText, Flag, Mapped, Text, Whole, by_shape
 from stigmer_dsl.model.values import DurationLike, Endpoint, ExternalResource, OutputFormat
 
 if TYPE_CHECKING:
@@ -88,17 +88,15 @@ class AsyncApiMessage(Element):
     headers: Mapped | None = None
 
 
-class AsyncApiConsumption(Element):
+class AsyncApiConsumption(Choice):
     """When a subscription ends: after an amount, or by a condition; in any case after `for`."""
+
+    one_of = (("amount", "while_", "until"),)
 
     amount: Whole | None = None
     for_: DurationLike | None = None
     while_: Text | None = None
     until: Text | None = None
-
-    @model_validator(mode="after")
-    def _one_condition(self) -> Self:
-        return self.require_one_of("amount", "while_", "until")
 
 
 class AsyncApiSubscription(Element):
@@ -109,8 +107,10 @@ class AsyncApiSubscription(Element):
     foreach: "SubscriptionIterator | None" = None
 
 
-class AsyncApiArguments(Element):
+class AsyncApiArguments(Choice):
     """An operation of an AsyncAPI document: publish `message`, or consume by `subscription`."""
+
+    one_of = (("operation", "channel"), ("message", "subscription"))
 
     document: ExternalResource
     channel: Text | None = None
@@ -145,10 +145,6 @@ class AsyncApiArguments(Element):
     message: AsyncApiMessage | None = None
     subscription: AsyncApiSubscription | None = None
     authentication: Authentication | None = None
-
-    @model_validator(mode="after")
-    def _one_operation(self) -> Self:
-        return self.require_one_of("operation", "channel").require_one_of("message", "subscription")
 
 
 class A2aArguments(Element):
@@ -193,16 +189,14 @@ class McpStdioTransport(Element):
     environment: dict[str, Text] | None = None
 
 
-class McpTransport(Element):
+class McpTransport(Choice):
     """How to reach an MCP server."""
+
+    one_of = (("http", "stdio"),)
 
     http: McpHttpTransport | None = None
     stdio: McpStdioTransport | None = None
     options: dict[str, Text] | None = None
-
-    @model_validator(mode="after")
-    def _one_transport(self) -> Self:
-        return self.require_one_of("http", "stdio")
 
 
 class McpClient(Element):

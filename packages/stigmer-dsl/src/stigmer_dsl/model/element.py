@@ -5,9 +5,18 @@ Owns the base class, the strict scalar types and the discriminators. Knows no el
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Strict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
@@ -87,6 +96,19 @@ class Element(BaseModel):
         """Refuse an element that says nothing."""
         if not self.model_fields_set:
             raise PydanticCustomError("nothing", "{message}", {"message": message})
+        return self
+
+
+class Choice(Element):
+    """An element that says exactly one of some things."""
+
+    one_of: ClassVar[tuple[tuple[str, ...], ...]]
+    """The fields of which a document has exactly one; several groups of them hold side by side."""
+
+    @model_validator(mode="after")
+    def _choose(self) -> Self:
+        for fields in self.one_of:
+            self.require_one_of(*fields)
         return self
 
 

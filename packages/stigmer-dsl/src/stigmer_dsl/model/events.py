@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import ConfigDict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from stigmer_dsl.model.element import Element, Text, by_shape
+from stigmer_dsl.model.element import Choice, Element, Text, by_shape
 
 
 class EventProperties(Element):
@@ -47,8 +47,10 @@ class EventFilter(Element):
         return self
 
 
-class EventConsumption(Element):
+class EventConsumption(Choice):
     """Which events to wait for: one, all, or any of several."""
+
+    one_of = (("all", "any", "one"),)
 
     all: tuple[EventFilter, ...] | None = None
     any: tuple[EventFilter, ...] | None = None
@@ -58,8 +60,7 @@ class EventConsumption(Element):
     """With `any`: go on consuming until this condition holds, or until these events are consumed."""
 
     @model_validator(mode="after")
-    def _one_strategy(self) -> Self:
-        self.require_one_of("all", "any", "one")
+    def _until_of_any(self) -> Self:
         if self.until is not None and self.any is None:
             raise PydanticCustomError("until", "has `until`, which goes with `any` only")
         if isinstance(self.until, EventConsumption) and self.until.until is not None:

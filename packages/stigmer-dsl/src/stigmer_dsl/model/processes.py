@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from stigmer_dsl.model.element import Element, ExpressionText, Flag, Mapped, Text, by_shape
+from stigmer_dsl.model.element import Choice, Element, ExpressionText, Flag, Mapped, Text, by_shape
 from stigmer_dsl.model.values import DurationLike, ExternalResource
 
 Arguments: TypeAlias = tuple[Text, ...]
@@ -45,8 +45,10 @@ class Container(Element):
     pull_policy: Literal["ifNotPresent", "always", "never"] = "ifNotPresent"
 
 
-class Script(Element):
+class Script(Choice):
     """A script to run: its code, or where the code is."""
+
+    one_of = (("code", "source"),)
 
     language: Text
     """`js` (or `javascript`) or `python`."""
@@ -55,10 +57,6 @@ class Script(Element):
     stdin: Text | None = None
     arguments: Arguments | None = None
     environment: Mapped | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        return self.require_one_of("code", "source")
 
 
 class Shell(Element):
@@ -79,8 +77,10 @@ class Subflow(Element):
     input: SubflowInput | None = None
 
 
-class RunConfiguration(Element):
+class RunConfiguration(Choice):
     """What a run task does."""
+
+    one_of = (("container", "script", "shell", "workflow"),)
 
     container: Container | None = None
     script: Script | None = None
@@ -89,7 +89,3 @@ class RunConfiguration(Element):
     await_: Flag = True
     """Whether the task waits for the process; if not, it outputs its input."""
     return_: Literal["stdout", "stderr", "code", "all", "none"] = "stdout"
-
-    @model_validator(mode="after")
-    def _one_process(self) -> Self:
-        return self.require_one_of("container", "script", "shell", "workflow")

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from stigmer_dsl.model.authentication import Authentication
-from stigmer_dsl.model.element import Element, Mapped, Text, Whole, by_shape
+from stigmer_dsl.model.element import Choice, Element, Mapped, Text, Whole, by_shape
 
 
 class Duration(Element):
@@ -153,16 +153,14 @@ class ErrorFilter(Element):
         return self.require_something("needs at least one field to filter by")
 
 
-class Backoff(Element):
+class Backoff(Choice):
     """How the delay grows: not at all, by itself, or by doubling."""
+
+    one_of = (("constant", "exponential", "linear"),)
 
     constant: Mapped | None = None
     exponential: Mapped | None = None
     linear: Mapped | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        return self.require_one_of("constant", "exponential", "linear")
 
 
 class AttemptLimit(Element):
