@@ -6,12 +6,10 @@ with the gRPC peer, the web site and the worker in processes of this machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import resource
 import statistics
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -22,13 +20,11 @@ from typing import Any
 from unittest.mock import patch
 
 import jq
-from _report import Row, print_rows
-from loguru import logger
+from _report import Row
+from _temporal import measure_and_print
 from stigmer_dsl.expressions import evaluate
 from stigmer_dsl.model import load_trusted
 from stigmer_dsl.secrets import Secrets
-from stigmer_grpc import run
-from stigmer_runner.testing import temporal_server
 from temporalio.client import Client
 from temporalio.worker import Worker
 from workflow import PlainCalls, PlainWorkflow, wall_milliseconds
@@ -254,7 +250,7 @@ async def memory(of: Callable[..., Awaitable[float]]) -> Row:
     return Row(name="memory after 10,000 tasks", ours=after, peer_name="before", peer=before, unit="MiB", limit=1.15)
 
 
-async def measure(address: str, rounds: int) -> list[Row]:
+async def measure(_: Path, address: str, rounds: int) -> list[Row]:
     rows = [await pure_tasks(rounds), expressions(rounds)]
     async with AsyncExitStack() as stack:
         peer = await stack.enter_async_context(peer_server())
@@ -273,16 +269,5 @@ async def measure(address: str, rounds: int) -> list[Row]:
     return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not for a verdict")
-    rounds = 2 if parser.parse_args().quick else 7
-    logger.remove()
-    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
-        rows = run(measure(address, rounds))
-    print_rows("flow", rows)
-    return 0 if all(row.kept for row in rows) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_and_print("flow", __doc__, measure, quick=2, full=7))

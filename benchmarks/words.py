@@ -6,22 +6,18 @@ time at which it says them.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from _report import Row, print_rows
+from _report import Row
+from _temporal import measure_and_print
 from agent_runner.testing import Stigmer, client_of, run_stack
-from loguru import logger
-from stigmer_grpc import run
-from stigmer_runner.testing import temporal_server
 
 PACE_SECONDS = 0.02
 PROMISE_MS = 100.0
@@ -100,16 +96,5 @@ async def measure(folder: Path, temporal: str, words: int) -> list[Row]:
     return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few words: for a look, not for a verdict")
-    words = 50 if parser.parse_args().quick else 400
-    logger.remove()
-    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
-        rows = run(measure(Path(folder) / "stack", address, words))
-    print_rows("words", rows)
-    return 0 if all(row.kept for row in rows) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_and_print("words", __doc__, measure, quick=50, full=400))

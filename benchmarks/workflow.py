@@ -8,7 +8,6 @@ waits.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import sys
@@ -22,10 +21,8 @@ from time import perf_counter
 from typing import Any
 
 import httpx
-from _report import Row, print_rows
-from loguru import logger
-from stigmer_grpc import run
-from stigmer_runner.testing import temporal_server
+from _report import Row
+from _temporal import measure_and_print
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -90,7 +87,7 @@ async def wall_milliseconds(make: Callable[[], Awaitable[Any]]) -> float:
     return (perf_counter() - begun) * 1000
 
 
-async def measure(address: str, rounds: int) -> list[Row]:
+async def measure(_: Path, address: str, rounds: int) -> list[Row]:
     async with AsyncExitStack() as stack:
         peer = await stack.enter_async_context(peer_server())
         site = await stack.enter_async_context(site_server())
@@ -186,16 +183,5 @@ async def compare_claims(claiming: Runs, without: Runs, site: Site, rounds: int)
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not for a verdict")
-    rounds = 5 if parser.parse_args().quick else 20
-    logger.remove()
-    with tempfile.TemporaryDirectory() as folder, temporal_server(Path(folder)) as address:
-        rows = run(measure(address, rounds))
-    print_rows("workflow", rows)
-    return 0 if all(row.kept for row in rows) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_and_print("workflow", __doc__, measure, quick=5, full=20))
