@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from agent_runner.errors import ModelNotConfiguredError, ScriptError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice, ModelSettings
+from agent_runner.models.marks import SENT
 from agent_runner.models.script import load_script, parse_script
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
@@ -139,6 +140,20 @@ async def test_the_scripted_model_finds_its_place_in_the_conversation(tmp_path: 
     assert greeted.text == "Hi."
     with pytest.raises(ScriptError, match="asked for one more"):
         await model.ainvoke([asked, first, second])
+
+
+async def test_a_script_goes_on_when_somebody_says_something_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text("turns: [{text: 'One of $message'}, {text: 'Two of $message'}]")
+    catalog = ModelCatalog(ModelSettings(scripts=tmp_path))
+    model = catalog.make(catalog.choose("scripted:long", environment={}))
+    sent = HumanMessage("Louder", additional_kwargs={SENT: True})
+    talk: list[Any] = [HumanMessage("Go"), AIMessage("One of Go"), sent]
+    for answer in ("Two of Go", "One of Louder", "Two of Louder"):
+        said = await model.ainvoke(talk)
+        assert said.text == answer
+        talk += [said, sent] if answer == "Two of Go" else [said]
+    with pytest.raises(ScriptError, match="one more"):
+        await model.ainvoke(talk)
 
 
 async def test_the_scripted_model_streams_what_it_answers() -> None:

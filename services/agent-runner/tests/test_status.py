@@ -9,7 +9,7 @@ import pytest
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.components import component_type
 from agent_runner.testing import enum_name, phase
-from agent_runner.turn.events import Answered, Planned, Said, Todo, ToolFinished, ToolRequest, ToolStarted
+from agent_runner.turn.events import Answered, Planned, Resumed, Said, Todo, ToolFinished, ToolRequest, ToolStarted
 from google.protobuf import json_format
 from stigmer_protos.descriptors import message_type
 from stigmer_runner.redaction import Redactor
@@ -118,6 +118,19 @@ def test_what_a_killed_attempt_told_and_nobody_kept_is_dropped() -> None:
     assert [call.id for call in second.status.tool_calls] == ["call-task", "call-inner"]
     second.observe(ToolFinished(request=task, text="found"))
     assert second.status.messages[1].tool_calls[0].result == second.status.tool_calls[0].result == "found"
+
+
+def test_what_a_lost_answer_of_a_sub_agent_asked_for_is_dropped_when_it_goes_on() -> None:
+    made = builder()
+    task, other = request("task", "call-task"), request("task", "call-other")
+    made.observe(Answered(draft="d1", message_id="m1", text="", requests=(task, other)))
+    made.observe(ToolFinished(request=request("ls", "call-made"), text="seen", task="call-task"))
+    made.observe(Answered(draft="d2", message_id="m2", text="", requests=(request("ls", "lost"),), task="call-task"))
+    made.observe(Answered(draft="d3", message_id="m3", text="", requests=(request("ls", "open"),), task="call-other"))
+    made.observe(Resumed(task="call-task"))
+    assert [call.id for call in made.status.tool_calls] == ["call-task", "call-other", "call-made", "open"]
+    made.observe(ToolFinished(request=request("ls", "open"), text="seen", task="call-other"))
+    assert made.status.tool_calls[3].result == "seen"
 
 
 def test_a_plan_keeps_its_order_and_loses_what_was_dropped() -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from ruamel.yaml import YAML
 
-from agent_runner.models.script import NUDGE
+from agent_runner.models.marks import begins_turn
 
 
 class Recorder:
@@ -64,13 +64,14 @@ class Recorder:
 
 
 def since_said(messages: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """What the person said last, and the messages since: where a conversation stands in a script."""
-    last = max((index for index, each in enumerate(messages) if _is_said(each)), default=-1)
+    """What the person began the turn with, and the messages since: where a conversation stands in a script."""
+    return since(messages, begins_turn)
+
+
+def since(messages: Sequence[Any], fits: Callable[[Any], bool]) -> tuple[str, Sequence[Any]]:
+    """The text of the last message that fits, "" when none does, and the messages after it."""
+    last = max((index for index, each in enumerate(messages) if fits(each)), default=-1)
     return messages[last].text if last >= 0 else "", messages[last + 1 :]
-
-
-def _is_said(message: Any) -> bool:
-    return isinstance(message, HumanMessage) and NUDGE not in message.additional_kwargs
 
 
 def _turn(answer: AIMessage) -> dict[str, Any]:

@@ -17,9 +17,6 @@ from ruamel.yaml.error import YAMLError
 
 from agent_runner.errors import ScriptError
 
-NUDGE = "stigmer_nudge"
-"""Key of `additional_kwargs` that marks what this runner says to a model in the person's name: scripts pass over it."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_BYTES = 256 * 1024
 

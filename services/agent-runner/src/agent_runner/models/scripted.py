@@ -22,7 +22,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
-from agent_runner.models.recorder import since_said
+from agent_runner.errors import ScriptError
+from agent_runner.models.marks import SENT, begins_turn, is_marked
+from agent_runner.models.recorder import since, since_said
 from agent_runner.models.script import Script, ScriptedTurn
 
 _STATUS_CODES = {"rate_limit": 429, "overloaded": 529, "unavailable": 503, "bad_request": 400, "unauthorized": 401}
@@ -109,14 +111,22 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(message=last)
 
     async def _next(self, messages: list[BaseMessage]) -> ScriptedTurn:
-        said, since = since_said(messages)
-        position = sum(isinstance(message, AIMessage) for message in since)
-        results = [message.text for message in since if isinstance(message, ToolMessage)]
-        turn = self.script.turn(agent=self.agent, message=said, position=position)
+        said, after = since_said(messages)
+        try:
+            turn = self._turn(said, after)
+        except ScriptError:
+            # The script is at its end. What was said to the running agent is answered as if it had begun a turn.
+            said, after = since(messages, lambda each: begins_turn(each) or is_marked(each, SENT))
+            turn = self._turn(said, after)
+        results = [message.text for message in after if isinstance(message, ToolMessage)]
         await asyncio.sleep(turn.delay)
         if turn.error is not None:
             raise ScriptedProviderError(turn.error.message, status_code=_STATUS_CODES[turn.error.kind])
         return turn.filled({"message": said, "result": results[-1] if results else ""})
+
+    def _turn(self, said: str, after: Sequence[BaseMessage]) -> ScriptedTurn:
+        position = sum(isinstance(message, AIMessage) for message in after)
+        return self.script.turn(agent=self.agent, message=said, position=position)
 
 
 def _used(turn: ScriptedTurn) -> UsageMetadata | None:

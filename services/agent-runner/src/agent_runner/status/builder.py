@@ -24,6 +24,7 @@ from agent_runner.turn.events import (
     Heard,
     Noticed,
     Planned,
+    Resumed,
     Said,
     ToolFinished,
     ToolRequest,
@@ -156,6 +157,8 @@ class StatusBuilder:
             case Used():
                 _fill_usage(self.status.usage, event.execution)
                 _fill_usage(self.status.session_usage, event.session)
+            case Resumed():
+                self._resumed(event)
             case ApprovalAsked():
                 self._approval_asked(event)
             case ToolStarted():
@@ -211,6 +214,14 @@ class StatusBuilder:
         for request in event.requests:
             if all(call.id != request.id for call in self.status.tool_calls):
                 self._add_call(self.status.tool_calls, request, event.task)
+
+    def _resumed(self, event: Resumed) -> None:
+        """Drop what a lost answer of a sub-agent had asked for: it is never called."""
+        group = component_group(event.task)
+        for call in list(self.status.tool_calls):
+            if call.component_metadata.component_group == group and call.status in _numbers(call, _UNFINISHED):
+                self.status.tool_calls.remove(call)
+        self._reindex()
 
     def _approval_asked(self, event: ApprovalAsked) -> None:
         approval = self.status.approvals[event.request.id]

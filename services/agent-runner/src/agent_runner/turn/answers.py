@@ -15,7 +15,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from agent_runner.errors import AnswerError, ResourceError
-from agent_runner.models.script import NUDGE
+from agent_runner.models.marks import NUDGE, is_marked
 
 ANSWER_TOOL = "give_answer"
 """Name of the tool by which models give such answers."""
@@ -119,9 +119,8 @@ def _told(call: Any, text: str, status: Any) -> ToolMessage:
 
 
 def _is_attempt(message: AnyMessage) -> bool:
-    return (isinstance(message, ToolMessage) and message.name == ANSWER_TOOL and message.status == "error") or (
-        isinstance(message, HumanMessage) and NUDGE in message.additional_kwargs
-    )
+    is_wrong = isinstance(message, ToolMessage) and message.name == ANSWER_TOOL and message.status == "error"
+    return is_wrong or is_marked(message, NUDGE)
 
 
 def as_text(answer: Any) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
-from agent_runner.models.script import NUDGE
-from agent_runner.turn.events import Answered, Event, Heard, Planned, Todo, ToolFinished
-from agent_runner.turn.inbox import SENT
-from agent_runner.turn.middleware import read_todos, tool_requests
+from agent_runner.models.marks import begins_turn
+from agent_runner.turn.events import Event, Planned, Todo
+from agent_runner.turn.thread import events_of, read_todos, tool_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,25 +45,9 @@ class Conversation:
 
     def events(self) -> Iterator[Event]:
         """What has happened so far, for a status that may have missed some of it."""
-        requests = {
-            request.id: request
-            for message in self.messages
-            if isinstance(message, AIMessage)
-            for request in tool_requests(message)
-        }
-        for message in self.messages:
-            if isinstance(message, HumanMessage) and SENT in message.additional_kwargs:
-                yield Heard(message_id=message.id or "", text=message.text)
-            elif isinstance(message, AIMessage) and message.id:
-                yield Answered(
-                    draft=message.id,
-                    message_id=message.id,
-                    text=message.text,
-                    requests=tool_requests(message),
-                )
-            elif isinstance(message, ToolMessage) and (request := requests.get(message.tool_call_id)) is not None:
-                yield ToolFinished(request=request, text=message.text, failed=message.status == "error")
-        if self.begun and self.todos and any(request.name == "write_todos" for request in requests.values()):
+        yield from events_of(self.messages)
+        requests = (request for message in self.messages for request in tool_requests(message))
+        if self.begun and self.todos and any(request.name == "write_todos" for request in requests):
             yield Planned(todos=self.todos)
 
 
@@ -85,9 +68,7 @@ def read_conversation(values: Mapping[str, Any], *, waiting: bool, message_id: s
         messages=since,
         begun=start is not None,
         waiting=waiting,
-        passed=any(
-            isinstance(each, HumanMessage) and not {NUDGE, SENT} & each.additional_kwargs.keys() for each in since
-        ),
+        passed=any(map(begins_turn, since)),
         todos=read_todos(values.get("todos") or ()),
         earlier_calls=frozenset(
             call["id"] or "" for message in earlier if isinstance(message, AIMessage) for call in message.tool_calls

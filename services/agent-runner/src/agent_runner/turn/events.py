@@ -61,6 +61,13 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """A sub-agent has been told of up to where it is: no call that it asked for and that counts is still open."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted:
     """A tool runs."""
 
@@ -121,6 +128,8 @@ class Used:
     session: Usage
 
 
-Event = Used | Said | Unsaid | Heard | Answered | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
+Event = (
+    Used | Said | Unsaid | Heard | Answered | Resumed | ApprovalAsked | ToolStarted | ToolFinished | Planned | Noticed
+)
 Observer = Callable[[Event], None]
 """Takes events in the order in which they happened; must return at once and never raise."""

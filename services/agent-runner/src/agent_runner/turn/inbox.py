@@ -11,8 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-SENT = "stigmer_sent"
-"""Marks such a message in the thread: it is part of the turn, and begins no other."""
+from agent_runner.models.marks import SENT
 
 Message = Any
 """A protobuf message of the contract's descriptor pool; its fields are read by name."""

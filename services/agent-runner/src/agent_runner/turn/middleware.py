@@ -7,7 +7,7 @@ alike; so events are told from here, and effects are recorded here.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ from loguru import logger
 from agent_runner.errors import AgentRunnerError, ModelCallError
 from agent_runner.models.recorder import Recorder
 from agent_runner.models.whole import not_json
-from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
 from agent_runner.turn.events import (
     Answered,
@@ -31,6 +30,7 @@ from agent_runner.turn.events import (
     Noticed,
     Observer,
     Planned,
+    Resumed,
     Todo,
     ToolFinished,
     ToolRequest,
@@ -41,6 +41,7 @@ from agent_runner.turn.events import (
 from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Answer, Gate
 from agent_runner.turn.inbox import Inbox
+from agent_runner.turn.thread import events_of, read_todos, tool_request, tool_requests
 from agent_runner.turn.usage import Meter
 
 
@@ -74,6 +75,7 @@ class TurnContext:
         effects: What tools do when run twice, beyond the built-in ones.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
+        resumed: The `task` calls whose sub-agents have been told of.
     """
 
     execution: str
@@ -89,6 +91,7 @@ class TurnContext:
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
+    resumed: set[str] = field(default_factory=set[str])
 
     def effect(self, tool: str) -> Effect:
         """What running `tool` twice would do."""
@@ -117,6 +120,8 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
         # Told now, because a worker that dies while the model thinks tells nothing any more.
         await self._context.settle()
         scope = _scope()
+        if task := self._context.task_of(scope):
+            self._resume(task, request)
         heard = [] if "|" in scope else self._heard(request)
         if heard:
             request = request.override(messages=[*request.messages, *heard])
@@ -133,10 +138,19 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
                         message_id=message.id or scope,
                         text=message.text,
                         requests=tool_requests(message),
-                        task=self._context.task_of(scope),
+                        task=task,
                     )
                 )
         return replace(response, result=[*heard, *response.result]) if heard else response
+
+    def _resume(self, task: str, request: ModelRequest[Any]) -> None:
+        """Tell, once, what a sub-agent's thread holds: the attempt before may have told more of it, or less."""
+        if task in self._context.resumed:
+            return
+        self._context.resumed.add(task)
+        for event in events_of(request.state["messages"], task=task):
+            self._context.observe(event)
+        self._context.observe(Resumed(task=task))
 
     def _heard(self, request: ModelRequest[Any]) -> list[HumanMessage]:
         """What people have said since the model was asked last."""
@@ -279,16 +293,6 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
             self._context.call_ids.add(call["id"])
 
 
-def tool_requests(message: AIMessage) -> tuple[ToolRequest, ...]:
-    """The tool calls that an answer asks for; a structured answer is no call, though models give it as one."""
-    return tuple(tool_request(call) for call in message.tool_calls if call["name"] != ANSWER_TOOL)
-
-
-def tool_request(call: Any) -> ToolRequest:
-    """A tool call of LangChain as a value of ours."""
-    return ToolRequest(id=call["id"] or "", name=call["name"], args=call["args"])
-
-
 def _scope() -> str:
     return str(get_config().get("configurable", {}).get("checkpoint_ns", ""))
 
@@ -308,8 +312,3 @@ def _outcome(result: ToolResult) -> tuple[str, bool]:
 def _todos(result: ToolResult) -> tuple[Todo, ...] | None:
     items = _update(result).get("todos")
     return None if items is None else read_todos(items)
-
-
-def read_todos(items: Iterable[Mapping[str, Any]]) -> tuple[Todo, ...]:
-    """The plan as LangChain's middleware keeps it."""
-    return tuple(Todo(content=str(item["content"]), status=str(item["status"])) for item in items)

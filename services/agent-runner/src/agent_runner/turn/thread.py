@@ -1,0 +1,42 @@
+"""A thread's messages, as what they tell of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+from agent_runner.models.marks import SENT, is_marked
+from agent_runner.turn.answers import ANSWER_TOOL
+from agent_runner.turn.events import Answered, Event, Heard, Todo, ToolFinished, ToolRequest
+
+
+def events_of(messages: Sequence[AnyMessage], *, task: str = "") -> Iterator[Event]:
+    """What has happened, for a status that may have missed some of it; `task` is the sub-agent's whose thread it is."""
+    requests = {request.id: request for message in messages for request in tool_requests(message)}
+    for message in messages:
+        if is_marked(message, SENT):
+            yield Heard(message_id=message.id or "", text=message.text)
+        elif isinstance(message, AIMessage) and message.id:
+            asked = tool_requests(message)
+            yield Answered(draft=message.id, message_id=message.id, text=message.text, requests=asked, task=task)
+        elif isinstance(message, ToolMessage) and (request := requests.get(message.tool_call_id)) is not None:
+            yield ToolFinished(request=request, text=message.text, failed=message.status == "error", task=task)
+
+
+def tool_requests(message: AnyMessage) -> tuple[ToolRequest, ...]:
+    """The tool calls that an answer asks for; a structured answer is no call, though models give it as one."""
+    if not isinstance(message, AIMessage):
+        return ()
+    return tuple(tool_request(call) for call in message.tool_calls if call["name"] != ANSWER_TOOL)
+
+
+def tool_request(call: Any) -> ToolRequest:
+    """A tool call of LangChain as a value of ours."""
+    return ToolRequest(id=call["id"] or "", name=call["name"], args=call["args"])
+
+
+def read_todos(items: Iterable[Mapping[str, Any]]) -> tuple[Todo, ...]:
+    """The plan as LangChain's middleware keeps it."""
+    return tuple(Todo(content=str(item["content"]), status=str(item["status"])) for item in items)
