@@ -142,3 +142,28 @@ def to_line(value: Any) -> str:
 def structured(value: Any, output: OutputFormat) -> str:
     """Return a value in the structured format that was asked for, JSON unless YAML was."""
     return to_yaml(value) if output is OutputFormat.YAML else to_json(value)
+
+
+def outcome(output: OutputFormat, value: Any, *, name: str, text: str) -> None:
+    """Print what became of something as it was asked for: a document, its name alone, or a sentence."""
+    if output.is_structured:
+        result(structured(value, output))
+    else:
+        result(name if output is OutputFormat.NAME else text)
+
+
+def entries(
+    output: OutputFormat,
+    *,
+    items: Iterable[Any],
+    names: Iterable[str],
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+) -> None:
+    """Print a list as it was asked for: a document, names line by line, or a table."""
+    if output.is_structured:
+        result(structured({"items": list(items)}, output))
+    elif output is OutputFormat.NAME:
+        result("\n".join(names))
+    else:
+        result(table(headings, rows))

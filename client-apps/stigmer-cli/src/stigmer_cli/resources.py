@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from stigmer_protos import descriptors
 from stigmer_protos.descriptors import Kind
 
+from stigmer_cli import pages
 from stigmer_cli.errors import InvalidInputError, NotFoundError
 from stigmer_cli.references import Reference
 
@@ -42,8 +43,8 @@ class Listing:
     """By the name that the status spells it with."""
     parent_id: str = ""
 
-    def request(self, page_token: str, page_size: int = PAGE_SIZE) -> dict[str, Any]:
-        """Return the request for one page."""
+    def request(self, page_size: int = PAGE_SIZE) -> dict[str, Any]:
+        """Return the request for the first page."""
         return {
             "kind": self.kind.enum_name,
             "org": self.org,
@@ -53,7 +54,6 @@ class Listing:
             "phase": self.phase,
             "parent_id": self.parent_id,
             "page_size": page_size,
-            "page_token": page_token,
         }
 
 
@@ -94,20 +94,14 @@ class Resources:
         """Yield every resource that fits in proto-JSON, newest first, page by page."""
         from google.protobuf.json_format import MessageToDict
 
-        token = ""
-        while True:
-            page: Message = await self.channel.service(QUERIES).unary("list", listing.request(token))
-            for entry in page.entries:
-                yield MessageToDict(entry)
-            token = page.next_page_token
-            if not token:
-                return
+        async for entry in pages.entries(self.channel, QUERIES, "list", listing.request()):
+            yield MessageToDict(entry)
 
     async def newest(self, listing: Listing, count: int) -> tuple[list[dict[str, Any]], int]:
         """Return the newest few that fit in proto-JSON, and how many there are in all."""
         from google.protobuf.json_format import MessageToDict
 
-        page: Message = await self.channel.service(QUERIES).unary("list", listing.request("", count))
+        page: Message = await self.channel.service(QUERIES).unary("list", listing.request(count))
         return [MessageToDict(entry) for entry in page.entries], page.total_count
 
     async def apply(self, kind: Kind, message: Message, *, dry_run: bool = False) -> Message:

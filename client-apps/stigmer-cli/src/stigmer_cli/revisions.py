@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.json_format import MessageToDict
 from stigmer_protos.descriptors import Kind
 
+from stigmer_cli import pages
 from stigmer_cli.messages import from_json
 from stigmer_cli.resources import COMMANDS, DRY_RUN, PAGE_SIZE, QUERIES, Message
 
@@ -23,15 +24,9 @@ class Revisions:
 
     async def list(self, kind: Kind, identifier: str) -> AsyncIterator[Message]:
         """Yield the versions of a resource, newest first."""
-        token = ""
-        while True:
-            request = {"kind": kind.enum_name, "id": identifier, "page_size": PAGE_SIZE, "page_token": token}
-            page: Message = await self._channel.service(QUERIES).unary("listRevisions", request)
-            for entry in page.entries:
-                yield entry
-            token = page.next_page_token
-            if not token:
-                return
+        request = {"kind": kind.enum_name, "id": identifier, "page_size": PAGE_SIZE}
+        async for entry in pages.entries(self._channel, QUERIES, "listRevisions", request):
+            yield entry
 
     async def get(self, kind: Kind, identifier: str, version: str) -> Message:
         """Return the resource as it was in a version, which may be named by its id, a tag or a hash."""

@@ -131,22 +131,23 @@ def list_(
     from stigmer_cli import runtime
 
     found = runtime.run(_list(made, org))
-    if made.output.is_structured:
-        console.result(console.structured({"items": [_plain(message) for message in found]}, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result("\n".join(f"environment/{message.metadata.slug}" for message in found))
-    else:
-        rows = [
-            (
-                message.metadata.name,
-                message.metadata.org,
-                str(sum(not entry.is_secret for entry in message.spec.data.values())),
-                str(sum(entry.is_secret for entry in message.spec.data.values())),
-                message.spec.description,
-            )
-            for message in found
-        ]
-        console.result(console.table(("NAME", "ORG", "VARIABLES", "SECRETS", "DESCRIPTION"), rows))
+    rows = (
+        (
+            message.metadata.name,
+            message.metadata.org,
+            str(sum(not entry.is_secret for entry in message.spec.data.values())),
+            str(sum(entry.is_secret for entry in message.spec.data.values())),
+            message.spec.description,
+        )
+        for message in found
+    )
+    console.entries(
+        made.output,
+        items=map(_plain, found),
+        names=(f"environment/{message.metadata.slug}" for message in found),
+        headings=("NAME", "ORG", "VARIABLES", "SECRETS", "DESCRIPTION"),
+        rows=rows,
+    )
     if not found:
         console.note("there is no environment yet")
 

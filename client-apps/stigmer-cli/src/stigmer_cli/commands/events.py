@@ -68,18 +68,13 @@ def publish(
         msg = f"{len(events)} events are too many at once"
         raise InvalidInputError(msg, hint=f"publish {_MOST} at the most, so that all of them are taken or none")
     answer = runtime.run(_publish(made, _org(org), events))
-    if made.output.is_structured:
-        value = {
-            "accepted": answer.accepted,
-            "duplicates": answer.duplicates,
-            "resume_token": answer.resume_token,
-        }
-        console.result(console.structured(value, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result(answer.resume_token)
-    else:
-        known = f", {answer.duplicates} known already" if answer.duplicates else ""
-        console.result(f"{answer.accepted} published{known}")
+    known = f", {answer.duplicates} known already" if answer.duplicates else ""
+    console.outcome(
+        made.output,
+        {"accepted": answer.accepted, "duplicates": answer.duplicates, "resume_token": answer.resume_token},
+        name=answer.resume_token,
+        text=f"{answer.accepted} published{known}",
+    )
 
 
 @app.command(name="list")
@@ -99,12 +94,13 @@ def list_(
     from stigmer_cli.cloud_events import to_json
 
     found = [to_json(event) for event in runtime.run(_list(made, _org(org), type_, source, limit))]
-    if made.output.is_structured:
-        console.result(console.structured({"items": found}, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result("\n".join(event["id"] for event in found))
-    else:
-        console.result(console.table(("TIME", "TYPE", "SOURCE", "SUBJECT", "ID"), map(_row, found)))
+    console.entries(
+        made.output,
+        items=found,
+        names=(event["id"] for event in found),
+        headings=("TIME", "TYPE", "SOURCE", "SUBJECT", "ID"),
+        rows=map(_row, found),
+    )
     if not found:
         console.note("there is no event that fits" if type_ or source else "there is no event yet")
 
@@ -193,19 +189,20 @@ async def _publish(made: Session, org: str, events: list[Message]) -> Message:
 
 
 async def _list(made: Session, org: str, type_: str, source: str, limit: int) -> list[Message]:
+    from stigmer_cli import pages
     from stigmer_cli.connection import connect
 
     found: list[Message] = []
-    token = ""
-    async with connect(made.environment, server=made.server, command="stigmer events") as channel:
-        while True:
-            size = min(limit - len(found), _MOST) if limit else _MOST
-            request = {"org": org, "type": type_, "source": source, "page_size": size, "page_token": token}
-            page: Message = await channel.service(_SERVICE).unary("list", request)
-            found += page.entries
-            token = page.next_page_token
-            if not token or (limit and len(found) >= limit):
-                return found
+    request = {"org": org, "type": type_, "source": source, "page_size": min(limit or _MOST, _MOST)}
+    async with (
+        connect(made.environment, server=made.server, command="stigmer events") as channel,
+        aclosing(pages.entries(channel, _SERVICE, "list", request)) as entries,
+    ):
+        async for entry in entries:
+            found.append(entry)
+            if len(found) == limit:
+                break
+    return found
 
 
 async def _subscribe(made: Session, request: dict[str, Any], token: str, resume_file: Path | None, count: int) -> None:

@@ -11,7 +11,6 @@ import typer
 
 from stigmer_cli import console
 from stigmer_cli.completion import complete_key, complete_organization
-from stigmer_cli.console import OutputFormat
 from stigmer_cli.errors import ConflictError, InvalidInputError, NotFoundError
 from stigmer_cli.options import Debug, Output, Server, session
 
@@ -109,24 +108,25 @@ def list_(
     from stigmer_cli.listing import moment
 
     found = runtime.run(_list(made, org))
-    if made.output.is_structured:
-        console.result(console.structured({"items": list(map(_plain, found))}, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result("\n".join(message.metadata.id for message in found))
-    else:
-        rows = [
-            (
-                message.metadata.name,
-                message.metadata.id,
-                message.metadata.org or "-",
-                _role(message),
-                f"…{message.spec.fingerprint}",
-                moment(_used_at(message)) or "never",
-                moment(_expires_at(message)) or "never",
-            )
-            for message in found
-        ]
-        console.result(console.table(("NAME", "ID", "ORG", "ROLE", "FINGERPRINT", "LAST USED", "EXPIRES"), rows))
+    rows = (
+        (
+            message.metadata.name,
+            message.metadata.id,
+            message.metadata.org or "-",
+            _role(message),
+            f"…{message.spec.fingerprint}",
+            moment(_used_at(message)) or "never",
+            moment(_expires_at(message)) or "never",
+        )
+        for message in found
+    )
+    console.entries(
+        made.output,
+        items=map(_plain, found),
+        names=(message.metadata.id for message in found),
+        headings=("NAME", "ID", "ORG", "ROLE", "FINGERPRINT", "LAST USED", "EXPIRES"),
+        rows=rows,
+    )
     if not found:
         console.note("there is no key yet")
 
@@ -153,11 +153,9 @@ def revoke(
     from stigmer_cli import runtime
 
     message = runtime.run(_revoke(made, key, org))
-    if made.output.is_structured:
-        console.result(console.structured({"revoked": _plain(message)}, made.output))
-    else:
-        suffix = "" if made.output is OutputFormat.NAME else f" ({message.metadata.name}) revoked"
-        console.result(f"{message.metadata.id}{suffix}")
+    identifier = message.metadata.id
+    text = f"{identifier} ({message.metadata.name}) revoked"
+    console.outcome(made.output, {"revoked": _plain(message)}, name=identifier, text=text)
 
 
 def _end(text: str) -> datetime:

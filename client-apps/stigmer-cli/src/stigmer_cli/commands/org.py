@@ -43,10 +43,7 @@ def create(
 
     message = runtime.run(_create(made, name, description))
     slug = message.metadata.slug
-    if made.output.is_structured:
-        console.result(console.structured(_plain(message), made.output))
-    else:
-        console.result(f"organization/{slug}" + ("" if made.output is OutputFormat.NAME else " created"))
+    console.outcome(made.output, _plain(message), name=f"organization/{slug}", text=f"organization/{slug} created")
     console.note(f"`stigmer key create NAME --org {slug}` makes a key for it")
 
 
@@ -57,16 +54,17 @@ def list_(context: typer.Context, output: Output = None, debug: Debug = False, s
     from stigmer_cli import runtime
 
     found = runtime.run(_list(made))
-    if made.output.is_structured:
-        console.result(console.structured({"items": list(map(_plain, found))}, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result("\n".join(f"organization/{message.metadata.slug}" for message in found))
-    else:
-        rows = [
-            (message.metadata.slug, message.metadata.name, message.metadata.id, message.spec.description)
-            for message in found
-        ]
-        console.result(console.table(("ORG", "NAME", "ID", "DESCRIPTION"), rows))
+    rows = (
+        (message.metadata.slug, message.metadata.name, message.metadata.id, message.spec.description)
+        for message in found
+    )
+    console.entries(
+        made.output,
+        items=map(_plain, found),
+        names=(f"organization/{message.metadata.slug}" for message in found),
+        headings=("ORG", "NAME", "ID", "DESCRIPTION"),
+        rows=rows,
+    )
     if not found:
         console.note("there is no organization yet")
 

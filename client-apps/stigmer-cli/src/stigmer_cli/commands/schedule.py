@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stigmer_cli import console
-from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Org, Output, Server, session
 
 if TYPE_CHECKING:
@@ -32,13 +31,13 @@ def list_(
     from stigmer_cli import runtime
 
     found = runtime.run(_list(made, org))
-    if made.output.is_structured:
-        console.result(console.structured({"items": list(map(_plain, found))}, made.output))
-    elif made.output is OutputFormat.NAME:
-        console.result("\n".join(f"workflow/{schedule.workflow}" for schedule in found))
-    else:
-        headings = ("WORKFLOW", "STARTS", "STATE", "STARTED", "LAST", "ERROR")
-        console.result(console.table(headings, map(_row, found)))
+    console.entries(
+        made.output,
+        items=map(_plain, found),
+        names=map(_name, found),
+        headings=("WORKFLOW", "STARTS", "STATE", "STARTED", "LAST", "ERROR"),
+        rows=map(_row, found),
+    )
     if not found:
         console.note("no workflow has a schedule; its definition says `schedule: {every: PT5M}` or the like")
 
@@ -86,35 +85,25 @@ def trigger(
     from stigmer_cli import runtime
 
     execution = runtime.run(_call(made, workflow, org, "trigger", {})).execution_id
-    if made.output.is_structured:
-        console.result(console.structured({"execution_id": execution}, made.output))
-    else:
-        console.result(execution if made.output is OutputFormat.NAME else f"{execution} started")
+    console.outcome(made.output, {"execution_id": execution}, name=execution, text=f"{execution} started")
 
 
 def _tell(made: Session, workflow: str, org: str, method: str, done: str, **more: str) -> None:
     from stigmer_cli import runtime
 
     schedule = runtime.run(_call(made, workflow, org, method, more))
-    if made.output.is_structured:
-        console.result(console.structured(_plain(schedule), made.output))
-    else:
-        console.result(f"workflow/{schedule.workflow}" + ("" if made.output is OutputFormat.NAME else f" {done}"))
+    name = _name(schedule)
+    console.outcome(made.output, _plain(schedule), name=name, text=f"{name} {done}")
 
 
 async def _list(made: Session, org: str) -> list[Message]:
+    from stigmer_cli import pages
     from stigmer_cli.connection import connect
     from stigmer_cli.references import DEFAULT_ORG
 
-    found: list[Message] = []
-    request: dict[str, Any] = {"org": org or DEFAULT_ORG, "page_size": _PAGE}
+    request = {"org": org or DEFAULT_ORG, "page_size": _PAGE}
     async with connect(made.environment, server=made.server, command="stigmer schedule") as channel:
-        while True:
-            page: Message = await channel.service(_SERVICE).unary("list", request)
-            found += page.entries
-            if not page.next_page_token:
-                return found
-            request["page_token"] = page.next_page_token
+        return [entry async for entry in pages.entries(channel, _SERVICE, "list", request)]
 
 
 async def _call(made: Session, workflow: str, org: str, method: str, more: dict[str, str]) -> Message:
@@ -141,6 +130,10 @@ def _plain(schedule: Message) -> dict[str, Any]:
         "last_started_at": _time(schedule),
         "error": schedule.error,
     }
+
+
+def _name(schedule: Message) -> str:
+    return f"workflow/{schedule.workflow}"
 
 
 def _row(schedule: Message) -> tuple[str, ...]:
