@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from stigmer_sandbox import OutboundPolicy
 
@@ -54,6 +55,17 @@ class Route:
     """The channel's binding of the protocol."""
     most_bytes: int = 1_500_000
     """A longer message is refused."""
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as addresses have them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def url(self, scheme: str) -> str:
+        """Return the address of the channel where that is a path; `scheme` is the one without TLS."""
+        channel = quote(self.channel.lstrip("/"), safe="/?=&:@%+,;~")
+        return f"{scheme}{'s' if self.tls else ''}://{self.authority}{self.path}/{channel}"
 
     def __str__(self) -> str:
         return f"{self.channel} at {self.scheme}://{self.host}:{self.port}"

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from stigmer_sandbox import Fetched, Streamed
 
@@ -25,7 +24,7 @@ class _Http:
 
     async def publish(self, route: Route, message: Outbound, tools: Tools, *, seconds: float) -> None:
         method = str(route.operation.get("method", "POST")).upper()
-        url = _url(route)
+        url = route.url("http")
         answer = await tools.requests.send(
             method,
             url,
@@ -80,7 +79,7 @@ class _Answers:
         await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
-        url = _url(self._route)
+        url = self._route.url("http")
         try:
             while True:
                 count = self._count
@@ -164,12 +163,6 @@ async def _lines(answer: Streamed, most: int) -> AsyncGenerator[str]:
             raise CallFailedError("communication", f"an event is larger than {most} bytes", status=502)
         for line in lines:
             yield line.decode("utf-8", "replace")
-
-
-def _url(route: Route) -> str:
-    host = f"[{route.host}]" if ":" in route.host else route.host
-    channel = quote(route.channel.lstrip("/"), safe="/?=&:@%+,;~")
-    return f"{'https' if route.tls else 'http'}://{host}:{route.port}{route.path}/{channel}"
 
 
 PROTOCOL: MessageProtocol = _Http()

@@ -149,7 +149,6 @@ def _connection(route: Route, tools: Tools) -> dict[str, Any]:
     _guard()
     _tools.set(tools)
     known, tls = route.credentials, route.tls
-    host = f"[{route.host}]" if ":" in route.host else route.host
     more: dict[str, Any] = {"security_protocol": "SSL" if tls else "PLAINTEXT"}
     if known.username:
         more = {
@@ -161,7 +160,7 @@ def _connection(route: Route, tools: Tools) -> dict[str, Any]:
     if tls:
         more["ssl_context"] = tools.trust()
     milliseconds = int(tools.policy.connect_timeout * 1000)
-    return {"bootstrap_servers": f"{host}:{route.port}", "request_timeout_ms": max(milliseconds, 1000), **more}
+    return {"bootstrap_servers": route.authority, "request_timeout_ms": max(milliseconds, 1000), **more}
 
 
 @cache

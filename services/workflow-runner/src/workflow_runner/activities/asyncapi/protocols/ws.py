@@ -4,7 +4,6 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -66,11 +65,9 @@ async def _connected(route: Route, tools: Tools, seconds: float) -> AsyncGenerat
 
 
 async def _connect(route: Route, tools: Tools, seconds: float) -> ClientConnection:
-    host = f"[{route.host}]" if ":" in route.host else route.host
-    channel = quote(route.channel.lstrip("/"), safe="/?=&:@%+,;~")
     context: ssl.SSLContext | None = tools.context(route)
     return await connect(
-        f"{'wss' if route.tls else 'ws'}://{host}:{route.port}{route.path}/{channel}",
+        route.url("ws"),
         host=await tools.address(route),
         port=route.port,
         ssl=context,
