@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from agent_runner.errors import ExecutionEndedError
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.components import component_type
+from agent_runner.status.reporter import StatusReporter
 from agent_runner.testing import enum_name, phase
 from agent_runner.turn.events import Answered, Planned, Resumed, Said, Todo, ToolFinished, ToolRequest, ToolStarted
 from google.protobuf import json_format
@@ -143,6 +146,25 @@ def test_a_plan_keeps_its_order_and_loses_what_was_dropped() -> None:
         ("new", "TODO_PENDING"),
     ]
     assert todos[0].created_at < todos[0].updated_at
+
+
+async def test_whoever_settles_hears_that_the_report_under_way_was_refused() -> None:
+    under_way, refused = asyncio.Event(), asyncio.Event()
+
+    async def push(_: Any) -> None:
+        under_way.set()
+        await refused.wait()
+        raise ExecutionEndedError("it was deleted")
+
+    reporter = StatusReporter(builder(), push, seconds=1)
+    first = asyncio.create_task(reporter.flush())
+    await under_way.wait()
+    second = asyncio.create_task(reporter.settle())
+    refused.set()
+    assert [type(each) for each in await asyncio.gather(first, second, return_exceptions=True)] == [
+        ExecutionEndedError,
+        ExecutionEndedError,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from agent_runner.testing import OpenAIServer, Stigmer, enum_name, phase
+from agent_runner.loopback.openai import OpenAIServer
+from agent_runner.testing import Stigmer, enum_name, phase
 from stigmer_grpc.errors import FailedPreconditionError
 
 CONTROL = "agentexecution.v1.AgentExecutionControlController"

@@ -30,6 +30,11 @@ def setting(default: Any, *variables: str, description: str, **limits: Any) -> A
     return Field(default, validation_alias=AliasChoices(*variables), description=description, **limits)
 
 
+def folders(text: str) -> tuple[Path, ...]:
+    """Return the folders of a setting that names several, separated by colons."""
+    return tuple(Path(folder) for folder in text.split(":") if folder)
+
+
 class RunnerSettings(BaseSettings):
     """The settings that both runners share."""
 

@@ -1,15 +1,17 @@
-"""A real Temporal development server for tests and benchmarks."""
+"""For tests and benchmarks: a real Temporal development server, and web applications on a free port."""
 
 import asyncio
 import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Generator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -73,3 +75,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def serve_guarded(app: Any, *, token: str = "", port: int = 0) -> None:
+    """Serve an ASGI application until the process ends, and print its port; with a token, it lets in nobody without."""
+    import uvicorn  # comes with the library of MCP, whose servers are served
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope.get("headers", ()))
+        if scope["type"] == "http" and headers.get(b"authorization", b"").decode() != f"Bearer {token}":
+            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"who are you"})
+            return
+        await app(scope, receive, send)
+
+    listening = socket.create_server(("127.0.0.1", port))
+    sys.stdout.write(f"{listening.getsockname()[1]}\n")
+    sys.stdout.flush()
+    uvicorn.Server(uvicorn.Config(guarded if token else app, log_level="error")).run(sockets=[listening])

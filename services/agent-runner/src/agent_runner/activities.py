@@ -21,7 +21,8 @@ from agent_runner.errors import AgentRunnerError, ExecutionEndedError, Supersede
 from agent_runner.resources import Resources, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.turn.journal import Journal
-from agent_runner.turn.turn import HandedOverError, TransientError, TurnTaker
+from agent_runner.turn.loop import HandedOverError
+from agent_runner.turn.turn import TransientError, TurnTaker
 
 
 class AgentActivities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from stigmer_runner.settings import RunnerSettings, setting
+from stigmer_runner.settings import RunnerSettings, folders, setting
 from stigmer_sandbox import Limits, OutboundPolicy
 
 from agent_runner.models.catalog import ModelSettings
@@ -188,7 +188,7 @@ class Settings(RunnerSettings):
         """What bounds tools of MCP servers and of the web."""
         return ToolSettings(
             network=self.mcp_network,
-            readable=tuple(Path(folder) for folder in self.mcp_readable.split(":") if folder),
+            readable=folders(self.mcp_readable),
             limits=self.workspace_limits.command,
             container_program=self.container_program,
             volumes=self.container_volumes,

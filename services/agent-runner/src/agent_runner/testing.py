@@ -22,8 +22,6 @@ from stigmer_protos import descriptors
 from stigmer_runner.testing import free_port
 from temporalio.client import Client
 
-from agent_runner.loopback.openai import OpenAIServer as OpenAIServer
-
 AGENTIC = "ai.stigmer.agentic"
 START_SECONDS = 60.0
 RUN_SECONDS = 60.0

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stigmer_runner import RunnerSettings, setting
+from stigmer_runner.settings import folders
 
 from workflow_runner import names
 from workflow_runner.messages import MOST_BYTES, Limits
@@ -108,7 +109,7 @@ class Settings(RunnerSettings):
 
     def readable(self) -> tuple[Path, ...]:
         """Return the folders of `sandbox_readable`."""
-        return tuple(Path(folder) for folder in self.sandbox_readable.split(":") if folder)
+        return folders(self.sandbox_readable)
 
     containers: Literal["on", "off"] = setting(
         "on", "STIGMER_CONTAINERS", description="whether tasks may run containers, where there is an engine for it"

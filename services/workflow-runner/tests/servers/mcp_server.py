@@ -1,9 +1,7 @@
 """An MCP server by the official library: on stdin and stdout, or with `--http` on a free port that it prints."""
 
 import os
-import socket
 import sys
-from typing import Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -47,34 +45,11 @@ def dish(name: str) -> str:
     return f"a good {name}"
 
 
-class Guarded:
-    """Lets nobody in without the token, if there is one."""
-
-    def __init__(self, app: Any, token: str) -> None:
-        self.app = app
-        self.token = token
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        if scope["type"] == "http" and headers.get(b"authorization", b"").decode() != f"Bearer {self.token}":
-            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"who are you"})
-            return
-        await self.app(scope, receive, send)
-
-
-def serve_http(token: str) -> None:
-    import uvicorn
-
-    app = server.streamable_http_app()
-    listening = socket.create_server(("127.0.0.1", 0))
-    print(listening.getsockname()[1], flush=True)
-    config = uvicorn.Config(Guarded(app, token) if token else app, log_level="error")
-    uvicorn.Server(config).run(sockets=[listening])
-
-
 if __name__ == "__main__":
     if "--http" in sys.argv:
-        serve_http(os.environ.get("TOKEN", ""))
+        # Not above: what is in the sandbox finds only what it needs.
+        from stigmer_runner.testing import serve_guarded
+
+        serve_guarded(server.streamable_http_app(), token=os.environ.get("TOKEN", ""))
     else:
         server.run("stdio")

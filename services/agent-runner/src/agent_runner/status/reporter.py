@@ -9,6 +9,7 @@ from typing import Any
 from loguru import logger
 from stigmer_grpc.errors import RpcError
 
+from agent_runner.errors import ExecutionEndedError
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.turn.events import Event, Said
 
@@ -75,11 +76,13 @@ class StatusReporter:
             await self.settle()
 
     async def settle(self) -> None:
-        """Report now what is due, and leave it due when the server cannot be reached.
+        """Report now what is due, and wait for a report under way; what did not reach the server stays due.
 
         Raises:
             ExecutionEndedError: The server takes no more of this execution.
         """
+        async with self._sending:
+            pass
         if self._due is None:
             return
         try:
@@ -97,4 +100,8 @@ class StatusReporter:
         """
         async with self._sending:
             self._due = None
-            await self._push(self._builder.status)
+            try:
+                await self._push(self._builder.status)
+            except ExecutionEndedError:
+                self.soon()  # whoever waited for this report must hear it, too
+                raise

@@ -10,8 +10,6 @@ from agent_runner.tools.servers import McpServer
 from agent_runner.turn.approvals import ApprovalPolicy
 from agent_runner.turn.usage import Budget
 
-DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillReference:
