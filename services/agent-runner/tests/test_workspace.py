@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from agent_runner.testing import Stigmer, enum_name, phase
+from agent_runner.workspace.backend import SandboxBackend
+from agent_runner.workspace.folders import FolderWorkspaces
 from agent_runner.workspace.limits import WorkspaceLimits
-from agent_runner.workspace.workspaces import Workspaces
+from agent_runner.workspace.port import Workspaces
 from stigmer_sandbox import Limits, LocalSandbox
 
 DONE = "EXECUTION_COMPLETED"
@@ -25,12 +27,11 @@ DONE = "EXECUTION_COMPLETED"
 @pytest.fixture
 def workspaces(tmp_path: Path) -> Workspaces:
     limits = WorkspaceLimits(most_bytes=100_000, command=Limits(seconds=20, output_bytes=50_000))
-    return Workspaces(tmp_path / "workspaces", LocalSandbox(), limits)
+    return FolderWorkspaces(tmp_path / "workspaces", LocalSandbox(), limits)
 
 
 async def opened(workspaces: Workspaces, thread: str = "thread-1", **options: Any) -> Any:
-    given: dict[str, Any] = {"environment": {}, "readable": (), "network": False}
-    return await workspaces.open(thread, **(given | options))
+    return SandboxBackend(await workspaces.open(thread, **options), options.get("readable", ()))
 
 
 async def test_file_tools_and_the_shell_see_the_same_files(workspaces: Workspaces) -> None:

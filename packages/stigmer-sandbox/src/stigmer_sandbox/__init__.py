@@ -12,6 +12,8 @@ from stigmer_sandbox.commands import (
     Pipes,
     Sandbox,
     Talk,
+    checked_name,
+    put_files,
 )
 from stigmer_sandbox.errors import (
     CommandError,
@@ -75,9 +77,11 @@ __all__ = [
     "TargetError",
     "TooManyRedirectsError",
     "checked_addresses",
+    "checked_name",
     "classify",
     "fetch",
     "guarded_client",
+    "put_files",
     "read_host",
     "read_target",
     "resolve",

@@ -7,6 +7,7 @@
     ├── ResourceError             the execution, session, instance or agent does not exist or does not fit
     ├── McpServerError            an MCP server that the agent cannot do without is not to be had
     ├── ModelCallError            the model provider answered with an error
+    ├── WorkspaceFileError        a file of a workspace is not there, or cannot be read or written as asked
     ├── JournalError              what the runner remembers cannot be read or written for now
     ├── TurnLimitError            the agent took more steps than a turn may have
     ├── AnswerError               the model gives no answer that fits the schema
@@ -85,6 +86,20 @@ class ModelCallError(AgentRunnerError):
     def summary(self) -> str:
         """What happened, without the provider's words."""
         return self._summary
+
+
+class WorkspaceFileError(AgentRunnerError):
+    """A file of a workspace cannot be read or written as asked.
+
+    Attributes:
+        missing: Whether there is no such file.
+    """
+
+    code = "WorkspaceFile"
+
+    def __init__(self, detail: str, *, missing: bool = False) -> None:
+        super().__init__(detail)
+        self.missing = missing
 
 
 class JournalError(AgentRunnerError):

@@ -9,7 +9,7 @@ from loguru import logger
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
-from stigmer_sandbox import HostSandbox, LocalSandbox, guarded_client
+from stigmer_sandbox import HostSandbox, LocalSandbox, Sandbox, guarded_client
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -28,7 +28,8 @@ from agent_runner.turn.equipment import Equipper
 from agent_runner.turn.journal import Journal
 from agent_runner.turn.turn import TurnLimits, TurnTaker
 from agent_runner.workflow import AgentExecutionWorkflow
-from agent_runner.workspace.workspaces import Workspaces
+from agent_runner.workspace.folders import FolderWorkspaces
+from agent_runner.workspace.port import Workspaces
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -44,12 +45,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         resources = Resources(server)
         models = ModelCatalog(settings.models)
         warming = asyncio.create_task(_warm(models))
-        workspaces = await _workspaces(settings)
+        sandbox, workspaces = await _workspaces(settings)
         toolbox = Toolbox(
             connections=connections,
             pins=journal,
             outbound=Outbound(client=client, policy=settings.outbound),
-            sandbox=workspaces.sandbox if workspaces is not None else None,
+            sandbox=sandbox,
             settings=settings.tools,
         )
         turns = TurnTaker(
@@ -90,16 +91,16 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await warming
 
 
-async def _workspaces(settings: Settings) -> Workspaces | None:
-    """Where sessions work, if anywhere: without a sandbox, agents have no shell, and files in their memory alone."""
+async def _workspaces(settings: Settings) -> tuple[Sandbox | None, Workspaces | None]:
+    """Where programs run and sessions work, if anywhere: else agents have no shell, and files in their memory alone."""
     if settings.sandbox == "off":
-        return None
+        return None, None
     sandbox = LocalSandbox() if settings.sandbox == "local" else HostSandbox()
-    made = Workspaces(settings.workspaces, sandbox, settings.workspace_limits)
+    made = FolderWorkspaces(settings.workspaces, sandbox, settings.workspace_limits)
     if reason := await made.unusable():
         logger.warning("agents get no workspace and no shell: {}", reason)
-        return None
-    return made
+        return None, None
+    return sandbox, made
 
 
 async def _warm(models: ModelCatalog) -> None:

@@ -3,6 +3,7 @@
 from stigmer_sandbox.commands.host import HostSandbox, NoSandbox
 from stigmer_sandbox.commands.local import LocalSandbox
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Pipes, Sandbox, Talk
+from stigmer_sandbox.commands.scratch import checked_name, put_files
 
 __all__ = [
     "WORKSPACE",
@@ -16,4 +17,6 @@ __all__ = [
     "Pipes",
     "Sandbox",
     "Talk",
+    "checked_name",
+    "put_files",
 ]

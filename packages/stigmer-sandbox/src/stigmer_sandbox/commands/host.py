@@ -9,7 +9,7 @@ from pathlib import Path
 from stigmer_sandbox.commands.local import PATH
 from stigmer_sandbox.commands.port import Command, Finished, Talk
 from stigmer_sandbox.commands.processes import session_runs
-from stigmer_sandbox.commands.running import run_process
+from stigmer_sandbox.commands.running import lowered, run_process
 from stigmer_sandbox.commands.scratch import put_files
 from stigmer_sandbox.errors import CommandError, SandboxUnavailableError
 
@@ -18,7 +18,7 @@ class HostSandbox:
     """Runs commands with the rights of this process: they can read and change whatever it can, and use the network.
 
     The environment is still the command's own, a workspace that it is not given is still gone afterwards, and time,
-    memory, processes and output are still limited. Not a sandbox against anybody who means harm.
+    memory, processes, files and output are still limited. Not a sandbox against anybody who means harm.
     """
 
     name = "the machine itself"
@@ -42,7 +42,7 @@ class HostSandbox:
         environment = {"PATH": PATH, "HOME": str(workspace), "TMPDIR": str(workspace), "LANG": "C.UTF-8"}
         try:
             return await run_process(
-                command.arguments,
+                lowered(command.arguments, command.limits),
                 stdin=command.stdin,
                 environment={**environment, **command.environment},
                 limits=command.limits,

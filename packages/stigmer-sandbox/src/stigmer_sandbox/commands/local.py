@@ -18,7 +18,7 @@ from pathlib import Path
 from stigmer_sandbox.commands import cgroups, seccomp
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Talk
 from stigmer_sandbox.commands.processes import runs
-from stigmer_sandbox.commands.running import run_process
+from stigmer_sandbox.commands.running import lowered, run_process
 from stigmer_sandbox.commands.scratch import checked_name, put_files
 from stigmer_sandbox.errors import CommandError, SandboxUnavailableError
 
@@ -36,7 +36,6 @@ _MADE = {
 _ENVIRONMENT = {"PATH": PATH, "HOME": WORKSPACE, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108 - its own
 _OWN = 2
 """Processes that are not the command's: bubblewrap, and the first one of the namespace."""
-_BLOCK = 512
 _SIGNALLED = 128
 _PROBES = 3
 """How often it is tried whether commands can be run: one that a signal ended says nothing of that."""
@@ -210,13 +209,9 @@ def _files(files: Mapping[str, bytes], opened: _Opened) -> Iterator[str]:
 
 def _limited(command: Command) -> Sequence[str]:
     """Return the command behind a shell that lowers its limits for good."""
-    limits = command.limits
     # Of `ulimit -p`, for machines where it counts; elsewhere the number of processes is only looked at.
-    script = (
-        f"ulimit -c 0; ulimit -f {max(1, limits.file_bytes // _BLOCK)}; ulimit -n 1024; "
-        f'ulimit -p {limits.processes + _OWN} 2>/dev/null; exec "$@"'
-    )
-    return ("/bin/sh", "-c", script, "sh", *command.arguments)
+    more = f"ulimit -n 1024; ulimit -p {command.limits.processes + _OWN} 2>/dev/null; "
+    return lowered(command.arguments, command.limits, more=more)
 
 
 def _told(report: int) -> list[dict[str, int]]:

@@ -25,6 +25,7 @@ _GONE_SECONDS = 10.0
 _FAREWELL_SECONDS = 1.0
 """How long a command that was talked with has to go by itself."""
 _SIGNALLED = 128
+_BLOCK = 512
 
 
 @dataclass(slots=True)
@@ -37,6 +38,12 @@ class _Output:
         room = self.limit - len(self.kept)
         self.kept += chunk[:room]
         self.truncated = self.truncated or len(chunk) > room
+
+
+def lowered(arguments: Sequence[str], limits: Limits, *, more: str = "") -> tuple[str, ...]:
+    """Return a program behind a shell that lowers its limits for good, and does `more` before."""
+    script = f'ulimit -c 0; ulimit -f {max(1, limits.file_bytes // _BLOCK)}; {more}exec "$@"'
+    return ("/bin/sh", "-c", script, "sh", *arguments)
 
 
 async def run_process(

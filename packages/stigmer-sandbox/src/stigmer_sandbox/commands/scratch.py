@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from stigmer_sandbox.errors import CommandError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+# Not to wait for the other end of a pipe that somebody put there.
+_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def checked_name(name: str) -> PurePosixPath:

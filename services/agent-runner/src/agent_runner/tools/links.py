@@ -84,7 +84,7 @@ class Link:
                     raise ServerError(f"MCP server {self.server.name!r} is a program, and this runner has no sandbox")
                 command = in_sandbox(
                     process,
-                    workspace=self.backend.folder,
+                    workspace=self.backend.workspace.folder,
                     readable=settings.readable,
                     network=settings.network,
                     limits=settings.limits,

@@ -89,9 +89,9 @@ class ProcessTransport:
 
 
 def in_sandbox(
-    process: Process, *, workspace: Path, readable: tuple[Path, ...], network: bool, limits: Limits
+    process: Process, *, workspace: Path | None, readable: tuple[Path, ...], network: bool, limits: Limits
 ) -> Command:
-    """The command of a server that is a program, with the session's workspace."""
+    """The command of a server that is a program, with the session's workspace where that is on this machine."""
     inside = ("/bin/sh", "-c", _IN_FOLDER, "sh", process.folder) if process.folder else ()
     return Command(
         arguments=(*inside, process.command, *process.args),

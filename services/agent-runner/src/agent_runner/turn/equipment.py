@@ -14,7 +14,7 @@ from agent_runner.turn.agent import MAIN
 from agent_runner.turn.definition import AgentDefinition, SkillReference
 from agent_runner.turn.effects import IN_WORKSPACE, Effect
 from agent_runner.workspace.backend import SandboxBackend
-from agent_runner.workspace.workspaces import Workspaces
+from agent_runner.workspace.port import Workspaces
 
 _OF_MODELS = frozenset(name for each in PROVIDERS.values() for name in (each.key, each.base_url))
 """Variables that are there for the model: no command of the agent needs them."""
@@ -76,12 +76,14 @@ class Equipper:
     ) -> SandboxBackend | None:
         if self._workspaces is None:
             return None
-        return await self._workspaces.open(
+        readable = tuple(sorted({skill.folder for found in skills.values() for skill in found}))
+        workspace = await self._workspaces.open(
             thread,
             environment={name: value for name, value in environment.items() if name not in _OF_MODELS},
-            readable=tuple(sorted({skill.folder for found in skills.values() for skill in found})),
+            readable=readable,
             network=definition.network,
         )
+        return SandboxBackend(workspace, readable)
 
     async def _skills(self, references: tuple[SkillReference, ...]) -> tuple[Skill, ...]:
         return tuple(await asyncio.gather(*map(self._shelf.get, references)))

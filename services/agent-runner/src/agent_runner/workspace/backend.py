@@ -8,9 +8,6 @@ folders is taken as one of the workspace, because models like to write `/notes.t
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,60 +24,37 @@ from deepagents.backends.protocol import (
     WriteResult,
 )
 from deepagents.backends.sandbox import BaseSandbox
-from stigmer_sandbox import Command, CommandError, Ending, Finished, Limits, Sandbox, SandboxUnavailableError
+from stigmer_sandbox import CommandError, Ending, Finished, SandboxUnavailableError
 
-WORKSPACE = "/workspace"
+from agent_runner.workspace.port import Workspace
+
 _SYSTEM = ("/tmp", "/usr", "/etc", "/proc", "/dev", "/bin", "/lib")  # noqa: S108 - the sandbox's own
 _PUT = 'mkdir -p -- "$(dirname -- "$1")" && cat > "$1"'
 _DELETE = 'test -e "$1" || test -L "$1" || exit 3; rm -rf -- "$1"'
 _MISSING = 3
-_FULL_FILE_BYTES = 1024
-"""What a file may hold that is written while the workspace holds too much: enough for nothing but tidying up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What the commands of one session find.
-
-    Attributes:
-        folder: The workspace on this machine.
-        most_bytes: What it may hold.
-        environment: Variables of the commands.
-        readable: Further folders that they see, at the same paths.
-        network: Whether they have the network.
-        limits: What each may use.
-    """
-
-    folder: Path
-    most_bytes: int
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    readable: tuple[Path, ...] = ()
-    network: bool = False
-    limits: Limits = field(default_factory=Limits)
 
 
 class SandboxBackend(BaseSandbox):
     """One session's tools.
 
     Args:
-        sandbox: Where commands run.
-        place: What they find.
+        workspace: Where it works.
+        readable: Folders of this machine that it can read beside the workspace.
     """
 
-    def __init__(self, sandbox: Sandbox, place: Place) -> None:
-        self._sandbox = sandbox
-        self._place = place
-        self._is_full: bool | None = None
+    def __init__(self, workspace: Workspace, readable: tuple[Path, ...] = ()) -> None:
+        self._workspace = workspace
+        self._roots = (workspace.root, *_SYSTEM, *map(workspace.seen, readable))
 
     @property
     def id(self) -> str:
-        """The session's folder."""
-        return self._place.folder.name
+        """What the workspace is called."""
+        return self._workspace.id
 
     @property
-    def folder(self) -> Path:
-        """The workspace on this machine."""
-        return self._place.folder
+    def workspace(self) -> Workspace:
+        """Where the tools work."""
+        return self._workspace
 
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
         """Run a shell command, for callers without an event loop."""
@@ -89,14 +63,15 @@ class SandboxBackend(BaseSandbox):
     async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:  # noqa: ASYNC109 - deepagents' name
         """Run a shell command in the workspace; the output says why when it cannot be."""
         try:
-            finished = await self._run("/bin/sh", "-c", command, seconds=timeout or None)
+            outcome = await self._workspace.run("/bin/sh", "-c", command, seconds=timeout or None)
         except (CommandError, SandboxUnavailableError) as error:
             return ExecuteResponse(output=f"the command cannot be run: {error}", exit_code=126)
+        finished = outcome.finished
         output = (finished.stdout + finished.stderr).decode("utf-8", "replace")
         if finished.ending is not Ending.EXITED:
             output += f"\n(ended: the command used too much {finished.ending.value})"
-        elif self._is_full:
-            output += f"\n(the workspace holds more than {self._place.most_bytes} bytes: delete files)"
+        elif outcome.is_full:
+            output += f"\n(the workspace holds more than {self._workspace.most_bytes} bytes: delete files)"
         return ExecuteResponse(output=output, exit_code=finished.code, truncated=finished.truncated)
 
     async def als(self, path: str) -> LsResult:
@@ -123,11 +98,11 @@ class SandboxBackend(BaseSandbox):
 
     async def agrep(self, pattern: str, path: str | None = None, *rest: Any, **more: Any) -> GrepResult:
         """See `BaseSandbox`."""
-        return await super().agrep(pattern, self._inside(path or WORKSPACE), *rest, **more)
+        return await super().agrep(pattern, self._inside(path or self._workspace.root), *rest, **more)
 
     async def aglob(self, pattern: str, path: str | None = None) -> GlobResult:
         """See `BaseSandbox`."""
-        return await super().aglob(pattern, self._inside(path or WORKSPACE))
+        return await super().aglob(pattern, self._inside(path or self._workspace.root))
 
     def delete(self, file_path: str) -> DeleteResult:
         """Delete a file or a folder, for callers without an event loop."""
@@ -175,49 +150,12 @@ class SandboxBackend(BaseSandbox):
 
     def _inside(self, path: str) -> str:
         pure = PurePosixPath(path)
-        roots = (WORKSPACE, *_SYSTEM, *map(str, self._place.readable))
-        if pure.is_absolute() and any(pure.is_relative_to(root) for root in roots):
+        if pure.is_absolute() and any(pure.is_relative_to(root) for root in self._roots):
             return path
-        return str(PurePosixPath(WORKSPACE) / path.lstrip("/"))
+        return str(PurePosixPath(self._workspace.root) / path.lstrip("/"))
 
-    async def _run(self, *arguments: str, stdin: bytes = b"", seconds: float | None = None) -> Finished:
-        place = self._place
-        if self._is_full is None:
-            self._is_full = await self._measured()
-        limits = place.limits if seconds is None else place.limits.lasting(seconds)
-        command = Command(
-            arguments=arguments,
-            stdin=stdin,
-            environment=place.environment,
-            workspace=place.folder,
-            readable=place.readable,
-            network=place.network,
-            limits=_tidying(limits) if self._is_full else limits,
-        )
-        finished = await self._sandbox.run(command)
-        self._is_full = await self._measured()
-        return finished
-
-    async def _measured(self) -> bool:
-        return await asyncio.to_thread(holds_more, self._place.folder, self._place.most_bytes)
-
-
-def holds_more(folder: Path, most: int) -> bool:
-    """Whether the files below a folder take more than so many bytes; links are not followed."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += Path(parent, name).lstat().st_size
-            except OSError:  # gone meanwhile, or not to be looked at
-                continue
-            if total > most:
-                return True
-    return False
-
-
-def _tidying(limits: Limits) -> Limits:
-    return replace(limits, file_bytes=_FULL_FILE_BYTES)
+    async def _run(self, *arguments: str, stdin: bytes = b"") -> Finished:
+        return (await self._workspace.run(*arguments, stdin=stdin)).finished
 
 
 def _said(finished: Finished) -> str:

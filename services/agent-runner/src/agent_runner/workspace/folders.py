@@ -13,15 +13,15 @@ from pathlib import Path
 from loguru import logger
 from stigmer_sandbox import CommandError, Sandbox, SandboxUnavailableError
 
-from agent_runner.workspace.backend import Place, SandboxBackend
+from agent_runner.workspace.folder import FolderWorkspace, Place
 from agent_runner.workspace.limits import WorkspaceLimits
 
 _DAY = 86_400.0
 _SWEEP_SECONDS = 3600.0
 
 
-class Workspaces:
-    """Sessions' workspaces on this machine.
+class FolderWorkspaces:
+    """Sessions' workspaces on this machine; see `Workspaces`.
 
     Args:
         root: Where they are; made when missing, for this process's user alone.
@@ -35,12 +35,12 @@ class Workspaces:
         self._limits = limits
 
     @property
-    def sandbox(self) -> Sandbox:
-        """Where commands run."""
-        return self._sandbox
+    def name(self) -> str:
+        """See `Workspaces`."""
+        return self._sandbox.name
 
     async def unusable(self) -> str:
-        """Why no command can be run here; "" when they can."""
+        """See `Workspaces`."""
         try:
             await self._sandbox.check()
         except (SandboxUnavailableError, CommandError) as error:
@@ -48,40 +48,42 @@ class Workspaces:
         return ""
 
     async def open(
-        self, thread: str, *, environment: Mapping[str, str], readable: tuple[Path, ...], network: bool
-    ) -> SandboxBackend:
-        """The tools of a thread's workspace.
-
-        Args:
-            thread: The session's thread.
-            environment: Variables of its commands.
-            readable: Folders that they see beside the workspace.
-            network: Whether the agent asks for the network.
-        """
-        folder = self._root / _name(thread)
+        self,
+        thread: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        readable: tuple[Path, ...] = (),
+        network: bool = False,
+    ) -> FolderWorkspace:
+        """See `Workspaces`."""
+        folder = self._root / name_of(thread)
         await asyncio.to_thread(_made, folder)
-        return SandboxBackend(
+        return FolderWorkspace(
             self._sandbox,
             Place(
                 folder=folder,
                 most_bytes=self._limits.most_bytes,
-                environment=environment,
+                environment=environment or {},
                 readable=readable,
                 network=network and self._limits.network,
                 limits=self._limits.command,
             ),
         )
 
+    async def remove(self, thread: str) -> None:
+        """See `Workspaces`."""
+        await asyncio.to_thread(shutil.rmtree, self._root / name_of(thread), ignore_errors=True)
+
     async def tidy(self) -> None:
-        """Remove what nothing has used for long, now and then, until cancelled."""
+        """See `Workspaces`."""
         while True:
             for name in await asyncio.to_thread(_swept, self._root, time.time() - self._limits.days * _DAY):
                 logger.info("workspace {} was removed: unused for {} days", name, self._limits.days)
             await asyncio.sleep(_SWEEP_SECONDS)
 
 
-def _name(thread: str) -> str:
-    """A folder's name for a thread, whose id is free text."""
+def name_of(thread: str) -> str:
+    """A workspace's name for a thread, whose id is free text."""
     return hashlib.sha256(thread.encode()).hexdigest()[:32]
 
 
