@@ -119,6 +119,26 @@ def test_the_result_of_an_agent_is_one_document(stack: Cli, buyer: str, script: 
     assert (again.code, again.out) == (0, "You said more.\n")
 
 
+def test_runs_are_those_of_agents_and_of_workflows(
+    stack: Cli, buyer: str, script: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    document = "document: {dsl: 1.0.3, namespace: test, name: both, version: 1.0.0}\ndo: [{a: {set: {n: 1}}}]\n"
+    (tmp_path / "both.yaml").write_text(document, encoding="utf-8")
+    of_workflow = stack.run("run", str(tmp_path / "both.yaml"), "-o", "json").json["id"]
+    of_agent = stack.run("run", buyer, "-m", "hello", "--model", script("quick", QUICK), "-o", "json").json["id"]
+    named = [f"agent_execution/{of_agent}", f"workflow_execution/{of_workflow}"]
+    found = stack.run("get", "runs", "-o", "name", "--phase", "completed").out.split()
+    assert [name for name in found if name in named] == named
+    assert stack.run("get", "runs", "-n", "1", "-o", "name").out.split() == found[:1]
+    assert named[0] in stack.run("get", "runs", "--parent", "agent/buyer", "-o", "name").out.split()
+    assert stack.run("get", "runs", "--parent", "workflow/both", "-o", "name").out.split() == named[1:]
+    assert stack.run("get", "runs", of_agent, "-o", "name").out.split() == named[:1]
+    watch = stack.start("get", "runs", "-w", "-o", "name")
+    wait_until(lambda: set(named) <= {line.strip() for line in watch.out}, lambda: f"told {watch.out}")
+    watch.interrupt()
+    assert watch.wait().code == 130
+
+
 def test_what_a_run_cannot_take_is_refused_before_anything_is_stored(stack: Cli, buyer: str) -> None:
     for options in ([], ["-m", "x", "--input", "{}"]):
         assert stack.run("run", buyer, *options).code == 2

@@ -43,8 +43,10 @@ def complete_phase(ctx: typer.Context, incomplete: str) -> list[str]:
     from stigmer_cli import kinds
     from stigmer_cli.listing import phases
 
-    kind = kinds.find(_typed_kind(ctx) or "run")
-    return [name for name in phases(kind) if name.startswith(incomplete)] if kind else []
+    typed = _typed_kind(ctx) or "run"
+    known = kinds.several(typed) if kinds.find(typed) else ()
+    names = dict.fromkeys(name for kind in known for name in phases(kind))
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_sort(incomplete: str) -> list[str]:

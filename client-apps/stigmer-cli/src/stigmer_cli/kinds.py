@@ -17,6 +17,7 @@ _SHORT = {
     "run": "workflow_execution",
     "execution": "workflow_execution",
 }
+_RUNS = ("workflow_execution", "agent_execution")
 
 
 def usable() -> tuple[Kind, ...]:
@@ -52,6 +53,17 @@ def require(spelling: str) -> Kind:
         return kind
     msg = f"there is no kind of resource called {spelling!r}"
     raise InvalidInputError(msg, hint=suggest(_plain(spelling), list(_spellings())) or f"kinds: {', '.join(names())}")
+
+
+def several(spelling: str) -> tuple[Kind, ...]:
+    """Return the kinds called so together: those of all runs for `runs`, else the one of that name.
+
+    Raises:
+        InvalidInputError: There is none; the nearest is named.
+    """
+    if _plain(spelling) in {"run", "runs"}:
+        return tuple(descriptors.kind_by_enum_name(name) for name in _RUNS)
+    return (require(spelling),)
 
 
 def names() -> list[str]:

@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.plain import Json
+from stigmer_cli.references import kind_of_id
 
 if TYPE_CHECKING:
     from stigmer_protos.descriptors import Kind
 
 PLAIN, WIDE = ("NAME", "ID", "ORG", "UPDATED"), ("NAME", "ID", "ORG", "VERSION", "CREATED", "UPDATED", "BY", "LABELS")
 
+_PREFIX = "EXECUTION_"
+
 
 def name_of(resource: dict[str, Any], kind: Kind) -> str:
     """Return what a person names the resource by: its slug, or the id of an execution, whose name says little."""
     metadata = resource["metadata"]
     return metadata["id"] if is_execution(kind) else metadata.get("slug") or metadata["id"]
+
+
+def reference_to(resource: dict[str, Any], kinds: Sequence[Kind]) -> str:
+    """Return KIND/NAME for a resource of one of the kinds."""
+    kind = kinds[0] if len(kinds) == 1 else kind_of_id(resource["metadata"]["id"]) or kinds[0]
+    return f"{kind.enum_name}/{name_of(resource, kind)}"
 
 
 def is_execution(kind: Kind) -> bool:
@@ -47,7 +56,7 @@ def row(resource: dict[str, Any], columns: Sequence[str]) -> list[str]:
 def phase_of(resource: dict[str, Any]) -> str:
     """Return the phase as people read it, such as IN_PROGRESS; "" where there is none."""
     phase = str(resource.get("status", {}).get("phase", ""))
-    return phase.removeprefix("EXECUTION_").removeprefix("PHASE_")
+    return phase.removeprefix(_PREFIX).removeprefix("PHASE_")
 
 
 def phases(kind: Kind) -> list[str]:
@@ -58,23 +67,29 @@ def phases(kind: Kind) -> list[str]:
     status = message.fields_by_name.get("status")
     phase = status.message_type.fields_by_name.get("phase") if status is not None else None
     names: list[str] = [value.name for value in phase.enum_type.values if value.number] if phase is not None else []
-    return [name.removeprefix("EXECUTION_").lower().replace("_", "-") for name in names]
+    return [name.removeprefix(_PREFIX).lower().replace("_", "-") for name in names]
 
 
-def full_phase(kind: Kind, word: str) -> str:
-    """Return the phase called so, as the contract spells it.
+def full_phase(kinds: Sequence[Kind], word: str) -> str:
+    """Return the phase called so, as the contract spells it for all kinds that have it.
 
     Raises:
-        InvalidInputError: Resources of the kind have no phase, or none of this name.
+        InvalidInputError: Resources of the kinds have no phase, or none of this name.
     """
-    if not phases(kind):
-        msg = f"resources of kind {kind.enum_name} have no phase"
+    known = list(dict.fromkeys(name for kind in kinds for name in phases(kind)))
+    if not known:
+        msg = f"resources of kind {kinds[0].enum_name} have no phase"
         raise InvalidInputError(msg, hint="--phase is for runs, such as `stigmer get runs --phase failed`")
-    plain = word.lower().replace("_", "-").removeprefix("execution-")
-    if plain not in phases(kind):
+    plain = word.lower().replace("_", "-").removeprefix(_PREFIX.lower().replace("_", "-"))
+    if plain not in known:
         msg = f"there is no phase {word!r}"
-        raise InvalidInputError(msg, hint=f"phases: {', '.join(phases(kind))}")
-    return f"EXECUTION_{plain.replace('-', '_').upper()}"
+        raise InvalidInputError(msg, hint=f"phases: {', '.join(known)}")
+    return f"{_PREFIX}{plain.replace('-', '_').upper()}"
+
+
+def can_be(kind: Kind, phase: str) -> bool:
+    """Whether resources of the kind can be in the phase, as the contract spells it."""
+    return phase.removeprefix(_PREFIX).lower().replace("_", "-") in phases(kind)
 
 
 def moment(text: str) -> str:

@@ -13,7 +13,7 @@ from stigmer_protos.descriptors import Kind
 
 from stigmer_cli import console
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.listing import headings, name_of, row
+from stigmer_cli.listing import headings, reference_to, row
 from stigmer_cli.messages import from_json, to_plain
 from stigmer_cli.options import Session
 from stigmer_cli.resources import QUERIES, Message
@@ -32,7 +32,7 @@ _BOOKMARK = 5
 class Watched:
     """What to watch."""
 
-    kind: Kind
+    kinds: tuple[Kind, ...]
     id: str = ""
     """One resource; empty for all that fit."""
     org: str = ""
@@ -44,7 +44,7 @@ class Watched:
     def open(self, channel: Channel, token: str) -> AsyncIterator[Message]:
         """Begin the watch: after the token, or else with every resource as it is."""
         request = {
-            "kinds": [self.kind.enum_name],
+            "kinds": [kind.enum_name for kind in self.kinds],
             "id": self.id,
             "org": self.org,
             "selector": self.selector,
@@ -56,25 +56,28 @@ class Watched:
 
 async def watch(session: Session, watched: Watched) -> None:
     """Print what is there and then every change, until the command is interrupted."""
-    table = _Table(watched.kind, session.output)
+    table = _Table(watched.kinds, session.output)
     stream = resume(session, watched.open, command="stigmer get", token=watched.resume_token)
     async with aclosing(stream):
         async for event in stream:
             if event.type == _BOOKMARK:
                 continue
-            change = _change(watched.kind, event)
+            change = _change(event)
             state = change["resource"]
             if watched.phase and state is not None and state.get("status", {}).get("phase") != watched.phase:
                 continue
             table.show(change)
 
 
-def _change(kind: Kind, event: Message) -> dict[str, Any]:
-    state = to_plain(from_json(kind, MessageToDict(event.state))) if event.HasField("state") else None
+def _change(event: Message) -> dict[str, Any]:
     said = event.resource
+    kind = descriptors.kind_by_number(said.kind) if said.kind else None
+    state = None
+    if kind is not None and event.HasField("state"):
+        state = to_plain(from_json(kind, MessageToDict(event.state)))
     return {
         "event": _EVENTS.get(event.type, "unknown"),
-        "kind": descriptors.kind_by_number(said.kind).name if said.kind else None,
+        "kind": kind.name if kind is not None else None,
         "id": said.id or None,
         "org": said.org or None,
         "slug": said.slug or None,
@@ -86,10 +89,10 @@ def _change(kind: Kind, event: Message) -> dict[str, Any]:
 class _Table:
     """Prints changes as they come; what is there at the beginning sets the widths of the columns."""
 
-    def __init__(self, kind: Kind, output: OutputFormat) -> None:
-        self._kind = kind
+    def __init__(self, kinds: Sequence[Kind], output: OutputFormat) -> None:
+        self._kinds = kinds
         self._output = output
-        self._columns = headings(kind, wide=output is OutputFormat.WIDE)
+        self._columns = headings(kinds[0], wide=output is OutputFormat.WIDE)
         self._held: dict[str, list[str]] | None = {}
         self._widths: list[int] = []
 
@@ -102,7 +105,7 @@ class _Table:
         elif change["event"] == "synced":
             self._begin()
         elif self._output is OutputFormat.NAME:
-            console.result(f"{self._kind.enum_name}/{name_of(_shape(change), self._kind)}")
+            console.result(reference_to(_shape(change), self._kinds))
         elif self._held is not None and change["event"] == "created":
             # By id, since a connection that is lost meanwhile begins it all again.
             self._held[change["id"]] = ["-", *row(_shape(change), self._columns)]

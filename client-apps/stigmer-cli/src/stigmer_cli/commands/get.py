@@ -14,6 +14,8 @@ from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.options import Debug, Output, Selector, Server, session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stigmer_protos.descriptors import Kind
 
     from stigmer_cli.options import Session
@@ -83,7 +85,7 @@ def get(
     is_reference = not name and ("/" in kind or references.kind_of_id(kind) is not None)
     if is_reference:
         kind, name = "", kind
-    found_kind = kinds.require(kind) if kind else None
+    found_kinds = kinds.several(kind) if kind else ()
     asked = _Asked(
         org=org,
         selector=selector,
@@ -98,25 +100,26 @@ def get(
     if not watch:
         _refuse(resume_token, "--resume-token", "a list that is not watched")
     if name:
-        reference = references.parse(name, kind=found_kind, org=org)
+        # Of several kinds an id says itself which it is, and a name is one of the first.
+        found_kind = references.kind_of_id(name) if len(found_kinds) > 1 else None
+        reference = references.parse(name, kind=found_kind or next(iter(found_kinds), None), org=org)
         asked.refuse_for_one()
         if watch:
             _refuse(version, "--version", "--watch")
-            runtime.run(_watch(made, asked, reference.kind, reference))
+            runtime.run(_watch(made, asked, (reference.kind,), reference))
             return
         resource = runtime.run(_one(made, reference, version))
-        console.result(_told([resource], resource, made.output, reference.kind))
+        console.result(_told([resource], resource, made.output, (reference.kind,)))
         return
-    assert found_kind is not None  # noqa: S101 - without a name, the first word is a kind
     _refuse(version, "--version", "a list")
     if watch:
         asked.refuse_for_watch()
-        runtime.run(_watch(made, asked, found_kind, None))
+        runtime.run(_watch(made, asked, found_kinds, None))
         return
-    resources = runtime.run(_list(made, asked, found_kind))
-    console.result(_told(resources, {"items": resources}, made.output, found_kind))
+    resources = runtime.run(_list(made, asked, found_kinds))
+    console.result(_told(resources, {"items": resources}, made.output, found_kinds))
     if not resources:
-        console.note(asked.nothing(found_kind))
+        console.note(asked.nothing(found_kinds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,31 +152,42 @@ class _Asked:
             if option not in {"--selector", "--phase"}:
                 _refuse(value, option, "--watch")
 
-    def nothing(self, kind: Kind) -> str:
+    def nothing(self, kinds: Sequence[Kind]) -> str:
         """Return what to say of an empty list."""
-        if any(self._filters().values()) or self.org:
-            return f"there is no {kind.display_name.lower()} that fits"
-        return f"there is no {kind.display_name.lower()} yet"
+        name = kinds[0].display_name.lower() if len(kinds) == 1 else "run"
+        return (
+            f"there is no {name} that fits" if any(self._filters().values()) or self.org else f"there is no {name} yet"
+        )
 
-    async def listing(self, resources: Resources, kind: Kind) -> Listing:
-        """Return what to ask the server for."""
+    async def listings(self, resources: Resources, kinds: Sequence[Kind]) -> list[Listing]:
+        """Return what to ask the server for, of each kind that can have what is asked for."""
         from stigmer_cli import references
-        from stigmer_cli.listing import full_phase
+        from stigmer_cli.listing import can_be
         from stigmer_cli.resources import Listing
 
-        parent_id = ""
+        phase, parent_id = self.full_phase(kinds), ""
         if self.parent:
             found = await resources.get(references.parse(self.parent, kind=None, org=self.org))
             parent_id = found.metadata.id
-        return Listing(
-            kind=kind,
-            org=self.org,
-            text=self.text,
-            selector=self.selector,
-            tags=self.tags,
-            phase=full_phase(kind, self.phase) if self.phase else "",
-            parent_id=parent_id,
-        )
+        return [
+            Listing(
+                kind=kind,
+                org=self.org,
+                text=self.text,
+                selector=self.selector,
+                tags=self.tags,
+                phase=phase,
+                parent_id=parent_id,
+            )
+            for kind in kinds
+            if not phase or can_be(kind, phase)
+        ]
+
+    def full_phase(self, kinds: Sequence[Kind]) -> str:
+        """Return the phase as the contract spells it, "" for any."""
+        from stigmer_cli.listing import full_phase
+
+        return full_phase(kinds, self.phase) if self.phase else ""
 
     def _filters(self) -> dict[str, Any]:
         return {
@@ -217,26 +231,44 @@ async def _one(made: Session, reference: Reference, version: str) -> dict[str, A
         return plain
 
 
-async def _list(made: Session, asked: _Asked, kind: Kind) -> list[dict[str, Any]]:
+async def _list(made: Session, asked: _Asked, kinds: Sequence[Kind]) -> list[dict[str, Any]]:
+    from stigmer_grpc.errors import InvalidArgumentError
+
     from stigmer_cli.connection import connect
     from stigmer_cli.listing import SORTS
-    from stigmer_cli.messages import from_json, to_plain
     from stigmer_cli.resources import Resources
 
     found: list[dict[str, Any]] = []
+    refused: list[InvalidArgumentError] = []
     async with connect(made.environment, server=made.server, command="stigmer get") as channel:
         resources = Resources(channel)
-        async for entry in resources.list(await asked.listing(resources, kind)):
-            found.append(to_plain(from_json(kind, entry)))
-            if len(found) == asked.limit and not asked.sort:
-                break
-    if asked.sort:
-        found.sort(key=SORTS[asked.sort.removeprefix("-")], reverse=asked.sort.startswith("-"))
+        listings = await asked.listings(resources, kinds)
+        for listing in listings:
+            try:
+                found += await _listed(resources, listing, 0 if asked.sort else asked.limit)
+            except InvalidArgumentError as error:
+                refused.append(error)  # one kind of runs may belong to what another cannot belong to
+    if refused and len(refused) == len(listings):
+        raise refused[0]
+    if asked.sort or len(kinds) > 1:
+        order = asked.sort or "-created"
+        found.sort(key=SORTS[order.removeprefix("-")], reverse=order.startswith("-"))
     return found[: asked.limit or None]
 
 
-async def _watch(made: Session, asked: _Asked, kind: Kind, reference: Reference | None) -> None:
-    from stigmer_cli.listing import full_phase
+async def _listed(resources: Resources, listing: Listing, limit: int) -> list[dict[str, Any]]:
+    """Return the newest so many; 0: all."""
+    from stigmer_cli.messages import from_json, to_plain
+
+    found: list[dict[str, Any]] = []
+    async for entry in resources.list(listing):
+        found.append(to_plain(from_json(listing.kind, entry)))
+        if len(found) == limit:
+            break
+    return found
+
+
+async def _watch(made: Session, asked: _Asked, kinds: tuple[Kind, ...], reference: Reference | None) -> None:
     from stigmer_cli.runs.place import open_place
     from stigmer_cli.watching import Watched, watch
 
@@ -245,22 +277,22 @@ async def _watch(made: Session, asked: _Asked, kind: Kind, reference: Reference 
         async with open_place(made, command="stigmer get", own=False) as place:
             identifier = (await place.resources.get(reference)).metadata.id
     watched = Watched(
-        kind=kind,
+        kinds=kinds,
         id=identifier,
         org="" if identifier else asked.org,
         selector=asked.selector,
-        phase=full_phase(kind, asked.phase) if asked.phase else "",
+        phase=asked.full_phase(kinds),
         resume_token=asked.resume_token,
     )
     await watch(made, watched)
 
 
-def _told(resources: list[dict[str, Any]], value: Any, output: OutputFormat, kind: Kind) -> str:
-    from stigmer_cli.listing import headings, name_of, row
+def _told(resources: list[dict[str, Any]], value: Any, output: OutputFormat, kinds: Sequence[Kind]) -> str:
+    from stigmer_cli.listing import headings, reference_to, row
 
     if output.is_structured:
         return console.structured(value, output)
     if output is OutputFormat.NAME:
-        return "\n".join(f"{kind.enum_name}/{name_of(resource, kind)}" for resource in resources)
-    columns = headings(kind, wide=output is OutputFormat.WIDE)
+        return "\n".join(reference_to(resource, kinds) for resource in resources)
+    columns = headings(kinds[0], wide=output is OutputFormat.WIDE)
     return console.table(columns, [row(resource, columns) for resource in resources])

@@ -111,7 +111,7 @@ def parse_run(text: str) -> Reference:
     kind = references.kind_of_id(identifier)
     if kind is None or kind.enum_name not in _KINDS:
         msg = f"{text!r} is not the id of a run"
-        raise InvalidInputError(msg, hint="`stigmer get runs` and `stigmer get agentexecutions` list them")
+        raise InvalidInputError(msg, hint="`stigmer get runs` lists them")
     return Reference(kind=kind, id=identifier)
 
 

@@ -101,7 +101,7 @@ def kind_of_run(identifier: str) -> Kind:
     kind = references.kind_of_id(identifier)
     if kind is None or kind.enum_name not in _SHAPES:
         msg = f"{identifier!r} is not the id of a run"
-        raise InvalidInputError(msg, hint="`stigmer get runs` and `stigmer get agentexecutions` list them")
+        raise InvalidInputError(msg, hint="`stigmer get runs` lists them")
     return kind
 
 
