@@ -17,10 +17,17 @@ from loguru import logger
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.client import connect
 from stigmer_grpc.credentials import client_credentials
-from stigmer_grpc.errors import REQUEST_ID, DeadlineExceededError, UnauthenticatedError, UnavailableError
+from stigmer_grpc.errors import (
+    REQUEST_ID,
+    DeadlineExceededError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+)
 from stigmer_protos import descriptors
 
 from stigmer_runner.errors import SettingsError
+from stigmer_runner.layers import read_layers
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.settings import RunnerSettings
 
@@ -214,6 +221,20 @@ class Environments:
         return made
 
     async def _read(self, execution_id: str, kept: _Kept) -> ExecutionEnvironment:
+        try:
+            values = await self._handed_out(execution_id, kept)
+        except UnimplementedError:
+            # The server seals nothing, and shows every value to who reads the resources.
+            values = (await read_layers(self._server, execution_id)).values
+        values = dict(sorted(values.items()))
+        secrets = {name: value for name, (value, is_secret) in values.items() if is_secret}
+        return ExecutionEnvironment(
+            variables={name: value for name, (value, is_secret) in values.items() if not is_secret},
+            secrets=secrets,
+            redactor=Redactor(secrets.values()),
+        )
+
+    async def _handed_out(self, execution_id: str, kept: _Kept) -> Mapping[str, tuple[str, bool]]:
         request = {"executionId": execution_id}
         is_new = await self._renew(execution_id, kept)
         try:
@@ -225,13 +246,7 @@ class Environments:
             kept.token = ""
             await self._renew(execution_id, kept)
             answer = await self._server.call(RUNTIME, "getEnvironment", request, metadata=kept.metadata)
-        values = {name: (item.value, item.is_secret) for name, item in sorted(answer.values.items())}
-        secrets = {name: value for name, (value, is_secret) in values.items() if is_secret}
-        return ExecutionEnvironment(
-            variables={name: value for name, (value, is_secret) in values.items() if not is_secret},
-            secrets=secrets,
-            redactor=Redactor(secrets.values()),
-        )
+        return {name: (item.value, item.is_secret) for name, item in answer.values.items()}
 
     async def _renew(self, execution_id: str, kept: _Kept) -> bool:
         """Get a token unless there is one that is good for a while; tell whether it is new."""

@@ -24,6 +24,10 @@ from agent_runner.turn.journal import Journal
 from agent_runner.turn.loop import HandedOverError
 from agent_runner.turn.turn import TransientError, TurnTaker
 
+HANDED_OVER = "HandedOver"
+SERVER_UNAVAILABLE = "ServerUnavailable"
+"""Types of failures; that of a server that cannot be used has what it said as its detail."""
+
 
 class AgentActivities:
     """What the worker does for the workflow.
@@ -50,20 +54,28 @@ class AgentActivities:
     @activity.defn(name=contract.TURN)
     async def turn(self, run: ResolvedRun) -> TurnResult:
         """Take the turn, from wherever an earlier attempt got to."""
-        attempt = activity.info().attempt
+        async with alive() as stop:
+            return await self.attempt(run, activity.info().attempt, stop)
+
+    async def attempt(self, run: ResolvedRun, number: int, stop: asyncio.Event) -> TurnResult:
+        """Make one attempt, of a rising number, at a turn, until `stop` is set.
+
+        Raises:
+            ApplicationError: It failed, and another attempt may help unless the error is not retryable.
+            CancelledError: The activity is to stop.
+        """
         try:
-            async with _alive() as stop:
-                result = await self._take(run, attempt, stop)
+            result = await self._take(run, number, stop)
             if result.phase in FINAL_PHASES:
                 await self._leave(run.execution_id)
             return result
         except HandedOverError:
-            raise _handed_over() from None
+            raise handed_over() from None
         except asyncio.CancelledError:
             # Temporal cancels activities both when a person cancels the run and when a worker's time to stop is over.
             details = activity.cancellation_details()
             if details is not None and details.worker_shutdown and not details.cancel_requested:
-                raise _handed_over() from None
+                raise handed_over() from None
             raise
         except TransientError as error:
             delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
@@ -130,7 +142,7 @@ class AgentActivities:
 
 
 @asynccontextmanager
-async def _alive() -> AsyncGenerator[asyncio.Event]:
+async def alive() -> AsyncGenerator[asyncio.Event]:
     """Tell Temporal by a timer that the activity lives; gives an event that is set when the worker stops."""
     stop = asyncio.Event()
 
@@ -157,13 +169,15 @@ def _refusal(error: AgentRunnerError) -> ApplicationError:
     return ApplicationError(error.summary, type=error.code, non_retryable=not error.transient)
 
 
-def _handed_over() -> ApplicationError:
+def handed_over() -> ApplicationError:
+    """What a turn ends with that another worker is to go on with."""
     return ApplicationError(
         "the worker stops; another goes on with this turn",
-        type="HandedOver",
+        type=HANDED_OVER,
         next_retry_delay=timedelta(milliseconds=1),
     )
 
 
 def _server_away(error: RpcError) -> ApplicationError:
-    return ApplicationError(f"stigmer-server cannot be used: {error.code.name}", type="ServerUnavailable")
+    code = error.code.name
+    return ApplicationError(f"stigmer-server cannot be used: {code}", code, type=SERVER_UNAVAILABLE)

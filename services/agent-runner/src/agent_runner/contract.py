@@ -38,6 +38,11 @@ def workflow_id(execution_id: str) -> str:
     return f"{WORKFLOW}/{execution_id}"
 
 
+def thread_of(session_id: str) -> str:
+    """The thread under which a session's conversation is remembered."""
+    return f"thread-{session_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunInput:
     """The workflow's argument; `known` are ids of signals that a history before this one has had."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
+from stigmer_grpc.errors import FailedPreconditionError, NotFoundError, UnimplementedError
 from stigmer_protos.descriptors import message_type
 from stigmer_runner.server import MINIMAL, StigmerServer
 from stigmer_runner.values import read_struct
 
-from agent_runner.contract import FINAL_PHASES, ResolvedRun
+from agent_runner.contract import FINAL_PHASES, ResolvedRun, thread_of
 from agent_runner.declared_servers import completed, server_of
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.status.drafts import Delta
@@ -107,7 +107,7 @@ class Resources:
             found = await self._server.call(
                 f"{_AGENTIC}.mcpserver.v1.McpServerQueryController", "getByReference", reference
             )
-        except NotFoundError:
+        except (NotFoundError, UnimplementedError):
             raise ResourceError(
                 f"agent {agent.metadata.slug} names the MCP server {server.name!r} and does not say how to reach it, "
                 f"and there is no McpServer of that slug in {agent.metadata.org or 'the platform'}"
@@ -291,4 +291,4 @@ def status_of(execution: Message) -> Message:
 
 def _thread(session_id: str, thread_id: str) -> str:
     """The thread of a session. A thread id is free text: it must not open another session's memory."""
-    return f"thread-{session_id}/{thread_id}" if thread_id else f"thread-{session_id}"
+    return f"{thread_of(session_id)}/{thread_id}" if thread_id else thread_of(session_id)

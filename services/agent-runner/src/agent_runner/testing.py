@@ -37,6 +37,7 @@ class Stack:
     address: str
     queue: str
     environment: dict[str, str]
+    server_environment: Mapping[str, str] = field(default_factory=dict[str, str])
     server: asyncio.subprocess.Process | None = None
     processes: list[asyncio.subprocess.Process] = field(default_factory=list[asyncio.subprocess.Process])
 
@@ -49,6 +50,7 @@ class Stack:
             "STORAGE_PATH": str(self.folder / "server" / "storage"),
             "TEMPORAL_HOST_PORT": self.temporal,
             "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": self.queue,
+            **self.server_environment,
         }
         with (self.folder / "server.log").open("ab") as log:
             self.server = await asyncio.create_subprocess_exec(
@@ -233,12 +235,19 @@ def phase(status: Any) -> str:
 
 
 @contextlib.asynccontextmanager
-async def run_stack(folder: Path, temporal: str) -> AsyncGenerator[Stack]:
-    """A server with its own database and queue, and no runner yet."""
+async def run_stack(folder: Path, temporal: str, **server: str) -> AsyncGenerator[Stack]:
+    """A server with its own database and queue, and more variables, and no runner yet."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     port, queue = free_port(), f"agents-{uuid.uuid4().hex[:8]}"
     base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    stack = Stack(folder=folder, temporal=temporal, address=f"127.0.0.1:{port}", queue=queue, environment=base)
+    stack = Stack(
+        folder=folder,
+        temporal=temporal,
+        address=f"127.0.0.1:{port}",
+        queue=queue,
+        environment=base,
+        server_environment=server,
+    )
     try:
         await stack.start_server()
         yield stack

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from loguru import logger
+from stigmer_runner.contract import most_answer_bytes
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
@@ -14,6 +15,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from agent_runner.activities import AgentActivities
+from agent_runner.cloud import CloudActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
 from agent_runner.models.catalog import ModelCatalog
@@ -67,13 +69,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         activities = AgentActivities(
             resources=resources, turns=turns, journal=journal, turn_seconds=settings.turn_seconds
         )
+        cloud = CloudActivities(activities, resources, workspaces, most_bytes=most_answer_bytes(settings))
 
         def make_worker(client: Client) -> Worker:
             return Worker(
                 client,
                 task_queue=settings.task_queue,
                 workflows=[AgentExecutionWorkflow],
-                activities=[activities.resolve, activities.turn, activities.finish],
+                activities=[
+                    activities.resolve,
+                    activities.turn,
+                    activities.finish,
+                    cloud.ensure_thread,
+                    cloud.execute,
+                    cloud.clean_up,
+                ],
                 max_concurrent_activities=settings.max_concurrency,
                 # A frozen worker keeps its polls open and swallows a task with each, one heartbeat timeout long.
                 max_concurrent_activity_task_polls=2,

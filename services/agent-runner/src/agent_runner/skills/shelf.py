@@ -8,11 +8,12 @@ import shutil
 import stat
 import tempfile
 import zipfile
+from collections.abc import AsyncIterator
 from io import BufferedRandom
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stigmer_grpc.errors import InvalidArgumentError, NotFoundError
+from stigmer_grpc.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_runner.server import StigmerServer
 
 from agent_runner.errors import ResourceError
@@ -66,10 +67,18 @@ class Shelf:
     async def _fetch(self, skill: Any, folder: Path) -> None:
         await asyncio.to_thread(self._root.mkdir, parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=self._root) as file:
-            request = {"artifact_storage_key": skill.status.artifact_storage_key}
-            async for part in self._server.stream(f"{_SERVICE}.SkillTransferController", "getArtifactParts", request):
-                await asyncio.to_thread(file.write, part.chunk)
+            async for chunk in self._archive(skill.status.artifact_storage_key):
+                await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(_unpack, file, skill.status.version_hash, folder)
+
+    async def _archive(self, key: str) -> AsyncIterator[bytes]:
+        """An archive in parts; in one of 10 MiB at most from a server that knows no parts."""
+        request = {"artifact_storage_key": key}
+        try:
+            async for part in self._server.stream(f"{_SERVICE}.SkillTransferController", "getArtifactParts", request):
+                yield part.chunk
+        except UnimplementedError:
+            yield (await self._server.call(f"{_SERVICE}.SkillQueryController", "getArtifact", request)).artifact
 
 
 def _unpack(file: BufferedRandom, hash_: str, folder: Path) -> None:
