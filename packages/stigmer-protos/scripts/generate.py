@@ -78,6 +78,7 @@ SHORT_NAMES = {
         "access policies of the cloud, and the permissions that methods ask for",
         ["ai.stigmer.iam.iampolicy.v1", "ai.stigmer.iam.iampolicy.v1.rpcauthorization"],
     ),
+    "files": ("files of agents' workspaces", ["ai.stigmer.files.v1"]),
     "identity_account": ("accounts of people and machines in the cloud", ["ai.stigmer.iam.identityaccount.v1"]),
     "mcp_server": ("MCP servers: tools that agents share", ["ai.stigmer.agentic.mcpserver.v1"]),
     "operations": ("how a server is", ["ai.stigmer.operations.v1"]),

@@ -103,12 +103,14 @@ def test_a_resource_accepts_the_kind_and_api_version_of_its_kind() -> None:
 def test_services_are_sorted_and_each_handles_the_kind_it_says() -> None:
     names = [service.full_name for service in descriptors.services()]
     assert names == sorted(names)
-    assert len(names) == 43
+    assert len(names) == 45
     of_kinds = {name for kind in descriptors.KINDS for name in kind.services}
     assert set(names) - of_kinds == {
         "ai.stigmer.agentic.workflowrunner.v1.WorkflowRunnerServiceController",
         "ai.stigmer.events.v1.EventController",
         "ai.stigmer.events.v1.EventListenerController",
+        "ai.stigmer.files.v1.FileCommandController",
+        "ai.stigmer.files.v1.FileQueryController",
         "ai.stigmer.operations.v1.ServerController",
         "ai.stigmer.resources.v1.ResourceCommandController",
         "ai.stigmer.resources.v1.ResourceController",
@@ -180,6 +182,7 @@ def test_every_scope_that_authorization_names_is_a_kind_or_left_to_the_request()
         "get",
         "getEnvironment",
         "getRevision",
+        "list",
         "listAuthorizedPrincipalIds",
         "listAuthorizedResourceIds",
         "listRevisions",

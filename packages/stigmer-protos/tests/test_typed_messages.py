@@ -150,6 +150,7 @@ def test_the_short_imports_are_those_that_the_readme_names() -> None:
         "environment",
         "events",
         "execution_context",
+        "files",
         "iam_policy",
         "identity_account",
         "mcp_server",

@@ -18,6 +18,7 @@ from stigmer_protos._gen.ai.stigmer.agentic.agentexecution.v1 import (
     ComponentMetadata as ComponentMetadata,
     ExecutionConfig as ExecutionConfig,
     ExecutionPhase as ExecutionPhase,
+    FileArtifact as FileArtifact,
     ListAgentExecutionsBySessionRequest as ListAgentExecutionsBySessionRequest,
     ListAgentExecutionsRequest as ListAgentExecutionsRequest,
     MessageType as MessageType,

@@ -35,6 +35,7 @@ from stigmer_server import (
     cloud_events,
     event_dispatch,
     event_listeners,
+    files,
     idempotency,
     outbox,
     schedules,
@@ -43,15 +44,16 @@ from stigmer_server import (
 )
 from stigmer_server.access.authorization import Authorization
 from stigmer_server.access.callers import open_callers
-from stigmer_server.artifacts import VALUES, Artifacts
+from stigmer_server.artifacts import FILES, VALUES, Artifacts
 from stigmer_server.calls import CALLER, SYSTEM
-from stigmer_server.collector import collect_archives, collect_values
+from stigmer_server.collector import collect_archives, collect_files, collect_values
 from stigmer_server.compaction import compact
 from stigmer_server.controllers.access import account_service
 from stigmer_server.controllers.cloud import cloud_services
 from stigmer_server.controllers.event_listeners import event_listener_service
 from stigmer_server.controllers.events import event_service
 from stigmer_server.controllers.faults import FAULTS
+from stigmer_server.controllers.files import file_services
 from stigmer_server.controllers.kinds import kind_services
 from stigmer_server.controllers.resources import resource_services
 from stigmer_server.controllers.runtime import runtime_service
@@ -299,6 +301,8 @@ class App:
         artifacts.discard_unfinished()
         large = Artifacts(settings.storage_path, VALUES, most=settings.max_value_bytes)
         large.discard_unfinished()
+        kept_files = Artifacts(settings.storage_path, FILES, most=settings.max_file_bytes)
+        kept_files.discard_unfinished()
         resources = Resources(
             store,
             kinds,
@@ -306,6 +310,7 @@ class App:
             engine,
             artifacts,
             large,
+            kept_files,
             guarded=settings.auth != "none",
             lifecycle=settings.lifecycle_events,
             trace=str if self._tracing is None else self._tracing.here,
@@ -321,6 +326,8 @@ class App:
         stack.push_async_callback(_ended, collector)
         value_collector = asyncio.create_task(collect_values(store, large), name="collector of values")
         stack.push_async_callback(_ended, value_collector)
+        file_collector = asyncio.create_task(collect_files(store, kept_files), name="collector of files")
+        stack.push_async_callback(_ended, file_collector)
         kept = Kept(days=settings.keep_finished_days, count=settings.keep_finished_count)
         pruning = asyncio.create_task(keep_pruned(resources, kept), name="pruning")
         stack.push_async_callback(_ended, pruning)
@@ -350,6 +357,7 @@ class App:
             event_service(resources, watches),
             event_listener_service(resources),
             schedule_service(resources),
+            *file_services(resources),
             account_service(resources),
         ]
         services += cloud_services({service.name for service in services})
@@ -455,4 +463,5 @@ def schemas(kinds: Kinds) -> list[KindSchema]:
     """Return what the store must know of the kinds, and of what else the server keeps in it."""
     served = [KindSchema(kind=kind.name, named=kind.named, indexes=kind.all_indexes) for kind in kinds.values()]
     events = (*cloud_events.SCHEMAS, event_listeners.SCHEMA, event_dispatch.SCHEMA, schedules.SCHEMA)
-    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, values.SCHEMA, idempotency.SCHEMA, upgrades.SCHEMA, *events]
+    kept = (values.SCHEMA, files.SCHEMA)
+    return [*served, outbox.SCHEMA, checkpoints.SCHEMA, *kept, idempotency.SCHEMA, upgrades.SCHEMA, *events]

@@ -1,4 +1,4 @@
-"""Archives of skills and large values, stored by the hash of their content in one folder each and nowhere else.
+"""Archives of skills, large values and files of workspaces, stored by the hash of their content in one folder each.
 
 An artifact arrives in a file of its own and takes its place only when it is complete and safe, so that nobody ever
 sees half of one. What nothing in the database names any more is swept away; an artifact whose push is still under way
@@ -8,18 +8,19 @@ is held until that has committed or failed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from stigmer_server.errors import InvalidError, MissingError
+from stigmer_server.errors import InvalidError, MissingError, TooLargeError
 
 MAX_BYTES = 100 * 2**20
 """Largest archive."""
@@ -55,7 +56,8 @@ class Form:
 ARCHIVES = Form(folder="skills", suffix=".zip", field="artifact", rule="skill.artifact.size", name="archive")
 VALUES = Form(folder="values", suffix=".zst", field="header.value.bytes", rule="value.size", name="value")
 """JSON texts, compressed with Zstandard."""
-FORMS = (ARCHIVES, VALUES)
+FILES = Form(folder="files", suffix=".bin", field="header.path", rule="file.size", name="file")
+FORMS = (ARCHIVES, VALUES, FILES)
 
 
 class Incoming:
@@ -76,17 +78,19 @@ class Incoming:
         return self._digest.hexdigest()
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises: InvalidError when they are too many."""
+        """Take the next bytes. Raises: InvalidError when they are too many, TooLargeError when the disk is full."""
         self.size += len(chunk)
         most, form = self._artifacts.most, self._artifacts.form
         if self.size > most:
             raise InvalidError.of(form.field, form.rule, f"the {form.name} is larger than {most} bytes")
-        await asyncio.to_thread(self._write, chunk)
+        with _on_disk(form):
+            await asyncio.to_thread(self._write, chunk)
 
     async def keep(self) -> str:
         """Store what has come, durably, and return its key. It is held until this block is left."""
         self.kept = self.hash
-        return await self._artifacts.take(self.kept, self.file)
+        with _on_disk(self._artifacts.form):
+            return await self._artifacts.take(self.kept, self.file)
 
     def _write(self, chunk: bytes) -> None:
         self._digest.update(chunk)
@@ -164,6 +168,18 @@ class Artifacts:
         form = self.form
         found = (form.hash_of(f"{form.folder}/{path.name}") for path in (self._root / form.folder).glob("*"))
         return {hash for hash in found if hash}
+
+
+@contextmanager
+def _on_disk(form: Form) -> Generator[None]:
+    """Say so where the disk is full. Raises: TooLargeError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        msg = f"the server has no room left for the {form.name}; its disk is full"
+        raise TooLargeError(msg) from error
 
 
 def _open_incoming(folder: Path, suffix: str) -> IO[bytes]:

@@ -9,7 +9,7 @@ from loguru import logger
 from stigmer_sqlite.errors import StoreError
 from stigmer_sqlite.port import Operation, ResourceStore, Transaction
 
-from stigmer_server import values
+from stigmer_server import files, values
 from stigmer_server.artifacts import Artifacts
 
 _RETRY_SECONDS = 30.0
@@ -27,6 +27,11 @@ async def collect_archives(store: ResourceStore, artifacts: Artifacts) -> None:
 async def collect_values(store: ResourceStore, artifacts: Artifacts) -> None:
     """Sweep large values of executions until the store closes."""
     await _collect(store, artifacts, values.SCHEMA.kind, values.named)
+
+
+async def collect_files(store: ResourceStore, artifacts: Artifacts) -> None:
+    """Sweep files of workspaces until the store closes."""
+    await _collect(store, artifacts, files.SCHEMA.kind, files.named)
 
 
 async def _collect(store: ResourceStore, artifacts: Artifacts, kind: str, named: Named) -> None:

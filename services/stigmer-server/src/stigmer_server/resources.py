@@ -39,6 +39,7 @@ class Resources:
         engine: Engine,
         artifacts: Artifacts,
         values: Artifacts,
+        files: Artifacts,
         *,
         guarded: bool = False,
         lifecycle: Level = "off",
@@ -53,6 +54,7 @@ class Resources:
             engine: What runs executions.
             artifacts: The archives of skills.
             values: The large values of executions.
+            files: The files of workspaces.
             guarded: Whether callers are told apart, and belong to organizations that exist.
             lifecycle: Of what lifecycle events are published.
             trace: Tells the place in a trace of the call under way.
@@ -65,6 +67,7 @@ class Resources:
         self.engine = engine
         self.artifacts = artifacts
         self.values = values
+        self.files = files
         self.guarded = guarded
         self.lifecycle: Level = lifecycle
         self._trace = trace

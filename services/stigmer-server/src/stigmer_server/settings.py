@@ -89,12 +89,19 @@ class Settings(BaseSettings):
     )
     db_path: Path = _setting(_home() / "stigmer.db", "DB_PATH", description="database file; its folder is created")
     storage_path: Path = _setting(
-        _home() / "storage", "STORAGE_PATH", description="folder of skill artifacts and large values"
+        _home() / "storage",
+        "STORAGE_PATH",
+        description="folder of skills, large values and files of workspaces",
     )
     max_value_bytes: Annotated[int, Field(ge=2**20, le=2**31)] = _setting(
         64 * 2**20,
         "STIGMER_MAX_VALUE_BYTES",
         description="largest output, input or state of a workflow that is kept whole; of more, the beginnings are",
+    )
+    max_file_bytes: Annotated[int, Field(ge=2**10, le=2**31)] = _setting(
+        100 * 2**20,
+        "STIGMER_MAX_FILE_BYTES",
+        description="largest file of a workspace that is taken in",
     )
     changes_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
         100_000,

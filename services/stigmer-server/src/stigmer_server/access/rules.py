@@ -129,6 +129,8 @@ _SAID_HERE: Mapping[str, Rule] = {
     "ExecutionRuntimeController/saveCheckpoint": _RUNNER,
     "ExecutionRuntimeController/putValue": _RUNNER,
     "ExecutionRuntimeController/getValue": _RUNNER,
+    "FileCommandController/put": Rule(permission=_REPORT, kind="session"),
+    "FileCommandController/delete": Rule(permission=_REPORT, kind="session"),
     "EventListenerController/receive": _RUNNER,
     "ScheduleController/fire": _RUNNER,
     "EventController/publish": Rule(permission="can_edit", kind="event", path="org", scope=Scope.ORGANIZATION),

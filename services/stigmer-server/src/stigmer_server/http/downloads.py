@@ -1,9 +1,10 @@
-"""Streams of bytes as a file: an archive or a JSON text, piece by piece as the call gives it."""
+"""Streams of bytes as a file: an archive, a JSON text or a file of a workspace, piece by piece as the call gives it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,7 +15,7 @@ from stigmer_server.http.bodies import GoneError
 from stigmer_server.http.exchange import Exchange, Scope, Send, cancelled_when_gone
 from stigmer_server.messages import Message
 
-ARCHIVE, JSON = "application/zip", "application/json"
+ARCHIVE, JSON, ANYTHING = "application/zip", "application/json", "application/octet-stream"
 
 _SAFE = re.compile(r"[^a-zA-Z0-9._-]")
 
@@ -27,7 +28,7 @@ def chunk_of(answer: Descriptor) -> str | None:
 
 def media_type_of(answer: Descriptor) -> str:
     """Return what the pieces of a file make."""
-    return JSON if answer.name == "OutputPart" else ARCHIVE
+    return {"OutputPart": JSON, "FilePart": ANYTHING}.get(answer.name, ARCHIVE)
 
 
 async def download(exchange: Exchange) -> Response:
@@ -40,7 +41,7 @@ async def download(exchange: Exchange) -> Response:
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if exchange.route.through is None:
         request = await exchange.message()
-        name = "output.json" if exchange.route.method.name == "getOutput" else "artifact.zip"
+        name = _name_of(exchange, request)
     else:
         resource = await _found(exchange)
         etag = f'"{resource.status.version_hash}"'
@@ -58,6 +59,13 @@ async def download(exchange: Exchange) -> Response:
         stream.cancel()
         raise
     return _FileResponse(exchange, stream, first, headers)
+
+
+def _name_of(exchange: Exchange, request: Message) -> str:
+    """Return what the file is called where it is saved."""
+    if media_type_of(exchange.route.method.descriptor.output_type) == ANYTHING:
+        return _SAFE.sub("-", PurePosixPath(request.path).name) or "file"
+    return "output.json" if exchange.route.method.name == "getOutput" else "artifact.zip"
 
 
 async def _found(exchange: Exchange) -> Message:

@@ -174,7 +174,8 @@ class _Operation:
             shape = uploads.shape_of(request)
             if shape is None or shape.header.message_type is None:
                 return []
-            return [self._parameter(field) for field in shape.header.message_type.fields]
+            said = {path.rpartition(".")[2] for path in route.fields.values()}
+            return [self._parameter(field) for field in shape.header.message_type.fields if field.name not in said]
         if route.body is not None:
             return []
         said = {path.partition(".")[0] for path in route.fields.values()} | set(route.preset)

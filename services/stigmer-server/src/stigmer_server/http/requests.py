@@ -81,7 +81,7 @@ def build(route: Route, match: Match, parameters: list[tuple[str, str]], body: A
         if body is not None:
             read(body if route.body == WHOLE else {route.body: body}, message)
         _refuse(parameters, route)
-    _say(message, route, match)
+    say(message, route, match)
     return message
 
 
@@ -137,7 +137,7 @@ def _refuse(parameters: list[tuple[str, str]], route: Route) -> None:
     problems.check()
 
 
-def _say(message: Message, route: Route, match: Match) -> None:
+def say(message: Message, route: Route, match: Match) -> None:
     """Write into the message what the path says, and hold what it says itself against that."""
     problems = Problems()
     for name, value in _variables(route, match).items():

@@ -92,6 +92,25 @@ OF_NO_KIND: Mapping[str, Sequence[Place]] = {
     "ai.stigmer.events.v1.EventController.publish": [Place(verb="POST", path="/orgs/{org}/events", body=WHOLE)],
     "ai.stigmer.events.v1.EventController.list": [Place(verb="GET", path="/orgs/{org}/events")],
     "ai.stigmer.events.v1.EventController.subscribe": [Place(verb="GET", path="/orgs/{org}/events:subscribe")],
+    "ai.stigmer.files.v1.FileCommandController.put": [
+        Place(
+            verb="PUT",
+            path="/sessions/{id}/files/{path}",
+            fields={"id": "header.session_id", "path": "header.path"},
+            body=WHOLE,
+        )
+    ],
+    "ai.stigmer.files.v1.FileCommandController.delete": [
+        Place(verb="DELETE", path="/sessions/{id}/files/{path}", fields={"id": "session_id"})
+    ],
+    "ai.stigmer.files.v1.FileQueryController.list": [
+        Place(verb="GET", path="/sessions/{id}/files", fields={"id": "resource_id"}),
+        Place(verb="GET", path="/agent-executions/{id}/files", fields={"id": "resource_id"}),
+    ],
+    "ai.stigmer.files.v1.FileQueryController.get": [
+        Place(verb="GET", path="/sessions/{id}/files/{path}", fields={"id": "resource_id"}),
+        Place(verb="GET", path="/agent-executions/{id}/files/{path}", fields={"id": "resource_id"}),
+    ],
     "ai.stigmer.operations.v1.ServerController.getStatus": [Place(verb="GET", path="/server/status")],
     "ai.stigmer.resources.v1.ResourceController.watch": [Place(verb="GET", path="/resources:watch")],
 }

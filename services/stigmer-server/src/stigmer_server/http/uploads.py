@@ -17,7 +17,7 @@ from stigmer_grpc import FieldViolation, InvalidArgumentError, StatusCode
 from stigmer_server.http.exchange import Exchange
 from stigmer_server.http.problems import HttpError
 from stigmer_server.http.proto_json import parse_json, read
-from stigmer_server.http.requests import from_query
+from stigmer_server.http.requests import from_query, say
 from stigmer_server.messages import Message
 
 LINES = "application/x-ndjson"
@@ -58,8 +58,18 @@ async def upload(exchange: Exchange, trailers: dict[str, str | bytes]) -> Messag
     method = exchange.route.method
     stub = exchange.channel.service(method.service)
     return await stub.client_stream(
-        method.name, _messages(exchange), timeout=exchange.timeout, metadata=exchange.metadata, trailers=trailers
+        method.name, _addressed(exchange), timeout=exchange.timeout, metadata=exchange.metadata, trailers=trailers
     )
+
+
+async def _addressed(exchange: Exchange) -> AsyncIterator[Message]:
+    """Yield the messages, of which the first is also told what the path says."""
+    shape, is_first = shape_of(exchange.route.method.descriptor.input_type), True
+    async for message in _messages(exchange):
+        if is_first and shape is not None and not message.HasField(shape.chunk.name):
+            say(message, exchange.route, exchange.match)
+        is_first = False
+        yield message
 
 
 def _messages(exchange: Exchange) -> AsyncIterator[Message]:

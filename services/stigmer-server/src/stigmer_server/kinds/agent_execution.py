@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import agents, environments, executions, naming
+from stigmer_server import agents, environments, executions, files, naming
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
 from stigmer_server.kinds.port import Apart, Kind, Parent, Phases
@@ -80,7 +80,7 @@ def _open_session(message: Message, agent: Message, unit: Unit) -> str:
 
 
 def _merge_status(status: Message, report: Message) -> None:
-    for name in ("messages", "tool_calls", "sub_agent_executions"):
+    for name in ("messages", "tool_calls", "sub_agent_executions", "artifacts"):
         if values := getattr(report, name):
             status.ClearField(name)
             getattr(status, name).extend(values)
@@ -114,6 +114,10 @@ def _close(status: Message) -> None:
             agent.status = _SUB_AGENT_CANCELLED
 
 
+def _removed(message: Message, unit: Unit) -> None:
+    files.drop(unit.transaction, message.metadata.id)
+
+
 KIND = Kind(
     name="agent_execution",
     named=False,
@@ -131,4 +135,5 @@ KIND = Kind(
     inspect=agents.inspect_execution,
     inspects_long=lambda execution: execution.spec.execution_config.HasField("output_schema"),
     settle=_settle,
+    removed=_removed,
 )

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from stigmer_sqlite.port import Query, Reader
 
+from stigmer_server import files
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds.port import Filter, Kind, Parent
 from stigmer_server.messages import Message
+from stigmer_server.unit import Unit
 
 AUTO_CREATED = "stigmer.ai/auto-created"
 """Label of a session that was made for an execution, and not asked for by anybody."""
@@ -39,9 +41,14 @@ def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
         query = replace(query, cursor=page.next_cursor)
 
 
+def _removed(message: Message, unit: Unit) -> None:
+    files.drop(unit.transaction, message.metadata.id)
+
+
 KIND = Kind(
     name="session",
     parents=(Parent(kind="agent_instance", path="spec.agent_instance_id"),),
     filtered=_filtered,
     incidental=_is_incidental,
+    removed=_removed,
 )

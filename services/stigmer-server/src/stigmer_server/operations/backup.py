@@ -19,8 +19,8 @@ from pathlib import Path
 from stigmer_sqlite import DatabaseFile, HistoryEntry, Record
 from stigmer_sqlite.disk import sync_folder
 
-from stigmer_server import values
-from stigmer_server.artifacts import VALUES
+from stigmer_server import files, values
+from stigmer_server.artifacts import FILES, VALUES
 from stigmer_server.errors import OperationError
 from stigmer_server.keys import KeyFile, decode_keys
 from stigmer_server.kinds import Kinds, registry
@@ -65,6 +65,8 @@ def artifacts_named(kinds: Kinds, document: Record | HistoryEntry) -> Iterator[s
     """Yield the keys of the artifacts that a stored document names."""
     if document.kind == values.SCHEMA.kind and isinstance(document, Record):
         yield VALUES.key_of(values.key_in(document))
+    elif document.kind == files.SCHEMA.kind and isinstance(document, Record):
+        yield FILES.key_of(files.decoded(document).hash)
     elif document.kind == "skill" and document.wire is not None:
         yield from artifacts_of(kinds["skill"].parse(document.wire))
 

@@ -20,6 +20,7 @@ __all__ = (
     "ComponentMetadata",
     "ExecutionConfig",
     "ExecutionPhase",
+    "FileArtifact",
     "ListAgentExecutionsBySessionRequest",
     "ListAgentExecutionsRequest",
     "MessageType",
@@ -607,6 +608,12 @@ class AgentExecutionStatus(betterproto2.Message):
     How many of them are in the conversation, where the model sees them; set by the runner.
     """
 
+    artifacts: "list[FileArtifact]" = betterproto2.field(1009, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Files that it has made or changed in the workspace of its session, as far as they are kept; set by the runner.
+    `FileQueryController` has what is in them.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.agentexecution.v1", "AgentExecutionStatus", AgentExecutionStatus
@@ -758,6 +765,31 @@ class ExecutionConfig(betterproto2.Message):
 
 
 default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "ExecutionConfig", ExecutionConfig)
+
+
+@dataclass(eq=False, repr=False)
+class FileArtifact(betterproto2.Message):
+    """
+    A file that an execution has made or changed.
+    """
+
+    path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Where it is in the workspace: names separated by slashes.
+    """
+
+    bytes: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    How many bytes it has.
+    """
+
+    sha256: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    SHA-256 of its content, in hex.
+    """
+
+
+default_message_pool.register_message("ai.stigmer.agentic.agentexecution.v1", "FileArtifact", FileArtifact)
 
 
 @dataclass(eq=False, repr=False)

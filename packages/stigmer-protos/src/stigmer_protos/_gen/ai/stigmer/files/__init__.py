@@ -1,0 +1,1 @@
+# DO NOT EDIT: written by scripts/generate.py from the sources in proto/.
