@@ -170,6 +170,35 @@ def test_a_talk_remembers_its_session_and_survives_an_interruption(
     assert sum(item["spec"]["session_id"] == session for item in listed) == 4
 
 
+def test_a_talk_goes_on_in_two_ways(stack: Cli, buyer: str, script: Callable[[str, str], str]) -> None:
+    model = script("talk", QUICK)
+    talk = stack.run("chat", buyer, "--model", model, stdin="one\ntwo\n")
+    session = talk.err.partition("go on later with `stigmer chat ")[2].partition("`")[0]
+    first, _ = sorted(_runs_of(stack, session))
+    forked = stack.run("session", "fork", session, "--at", first, "--name", "Other way", "-o", "json")
+    assert forked.code == 0, forked.err
+    assert forked.json["forked_from"] == {"session": session, "execution": first, "message": None}
+    fork = forked.json["id"]
+    assert stack.run("chat", fork, "--model", model, stdin="three\n").out == "You said three.\n"
+    (third,) = _runs_of(stack, fork)
+    assert first in _runs_of(stack, session)
+    assert "Other way" in stack.run("get", "sessions").out
+
+    asked = stack.run("session", "fork", "session/other-way", "--at", third, "--unanswered", "-o", "json")
+    assert asked.json["forked_from"] == {"session": fork, "execution": third, "message": third}
+    again = stack.run("session", "fork", session)
+    assert again.out.startswith("ses-")
+    assert f"stigmer chat {again.out.strip()}" in again.err
+    refused = stack.run("session", "fork", session, "--at", third)
+    assert (refused.code != 0, f"{third} is an execution of {fork}" in refused.err) == (True, True)
+    assert stack.run("session", "fork", session, "--unanswered").code == 2
+
+
+def _runs_of(stack: Cli, session: str) -> list[str]:
+    listed = stack.run("get", "agentexecutions", "-o", "json").json["items"]
+    return [item["metadata"]["id"] for item in listed if item["spec"]["session_id"] == session]
+
+
 def test_an_answer_is_interrupted_and_the_talk_goes_on(
     stack: Cli, buyer: str, script: Callable[[str, str], str]
 ) -> None:

@@ -70,6 +70,13 @@ def complete_skill(ctx: typer.Context, incomplete: str) -> list[str]:
     return _names(ctx, kinds.find("skill"), incomplete)
 
 
+def complete_session(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return names of sessions."""
+    from stigmer_cli import kinds
+
+    return _names(ctx, kinds.find("session"), incomplete)
+
+
 def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return names of organizations."""
     from stigmer_protos import descriptors

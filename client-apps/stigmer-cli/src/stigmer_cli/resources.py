@@ -24,7 +24,8 @@ COMMANDS = "ai.stigmer.resources.v1.ResourceCommandController"
 PAGE_SIZE = 200
 DRY_RUN = ("x-stigmer-dry-run", "true")
 """Call metadata: do everything and keep nothing."""
-_IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
+IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
+"""Call metadata: what is made under one key is made once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class Resources:
 
     async def create(self, kind: Kind, message: Message, *, idempotency_key: str = "") -> Message:
         """Create the resource; with a key that was used before, return what was created then."""
-        metadata = [(_IDEMPOTENCY_KEY, idempotency_key)] if idempotency_key else []
+        metadata = [(IDEMPOTENCY_KEY, idempotency_key)] if idempotency_key else []
         return await self.channel.service(_require_service(kind, "create")).unary("create", message, metadata=metadata)
 
     async def update(self, kind: Kind, message: Message) -> Message:

@@ -4,10 +4,13 @@
 
 from stigmer_protos._gen.ai.stigmer.agentic.session.v1 import (
     AgentId as AgentId,
+    ForkSessionInput as ForkSessionInput,
     ListSessionsByAgentRequest as ListSessionsByAgentRequest,
     ListSessionsRequest as ListSessionsRequest,
     Session as Session,
+    SessionFork as SessionFork,
     SessionId as SessionId,
     SessionList as SessionList,
     SessionSpec as SessionSpec,
+    SessionStatus as SessionStatus,
 )

@@ -65,8 +65,9 @@ class StigmerServer:
         request: Message | Mapping[str, Any],
         *,
         metadata: Mapping[str, str] | None = None,
+        trailers: dict[str, str | bytes] | None = None,
     ) -> Message:
-        """Return the answer of `service.method`; `metadata` goes with the call.
+        """Return the answer of `service.method`; `metadata` goes with the call, `trailers` takes what comes after it.
 
         The call has one request id however often it is repeated, which the server logs as well as this process does
         when a call fails.
@@ -78,7 +79,7 @@ class StigmerServer:
         stub = self._channel.service(service)
 
         async def once(sent: Mapping[str, str]) -> Message:
-            return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=sent)
+            return await stub.unary(method, request, timeout=_CALL_SECONDS, metadata=sent, trailers=trailers)
 
         return await self._repeated(f"{service}.{method}", once, metadata or {})
 

@@ -53,6 +53,23 @@ class RunInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Where a session goes on from that was forked from another.
+
+    Attributes:
+        session_id: The other session.
+        thread: Its thread.
+        execution_id: Its execution that is the last one in the fork.
+        message_id: Of that, the message that is the last one; "": the execution is in the fork as a whole.
+    """
+
+    session_id: str
+    thread: str
+    execution_id: str
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRun:
     """Which resources a run is made of.
 
@@ -64,6 +81,7 @@ class ResolvedRun:
         agent_instance_id: The session's agent instance.
         agent_id: That instance's agent.
         turn_seconds: How long the turn may take.
+        forked_from: Where the session goes on from, if it was forked.
     """
 
     execution_id: str
@@ -73,6 +91,7 @@ class ResolvedRun:
     agent_instance_id: str
     agent_id: str
     turn_seconds: float
+    forked_from: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from stigmer_protos.descriptors import message_type
 from stigmer_runner.server import MINIMAL, StigmerServer
 from stigmer_runner.values import read_struct
 
-from agent_runner.contract import FINAL_PHASES, ResolvedRun, thread_of
+from agent_runner.contract import FINAL_PHASES, Fork, ResolvedRun, thread_of
 from agent_runner.declared_servers import completed, server_of
 from agent_runner.errors import ExecutionEndedError, ResourceError
 from agent_runner.status.drafts import Delta
@@ -34,6 +34,9 @@ NETWORK = "stigmer.ai/sandbox-network"
 """Annotation of an agent: `true` if its commands need the network."""
 OPTIONAL, WEB_FETCH = "stigmer.ai/mcp-optional", "stigmer.ai/web-fetch"
 """Annotations of an agent: MCP servers that it can do without (names, or `*`), and `true` if it may fetch web pages."""
+_NEXT_PAGE = "x-next-page-token"
+"""Trailing metadata: where a list goes on."""
+_PAGE = 100
 _RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
 _ON_EXPIRY: tuple[Action, ...] = (Action.REJECT, Action.REJECT, Action.APPROVE, Action.FAIL)
 """By the numbers of the contract's enums."""
@@ -85,7 +88,35 @@ class Resources:
             agent_instance_id=instance_id,
             agent_id=instance.spec.agent_id,
             turn_seconds=turn_seconds,
+            forked_from=_fork(session),
         )
+
+    async def forked_from(self, session_id: str) -> Fork | None:
+        """Where a session goes on from, if it was forked.
+
+        Raises:
+            ResourceError: The session is gone.
+        """
+        return _fork(await self._get(f"{_AGENTIC}.session.v1.SessionQueryController", "session", session_id))
+
+    async def executions(self, session_id: str) -> AsyncIterator[Message]:
+        """The executions of a session, oldest first.
+
+        Raises:
+            ExecutionEndedError: One is gone meanwhile.
+        """
+        service, ids, token = f"{_EXECUTION}.AgentExecutionQueryController", list[str](), ""
+        while True:
+            trailers: dict[str, str | bytes] = {}
+            request = {"session_id": session_id, "page_size": _PAGE, "page_token": token}
+            page = await self._server.call(service, "listBySession", request, trailers=trailers)
+            ids += [each.metadata.id for each in page.entries]
+            token = str(trailers.get(_NEXT_PAGE, ""))
+            if not token:
+                break
+        # One by one: long conversations are read once more, and never held as a whole.
+        for execution_id in reversed(ids):
+            yield await self.execution(execution_id)
 
     async def agent(self, agent_id: str) -> AgentDefinition:
         """The agent.
@@ -287,6 +318,18 @@ def status_of(execution: Message) -> Message:
     copied.ClearField("audit")
     copied.ClearField("callback_token")
     return copied
+
+
+def _fork(session: Message) -> Fork | None:
+    place = session.status.forked_from
+    if not place.session_id:
+        return None
+    return Fork(
+        session_id=place.session_id,
+        thread=_thread(place.session_id, place.thread_id),
+        execution_id=place.execution_id,
+        message_id=place.message_id,
+    )
 
 
 def _thread(session_id: str, thread_id: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent_runner.contract import ResolvedRun
 from agent_runner.models.catalog import PROVIDERS
 from agent_runner.skills.shelf import Shelf
 from agent_runner.skills.skill import Skill
@@ -13,7 +14,9 @@ from agent_runner.tools.toolbox import Toolbox, Tools
 from agent_runner.turn.agent import MAIN
 from agent_runner.turn.definition import AgentDefinition, SkillReference
 from agent_runner.turn.effects import IN_WORKSPACE, Effect
+from agent_runner.turn.journal import Journal
 from agent_runner.workspace.backend import SandboxBackend
+from agent_runner.workspace.copying import copy_workspace
 from agent_runner.workspace.port import Workspaces
 
 _OF_MODELS = frozenset(name for each in PROVIDERS.values() for name in (each.key, each.base_url))
@@ -50,6 +53,18 @@ class Equipper:
         self._workspaces = workspaces
         self._shelf = shelf
         self._toolbox = toolbox
+
+    async def equip_fork(self, run: ResolvedRun, journal: Journal) -> None:
+        """Before the first turn of a forked session: give it what the other one has at hand.
+
+        Raises:
+            WorkspaceFileError: Its files are too many, or cannot be read.
+        """
+        if run.forked_from is None or await journal.has_begun(run.thread):
+            return
+        if self._workspaces is not None:
+            await copy_workspace(self._workspaces, run.forked_from.thread, run.thread)
+        await journal.copy_pins(run.forked_from.thread, run.thread)
 
     async def equip(self, thread: str, definition: AgentDefinition, environment: Mapping[str, str]) -> Equipment:
         """What the agent has in a turn of `thread`.

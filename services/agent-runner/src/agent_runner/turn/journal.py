@@ -17,7 +17,7 @@ from typing import Any
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.serde.types import (
     _DeltaSnapshot,  # pyright: ignore[reportPrivateUsage] - what LangGraph asks of who drops checkpoints
 )
@@ -101,6 +101,7 @@ class Journal:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None) as connection:
             await connection.executescript(_SCHEMA)
+            await AsyncSqliteSaver(connection).setup()
             yield cls(path, connection, lease_seconds=lease_seconds)
 
     @asynccontextmanager
@@ -149,6 +150,19 @@ class Journal:
         """LangGraph's saver for the turn that has the lease; it refuses to write once another attempt has it."""
         async with aiosqlite.connect(self._path, timeout=_BUSY_SECONDS) as connection:
             yield FencedSaver(connection, lease)
+
+    async def has_begun(self, thread: str) -> bool:
+        """Whether anything was said in a thread."""
+        return await self._row("SELECT 1 FROM checkpoints WHERE thread_id = ? LIMIT 1", thread) is not None
+
+    async def copy_pins(self, source: str, thread: str) -> None:
+        """Let a thread know the tools that another one knows, except where it knows them itself."""
+        await self._write(
+            "INSERT OR IGNORE INTO tools (thread, server, name, hash) "
+            "SELECT ?, server, name, hash FROM tools WHERE thread = ?",
+            thread,
+            source,
+        )
 
     async def forget_effects(self, execution: str) -> None:
         """Drop the effects of an execution that is over: nothing will ask for them again."""
@@ -331,6 +345,20 @@ class FencedSaver(AsyncSqliteSaver):
         """Save what one step wrote."""
         await self._lease.check()
         await super().aput_writes(config, writes, task_id, task_path)
+
+    async def begin(self, values: Mapping[str, Any], differences: Mapping[str, Any]) -> None:
+        """Begin the thread with a state, as if that were the end of an earlier turn.
+
+        Args:
+            values: What is in its channels.
+            differences: Those of them that are stored as differences; it takes the place of these.
+        """
+        checkpoint = empty_checkpoint()
+        stored = {**values, **{name: _DeltaSnapshot(value) for name, value in differences.items()}}
+        versions: ChannelVersions = {name: self.get_next_version(None, None) for name in stored}
+        checkpoint["channel_values"], checkpoint["channel_versions"] = stored, versions
+        config: RunnableConfig = {"configurable": {"thread_id": self._lease.turn.thread, "checkpoint_ns": ""}}
+        await self.aput(config, checkpoint, {"source": "fork", "step": -1, "parents": {}}, versions)
 
     async def settle(self, values: Mapping[str, Any]) -> None:
         """Keep of the thread, whose turn is over, its state as it is now, and none of the steps that led to it.

@@ -21,6 +21,7 @@ from agent_runner.turn.conversation import read_conversation
 from agent_runner.turn.decisions import Decisions, Waiting, next_expiry, waiting_calls
 from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.events import Heard, Said
+from agent_runner.turn.fork import opened
 from agent_runner.turn.gate import Gate
 from agent_runner.turn.journal import FencedSaver, Journal, Lease
 from agent_runner.turn.middleware import TurnContext
@@ -65,7 +66,7 @@ class Loop:
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self.steps}
         async with self.journal.checkpoints(lease) as saver:
             graph = await self._graph(plan, context, saver)
-            state = await graph.aget_state(config)
+            state = await opened(graph, config, saver, run, self.resources)
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
             waiting = bool(state.tasks)
             conversation = read_conversation(state.values, waiting=waiting, message_id=run.execution_id)

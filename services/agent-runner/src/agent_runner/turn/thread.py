@@ -37,6 +37,16 @@ def tool_request(call: Any) -> ToolRequest:
     return ToolRequest(id=call["id"] or "", name=call["name"], args=call["args"])
 
 
+def last_plan(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
+    """The plan as it was after these messages, as LangChain's middleware keeps it."""
+    done = {each.tool_call_id for each in messages if isinstance(each, ToolMessage) and each.status != "error"}
+    for message in reversed(messages):
+        for request in reversed(tool_requests(message)):
+            if request.name == "write_todos" and request.id in done:
+                return [dict(item) for item in request.args.get("todos", ())]
+    return []
+
+
 def read_todos(items: Iterable[Mapping[str, Any]]) -> tuple[Todo, ...]:
     """The plan as LangChain's middleware keeps it."""
     return tuple(Todo(content=str(item["content"]), status=str(item["status"])) for item in items)

@@ -174,6 +174,7 @@ class TurnTaker:
         return True
 
     async def _plan(self, run: ResolvedRun, execution: Message, variables: Mapping[str, str]) -> Plan:
+        await self._equipper.equip_fork(run, self._journal)
         definition = of_execution(await self._resources.agent(run.agent_id), execution)
         config = execution.spec.execution_config
         temperature = config.temperature if config.HasField("temperature") else None

@@ -154,6 +154,7 @@ _CHECKED_BY_VERB = frozenset(
         *(
             "sendSignal",
             "sendMessage",
+            "fork",
             "submitApproval",
             "submitWorkflowTaskApproval",
             "listRevisions",

@@ -24,6 +24,15 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     """
     draft = await drafts.draft(kind, request, resources.call)
     drafts.resolve_slug(kind, draft)
+    return await store(resources, kind, request, draft)
+
+
+async def store(resources: Resources, kind: Kind, request: Message, draft: Message) -> bytes:
+    """Store what a request asks for as a new resource, unless the call's idempotency key has made it already.
+
+    Raises:
+        As `create`.
+    """
     transact = resources.transact_runs if kind.phases else resources.transact
     if not resources.call.idempotency_key:
         return resources.answer(await transact(lambda unit: drafts.insert(kind, draft, unit)))

@@ -18,6 +18,7 @@ from stigmer_server.commands.answer import submit_approval, submit_task_approval
 from stigmer_server.commands.apply import apply
 from stigmer_server.commands.create import create
 from stigmer_server.commands.delete import delete
+from stigmer_server.commands.fork import fork
 from stigmer_server.commands.pause import pause, resume
 from stigmer_server.commands.push import push, push_parts
 from stigmer_server.commands.recover import recover
@@ -297,6 +298,7 @@ _HANDLERS: dict[str, Callable[[_Verbs], Handler]] = {
     "recover": _recover,
     "sendSignal": _send_signal,
     "sendMessage": _writes(send_message),
+    "fork": _writes(fork),
     "submitApproval": _writes(submit_approval),
     "submitWorkflowTaskApproval": _writes(submit_task_approval),
     "get": _get,
