@@ -1,7 +1,8 @@
 """Every file in examples/ is run, and gives the output that stands beside it. New ones need no registration here.
 
 Beside `NAME.yaml` stands `NAME.expected.json`, and where they are needed `NAME.input.json`, `NAME.options.json` (more
-options of `stigmer run`) and `NAME.steps.json`: commands to give once the run waits, with RUN for its id.
+options of `stigmer run`), `NAME.script.yaml` (what the scripted model says) and `NAME.steps.json`: commands to give
+once the run waits, with RUN for its id.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 from stigmer_cli.testing import Cli, wait_until
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(FOLDER.glob("*.yaml"))
+EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if not path.name.endswith(".script.yaml"))
 TEMPORAL_PAGE = "http://127.0.0.1:8233"
 """What examples call the page of the stack's Temporal, which is elsewhere when that port is taken."""
 SITE = "http://127.0.0.1:8765"
@@ -44,9 +45,10 @@ def test_an_example_gives_the_output_that_stands_beside_it(
     text = example.read_text(encoding="utf-8").replace(SITE, peer)
     copy = tmp_path / example.name
     copy.write_text(text.replace(TEMPORAL_PAGE, stack.status()["temporal_page"]), encoding="utf-8")
-    given = example.with_suffix(".input.json")
+    given, script = example.with_suffix(".input.json"), example.with_suffix(".script.yaml")
     more: list[str] = _beside(example, "options") or []
     options = [*(["--input", f"@{given}"] if given.exists() else []), *more]
+    options += ["--script", str(script)] if script.exists() else []
     running = stack.start("run", str(copy), *options)
     if steps := _beside(example, "steps"):
         running.until_said("wex-")

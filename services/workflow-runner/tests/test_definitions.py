@@ -23,10 +23,12 @@ def test_the_kinds_are_the_modules_of_the_folder() -> None:
         "call activity",
         "call agent",
         "call asyncapi",
+        "call eval",
         "call function",
         "call grpc",
         "call http",
         "call human_input",
+        "call llm_call",
         "call mcp",
         "call notification",
         "call openapi",
@@ -54,7 +56,7 @@ do:
 - outer:
     try:
     - inner: {do: [{hear: {listen: {to: {one: {with: {type: signal, id: a, source: b}}}}}}]}
-    catch: {do: [{ask: {call: eval, with: {criteria: It is short}}}]}
+    catch: {do: [{ask: {call: activity, with: {name: stigmer/x}}}]}
 - call:
     call: http
     with:
@@ -67,7 +69,10 @@ do:
             "/do/0/outer/try/0/inner/do/0/hear/listen/to/one/with",
             "task 'hear': a signal has a name and nothing else: `with: {type: signal, id: NAME}`",
         ),
-        ("/do/0/outer/catch/do/0/ask", "task 'ask': call eval is not run yet"),
+        (
+            "/do/0/outer/catch/do/0/ask/with/name",
+            "task 'ask': activities named stigmer/… are Stigmer's own and cannot be called",
+        ),
         (
             "/do/1/call/with/endpoint/authentication/oauth2/grant",
             "the grant authorization_code needs a person at a browser; use client_credentials or another",

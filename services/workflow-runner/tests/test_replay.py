@@ -29,7 +29,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "jumps", "for", "many", "raise", "try", "wait", "timeouts", "workflow-timeout"),
     *("http", "http-auth", "openapi", "grpc", "asyncapi", "mcp", "a2a", "call-activity", "call-agent", "function"),
-    *("human-input", "own-calls"),
+    *("human-input", "own-calls", "models"),
     *("run-shell", "run-script", "run-container", "run-workflow", "large", "invalid"),
     *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "extensions"),
     *("emit", "listen", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),

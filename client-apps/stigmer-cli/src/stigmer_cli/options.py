@@ -75,7 +75,7 @@ Data = Annotated[
 Comment = Annotated[str, typer.Option("--comment", "-m", metavar="TEXT", help="What you say about it.")]
 Script = Annotated[
     Path | None,
-    typer.Option("--script", metavar="FILE", help="Of an agent: what a scripted model says, without any AI."),
+    typer.Option("--script", metavar="FILE", help="What a scripted model says in place of a model, without any AI."),
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has come to that.")]

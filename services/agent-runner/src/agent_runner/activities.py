@@ -170,9 +170,9 @@ def _refusal(error: AgentRunnerError) -> ApplicationError:
 
 
 def handed_over() -> ApplicationError:
-    """What a turn ends with that another worker is to go on with."""
+    """What an activity ends with that another worker is to go on with."""
     return ApplicationError(
-        "the worker stops; another goes on with this turn",
+        "the worker stops; another goes on with this",
         type=HANDED_OVER,
         next_retry_delay=timedelta(milliseconds=1),
     )

@@ -11,6 +11,8 @@ WORKFLOW = "stigmer/agent-execution/invoke"
 RESOLVE = "stigmer/agent-execution/resolve"
 TURN = "stigmer/agent-execution/turn"
 FINISH = "stigmer/agent-execution/finish"
+ASK_MODEL = "stigmer/workflow-execution/ask-model"
+"""What workflows run here: a call of a model, without an agent."""
 
 COMPLETED = "EXECUTION_COMPLETED"
 FAILED = "EXECUTION_FAILED"

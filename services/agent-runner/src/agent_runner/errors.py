@@ -72,12 +72,19 @@ class McpServerError(AgentRunnerError):
 
 
 class ModelCallError(AgentRunnerError):
-    """The model provider answered with an error, or did not answer."""
+    """The model provider answered with an error, or did not answer.
+
+    Attributes:
+        status: That of the answer, where there is one.
+    """
 
     code = "ModelCallFailed"
 
-    def __init__(self, summary: str, *, detail: str, transient: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, summary: str, *, detail: str, transient: bool, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(f"{summary}: {detail}" if detail else summary)
+        self.status = status
         self._summary = summary
         self.transient = transient
         self.retry_after = retry_after

@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from agent_runner.activities import AgentActivities
+from agent_runner.calls.activity import ModelCalls
 from agent_runner.cloud import CloudActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
@@ -55,21 +56,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             sandbox=sandbox,
             settings=settings.tools,
         )
+        environments, prices = Environments(server), Prices.load(settings.prices_file)
         turns = TurnTaker(
             resources=resources,
-            environments=Environments(server),
+            environments=environments,
             journal=journal,
             models=models,
             keys=settings.keys,
             limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
             equipper=Equipper(workspaces, Shelf(settings.skills, server), toolbox),
-            prices=Prices.load(settings.prices_file),
+            prices=prices,
         )
         tidying = asyncio.create_task(workspaces.tidy()) if workspaces is not None else None
         activities = AgentActivities(
             resources=resources, turns=turns, journal=journal, turn_seconds=settings.turn_seconds
         )
         cloud = CloudActivities(activities, resources, workspaces, most_bytes=most_answer_bytes(settings))
+        calls = ModelCalls(environments=environments, models=models, prices=prices, keys=settings.keys)
 
         def make_worker(client: Client) -> Worker:
             return Worker(
@@ -83,6 +86,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     cloud.ensure_thread,
                     cloud.execute,
                     cloud.clean_up,
+                    calls.ask,
                 ],
                 max_concurrent_activities=settings.max_concurrency,
                 # A frozen worker keeps its polls open and swallows a task with each, one heartbeat timeout long.

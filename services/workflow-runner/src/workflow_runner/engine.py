@@ -43,10 +43,13 @@ from workflow_runner.messages import (
     Call,
     CallAnswer,
     Limits,
+    ModelArguments,
+    ModelRequest,
     Report,
     Subflow,
     TaskRecord,
 )
+from workflow_runner.models import ask_model
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import Sizes, size_of
@@ -275,6 +278,20 @@ class TemporalEngine:
             self.reporter.flush(deliver_durably)
 
         return await self._executions.run(names.START_AGENT, request, begun=tell)
+
+    async def ask_model(self, arguments: ModelArguments, *, seconds: float, key: str) -> CallAnswer:
+        """See `Engine`."""
+        size = self._checked_size(arguments, "the question takes")
+        self.reporter.flush()
+        request: ModelRequest = {
+            "execution_id": self._execution_id,
+            "run": _recovery(),
+            "nonce": self._nonce,
+            "arguments": arguments,
+            "seconds": seconds,
+        }
+        async with self._calls, self._room(size):
+            return await ask_model(request, self._limits, summary(key))
 
     @contextlib.asynccontextmanager
     async def _room(self, size: int) -> AsyncGenerator[None]:

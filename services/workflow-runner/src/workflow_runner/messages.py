@@ -38,6 +38,10 @@ class Limits(TypedDict):
     """How long a call may take when the task sets no timeout."""
     activity_task_queue: NotRequired[str]
     """Where activities of other workers run when the task names no queue; nowhere unless said."""
+    agent_task_queue: NotRequired[str]
+    """Where models are asked; a run of before that asks none."""
+    model_start_seconds: NotRequired[float]
+    """How long a call of a model may wait there until it is begun with."""
     max_value_bytes: NotRequired[int]
     """What one value may take; `MOST_BYTES` unless said. More than that is kept outside of the history."""
     max_inline_bytes: NotRequired[int]
@@ -233,6 +237,41 @@ class AsyncApiTarget(TypedDict):
     protocol: str | None
     authentication: dict[str, Any] | None
     """A policy, as an endpoint has."""
+
+
+class ModelArguments(TypedDict):
+    """What a model is asked."""
+
+    model: str
+    """`provider:model`; empty: the execution's, else the runner's own."""
+    system: str
+    messages: list[dict[str, str]]
+    """The conversation: `role` (user, assistant) and `content` of each."""
+    temperature: float | None
+    max_tokens: int | None
+    schema: dict[str, Any] | None
+    """JSON Schema of the answer; None: a text."""
+
+
+class ModelRequest(TypedDict):
+    """The argument of the activity that asks a model."""
+
+    execution_id: str
+    run: str
+    """Id of the Temporal workflow, of a recovered run: its environment is its own."""
+    nonce: str
+    arguments: ModelArguments
+    seconds: float
+
+
+class ModelAnswer(TypedDict):
+    """What a model answered."""
+
+    content: Any
+    """A text, or what its schema says."""
+    model: str
+    usage: dict[str, Any]
+    """What it has used up, in tokens and US dollars."""
 
 
 class PublishArguments(AsyncApiTarget):

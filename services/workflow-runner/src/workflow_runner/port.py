@@ -14,7 +14,7 @@ from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, CallAnswer, Limits, Subflow, TaskRecord
+from workflow_runner.messages import AgentArguments, CallAnswer, Limits, ModelArguments, Subflow, TaskRecord
 from workflow_runner.strands import Strands
 
 FUNCTIONS = "/use/functions"
@@ -149,6 +149,19 @@ class Engine(Protocol):
 
         Raises:
             WorkflowError: It cannot be run.
+        """
+        ...
+
+    async def ask_model(self, arguments: ModelArguments, *, seconds: float, key: str) -> CallAnswer:
+        """Ask a model, through the runner of agents, and return its answer, a `ModelAnswer`.
+
+        Args:
+            arguments: What it is asked. They may hold symbolic secrets.
+            seconds: How long it may take.
+            key: Pointer of the task, by which people see it.
+
+        Raises:
+            WorkflowError: The arguments are too large.
         """
         ...
 

@@ -60,6 +60,18 @@ class Settings(RunnerSettings):
         "STIGMER_ACTIVITY_TASK_QUEUE",
         description="Temporal task queue of `call: activity` tasks that name none; without it they must name one",
     )
+    agent_task_queue: str = setting(
+        "agent_execution_runner",
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+        description="Temporal task queue of the agent-runner, which asks models for `llm_call` and `eval` tasks",
+        min_length=1,
+    )
+    model_start_seconds: float = setting(
+        60.0,
+        "STIGMER_MODEL_START_SECONDS",
+        description="how long an agent-runner may leave a call of a model waiting before it fails",
+        gt=0,
+    )
     max_response_bytes: int = setting(
         0,
         "STIGMER_MAX_RESPONSE_BYTES",
@@ -136,6 +148,8 @@ class Settings(RunnerSettings):
             "ends_durably": True,
             "call_seconds": self.call_seconds,
             "activity_task_queue": self.activity_task_queue,
+            "agent_task_queue": self.agent_task_queue,
+            "model_start_seconds": self.model_start_seconds,
             "max_value_bytes": self.value_bytes,
         }
         if self.has_blobs:

@@ -23,7 +23,7 @@ from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, Limits, Subflow, TaskRecord
+from workflow_runner.messages import AgentArguments, Limits, ModelAnswer, ModelArguments, Subflow, TaskRecord
 from workflow_runner.port import FUNCTIONS, Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES
@@ -415,6 +415,17 @@ class TaskStep:
         if "error" in answer:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return answer.get("output")
+
+    async def ask_model(self, arguments: ModelArguments, *, seconds: float = 0) -> ModelAnswer:
+        """See `Step`."""
+        self._show_progress()
+        left = self._seconds_left() if self._deadline is not None or not seconds else seconds
+        answer = await self._run.engine.ask_model(arguments, seconds=min(left, seconds or left), key=self.pointer)
+        if "error" in answer:
+            raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
+        given = cast("ModelAnswer", answer.get("output"))
+        self._metadata = {**self._metadata, "model": given["model"], "usage": given["usage"]}
+        return given
 
     async def run_activity(self, activity: ForeignActivity) -> Any:
         """See `Step`."""

@@ -18,6 +18,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from agent_runner.settings import Settings as AgentSettings
+from agent_runner.worker import serve as serve_agents
 from stigmer_runner.testing import temporal_server
 from stigmer_server.testing import ServerProcess, manifest
 from temporalio import activity
@@ -69,6 +71,16 @@ do:
 - check: {call: validate, with: {schema: {document: {type: object, required: [id]}}}}
 - told: {call: notification, with: {message: Done, data: {n: 1}, endpoint: SITE/pets}}
 - published: {call: notification, with: {message: '${ .message }'}}
+""",
+    "models": """
+do:
+- ask: {call: llm_call, with: {prompt: '${ "n is \\(.n)" }', output: all}}
+- judge: {call: eval, with: {input: x, criteria: ['${ length < 9 }']}}
+- both:
+    fork:
+      branches:
+      - one: {call: llm_call, with: {prompt: Hi, timeout: 20}}
+      - two: {try: [{no: {call: llm_call, with: {model: 'scripted:none', prompt: Hi}}}], catch: {}}
 """,
     "call-agent": """
 use: {secrets: [TOKEN]}
@@ -384,9 +396,18 @@ async def record(address: str, wanted: set[str]) -> None:
             "local_call_seconds": 0.2,
             "sandbox": "host",
             "container_socket": socket,
+            "agent_task_queue": f"agents-{runs.queue}",
             "blob_folder": BLOBS,
         }
         worker = asyncio.create_task(serve(Settings.model_validate(settings), stop))
+        agents = {
+            "temporal_address": address,
+            "server_address": peer.address,
+            "task_queue": settings["agent_task_queue"],
+            "data_folder": socket.parent,
+            "sandbox": "off",
+        }
+        models = asyncio.create_task(serve_agents(AgentSettings.model_validate(agents), stop))
         chosen = {name: document for name, document in DOCUMENTS.items() if name in wanted or not wanted}
         for old in FOLDER.glob("*.json"):
             if re.sub(r"-\d+$", "", old.stem) in chosen:
@@ -407,7 +428,7 @@ async def record(address: str, wanted: set[str]) -> None:
             suffix = f"/recovery-{execution.recoveries}" if execution.recoveries else ""
             await _write(name, client, f"{names.WORKFLOW}/{execution.id}{suffix}")
         stop.set()
-        await worker
+        await asyncio.gather(worker, models)
 
 
 @activity.defn(name="Charge")

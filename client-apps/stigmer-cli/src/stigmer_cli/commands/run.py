@@ -33,7 +33,10 @@ def run(
         str, typer.Option("--session", metavar="ID", help="Of an agent: the conversation to go on with, ses-….")
     ] = "",
     model: Annotated[
-        str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Of an agent: which model answers.")
+        str,
+        typer.Option(
+            "--model", metavar="PROVIDER:MODEL", help="Which model answers; of a workflow: where a task names none."
+        ),
     ] = "",
     script: Script = None,
     env: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the run.")] = None,

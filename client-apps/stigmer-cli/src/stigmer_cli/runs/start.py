@@ -19,6 +19,8 @@ from stigmer_cli.plain import Json, is_object
 from stigmer_cli.resources import Message, Resources
 from stigmer_cli.runs.inputs import NO_INPUT, check_input
 
+_MODEL = "STIGMER_LLM_MODEL"
+"""Variable of a workflow's run that names the model which answers where a task names none."""
 RUNNABLE = ("Workflow", "Agent")
 """Kinds that can be run; where both fit, the first one is meant."""
 
@@ -36,7 +38,7 @@ class Request:
     session: str = ""
     """Of an agent: the conversation that goes on; empty begins a new one."""
     model: str = ""
-    """Of an agent: `provider:model`; empty leaves it to the agent and the runner."""
+    """`provider:model`; empty leaves it to the agent, or the workflow's tasks, and the runner."""
 
     def check_kind(self, kind: str) -> None:
         """Refuse what a run of this kind cannot take, before anything is stored. Raises: InvalidInputError."""
@@ -45,9 +47,10 @@ class Request:
                 raise InvalidInputError("--input is for workflows", hint="tell the agent with --message TEXT")
             if not self.message:
                 raise InvalidInputError("an agent needs something to do", hint="tell it with --message TEXT")
-        elif self.session or self.model:
-            msg = f"{'--session' if self.session else '--model'} is for agents"
-            raise InvalidInputError(msg, hint="a workflow says itself which agents it calls, and with what")
+        elif self.session:
+            raise InvalidInputError(
+                "--session is for agents", hint="a workflow says itself which agents it calls, and with what"
+            )
 
     def check(self, manifest: Manifest) -> None:
         """Hold the request against what the manifest declares, before anything is stored.
@@ -105,6 +108,8 @@ def _of_workflow(workflow: Message, request: Request) -> tuple[Kind, Message]:
     execution.spec.trigger_message = request.message
     if request.input is not NO_INPUT:
         execution.spec.input.CopyFrom(to_value(request.input))
+    if request.model:
+        execution.spec.runtime_env[_MODEL].value = request.model
     return kind, execution
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from stigmer_dsl.model.calls import Listed
-from stigmer_dsl.model.element import Element, Flag, Text, Whole, by_shape
+from stigmer_dsl.model.element import Choice, Element, ExpressionText, Flag, Text, Whole, by_shape
 from stigmer_dsl.model.values import DurationLike, Endpoint, Schema, Transformation
 
 
@@ -85,18 +85,40 @@ class HumanInputArguments(Element):
         return self
 
 
-class LlmCallArguments(Element):
+class LlmMessage(Element):
+    """What somebody said in a conversation with a model."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[Text, Field(min_length=1)]
+
+
+class LlmCallArguments(Choice):
     """A question to a model, without an agent around it."""
 
-    prompt: Annotated[Text, Field(min_length=1)]
+    one_of = (("prompt", "messages"),)
+
+    prompt: Annotated[Text, Field(min_length=1)] | None = None
+    messages: (
+        Annotated[
+            Annotated[tuple[LlmMessage, ...], Field(min_length=1), Tag("<list>")]
+            | Annotated[ExpressionText, Tag("<text>")],
+            by_shape("a list of messages, or an expression"),
+        ]
+        | None
+    ) = None
+    """A conversation in place of the prompt, or an expression that gives one."""
     system: Text | None = None
     """What the model is told about itself first."""
     model: Text | None = None
-    """The runner's own unless said."""
+    """`provider:model`; the execution's or the runner's own unless said."""
     temperature: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
     max_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
+    """Seconds; 0 is the same as not said."""
     response: Schema | None = None
     """What the answer must look like; without it the answer is a text."""
+    output: Literal["content", "all"] = "content"
+    """The answer, or an object with the answer as `content`, the `model` and what it has used up as `usage`."""
 
 
 class TransformArguments(Element):
@@ -132,7 +154,10 @@ class NotificationArguments(Element):
 
 
 class EvalArguments(Element):
-    """A judgement of data by a model: whether, and how well, it meets criteria."""
+    """A judgement of data: whether, and how well, it meets criteria. By expressions, else by a model."""
+
+    report: Flag = False
+    """Whether the task outputs its judgement also of data that does not pass, and does not fault."""
 
     input: Any = None
     """What is judged; the task's input unless said."""
@@ -141,7 +166,10 @@ class EvalArguments(Element):
         | Annotated[tuple[Text, ...], Field(min_length=1), Tag("<list>")],
         by_shape("a text, or a list of texts"),
     ]
+    """Sentences for the model, and expressions on what is judged: they give true, false, a score, or a sentence."""
     model: Text | None = None
-    """The runner's own unless said."""
+    """`provider:model`; the execution's or the runner's own unless said."""
+    timeout: Annotated[Whole, Field(ge=0, le=3600)] | None = None
+    """Seconds that the model may take; 0 is the same as not said."""
     threshold: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
     """The score from which on the data passes; below it the task faults. Without it every score passes."""

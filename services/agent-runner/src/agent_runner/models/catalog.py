@@ -99,6 +99,8 @@ class ModelChoice:
         base_url: The address, if it is not the provider's own.
         fallback: Whether the scripted model answers only because none is configured.
         temperature: What the execution wants; None leaves it to the runner.
+        max_tokens: Longest answer that is wanted; None leaves it to the runner.
+        retries: How often the provider's package asks again by itself; None leaves it to the package.
     """
 
     provider: str
@@ -107,6 +109,8 @@ class ModelChoice:
     base_url: str = ""
     fallback: bool = False
     temperature: float | None = None
+    max_tokens: int | None = None
+    retries: int | None = None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.model}"
@@ -248,8 +252,11 @@ class ModelCatalog:
         temperature = settings.temperature if choice.temperature is None else choice.temperature
         if temperature is not None:
             options["temperature"] = temperature
-        if settings.max_tokens is not None:
-            options["num_predict" if choice.provider == "ollama" else "max_tokens"] = settings.max_tokens
+        max_tokens = settings.max_tokens if choice.max_tokens is None else choice.max_tokens
+        if max_tokens is not None:
+            options["num_predict" if choice.provider == "ollama" else "max_tokens"] = max_tokens
+        if choice.retries is not None and choice.provider != "ollama":  # which never asks again
+            options["max_retries"] = choice.retries
         if choice.provider == "ollama":
             options["client_kwargs"] = {"timeout": settings.timeout}
         else:

@@ -20,9 +20,9 @@ from agent_runner.models.marks import NUDGE, is_marked
 ANSWER_TOOL = "give_answer"
 """Name of the tool by which models give such answers."""
 
-_MOST_ATTEMPTS = 5
+MOST_ATTEMPTS = 5
 _MOST_PROBLEMS = 20
-_NUDGE = f"Give your answer by calling {ANSWER_TOOL}, and nothing else."
+ASK_FOR_ANSWER = f"Give your answer by calling {ANSWER_TOOL}, and nothing else."
 _NOT_ALONE = f"Call {ANSWER_TOOL} alone, once nothing else is left to do."
 
 
@@ -38,12 +38,9 @@ class AnswerMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         super().__init__()
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            raise ResourceError(f"the output schema is not valid: {error.json_path}: {error.message}") from None
+        check_schema(schema)
         self._schema = schema
-        self.tools = [_tool(schema)]
+        self.tools = [answer_tool(schema)]
 
     @hook_config(can_jump_to=["end", "model"])
     async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
@@ -54,28 +51,51 @@ class AnswerMiddleware(AgentMiddleware[Any, Any, Any]):
             return None
         calls = [call for call in last.tool_calls if call["name"] == ANSWER_TOOL]
         if not calls:
-            nudge = HumanMessage(_NUDGE, additional_kwargs={NUDGE: True})
+            nudge = HumanMessage(ASK_FOR_ANSWER, additional_kwargs={NUDGE: True})
             return None if last.tool_calls else self._again(messages, [nudge])
         alone = len(last.tool_calls) == 1
-        problems = self._problems(answer_of(calls[0], self._schema)) if alone else [_NOT_ALONE]
+        problems = problems_of(answer_of(calls[0], self._schema), self._schema) if alone else [_NOT_ALONE]
         if not problems:
             return {"messages": [_told(calls[0], "The answer was taken.", "success")], "jump_to": "end"}
         told: list[AnyMessage] = [_told(call, "\n".join(problems), "error") for call in calls]
         return self._again(messages, told) if alone else {"messages": told}
 
     def _again(self, messages: Sequence[AnyMessage], more: list[AnyMessage]) -> dict[str, Any]:
-        if sum(_is_attempt(message) for message in messages) >= _MOST_ATTEMPTS:
-            raise AnswerError(f"the model gave no answer that fits the output schema in {_MOST_ATTEMPTS} attempts")
+        if sum(_is_attempt(message) for message in messages) >= MOST_ATTEMPTS:
+            raise no_answer()
         return {"messages": more, "jump_to": "model"}
 
-    def _problems(self, answer: Any) -> list[str]:
-        # An empty registry: the library would fetch what a reference points at, past the guard of outbound calls.
-        validator: Any = Draft202012Validator(self._schema, registry=Registry())
-        try:
-            found: list[Any] = list(validator.iter_errors(answer))
-        except Unresolvable as error:
-            raise ResourceError(f"the output schema refers to {error.ref}, which is not in it") from None
-        return [f"{error.json_path}: {error.message}" for error in found[:_MOST_PROBLEMS]]
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Refuse what is no JSON Schema.
+
+    Raises:
+        ResourceError: It is none.
+    """
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ResourceError(f"the output schema is not valid: {error.json_path}: {error.message}") from None
+
+
+def problems_of(answer: Any, schema: Mapping[str, Any]) -> list[str]:
+    """What is wrong with an answer.
+
+    Raises:
+        ResourceError: The schema refers to what is not in it.
+    """
+    # An empty registry: the library would fetch what a reference points at, past the guard of outbound calls.
+    validator: Any = Draft202012Validator(schema, registry=Registry())
+    try:
+        found: list[Any] = list(validator.iter_errors(answer))
+    except Unresolvable as error:
+        raise ResourceError(f"the output schema refers to {error.ref}, which is not in it") from None
+    return [f"{error.json_path}: {error.message}" for error in found[:_MOST_PROBLEMS]]
+
+
+def no_answer() -> AnswerError:
+    """The error of a model that gives none that fits."""
+    return AnswerError(f"the model gave no answer that fits the output schema in {MOST_ATTEMPTS} attempts")
 
 
 def read_answer(messages: Sequence[AnyMessage], schema: Mapping[str, Any]) -> Any:
@@ -97,7 +117,8 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "object" or "properties" in schema
 
 
-def _tool(schema: Mapping[str, Any]) -> StructuredTool:
+def answer_tool(schema: Mapping[str, Any]) -> StructuredTool:
+    """The tool by which a model gives such an answer; nobody runs it."""
     wanted: dict[str, Any] = dict(schema)
     if not _is_object(schema):
         wanted = {"type": "object", "properties": {"answer": dict(schema)}, "required": ["answer"]}

@@ -30,6 +30,7 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
             detail=_line(error),
             transient=status in _TRANSIENT,
             retry_after=_retry_after(error),
+            status=status,
         )
     if any(kind.__name__ in _CONNECTION for each in _chain(error) for kind in type(each).__mro__):
         return ModelCallError(f"the model {model} could not be reached", detail=_line(error), transient=True)

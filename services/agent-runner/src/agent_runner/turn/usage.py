@@ -124,20 +124,25 @@ class Meter:
 
     async def note(self, model: str, call: str, message: AIMessage) -> None:
         """Count an answer of `provider:model`; `call` names it, the same however often it is told."""
-        told = message.usage_metadata
-        read, written = (told["input_tokens"], told["output_tokens"]) if told else (0, 0)
-        cached = (told.get("input_token_details") or {}).get("cache_read", 0) if told else 0
-        cost = self.prices.cost(model, read=read, cached=cached, written=written)
         now = self.clock()
-        usage = Usage(
-            model_calls=1,
-            input_tokens=read,
-            cached_tokens=cached,
-            output_tokens=written,
-            cost_usd=cost or 0.0,
-            unpriced_calls=int(cost is None),
-            seconds=now - self._since,
-        )
+        usage = usage_of(message, model, self.prices, seconds=now - self._since)
         self._since = now
         await self.record.add_usage(call, usage)
         self.used += usage
+
+
+def usage_of(message: AIMessage, model: str, prices: Prices, *, seconds: float) -> Usage:
+    """What an answer of `provider:model` used up, which took some seconds."""
+    told = message.usage_metadata
+    read, written = (told["input_tokens"], told["output_tokens"]) if told else (0, 0)
+    cached = (told.get("input_token_details") or {}).get("cache_read", 0) if told else 0
+    cost = prices.cost(model, read=read, cached=cached, written=written)
+    return Usage(
+        model_calls=1,
+        input_tokens=read,
+        cached_tokens=cached,
+        output_tokens=written,
+        cost_usd=cost or 0.0,
+        unpriced_calls=int(cost is None),
+        seconds=seconds,
+    )

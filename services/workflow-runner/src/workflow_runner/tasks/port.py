@@ -16,7 +16,7 @@ from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, Limits, Subflow
+from workflow_runner.messages import AgentArguments, Limits, ModelAnswer, ModelArguments, Subflow
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
 
@@ -224,6 +224,14 @@ class Step(Protocol):
 
         Raises:
             WorkflowError: The call failed.
+        """
+        ...
+
+    async def ask_model(self, arguments: ModelArguments, *, seconds: float = 0) -> ModelAnswer:
+        """Ask a model, and show beside the task which it was and what it has used up; 0 seconds: what the task has.
+
+        Raises:
+            WorkflowError: It could not be asked, or gave no answer.
         """
         ...
 

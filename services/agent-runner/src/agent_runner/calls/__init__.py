@@ -1,0 +1,1 @@
+"""Calls of models without an agent, which workflows make: what is asked, and the activity."""
