@@ -5,6 +5,7 @@ import contextlib
 import json
 from typing import Any
 
+import pytest
 from stigmer_runner.values import read_struct
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from workflow_runner import names
@@ -24,6 +25,7 @@ def shown(task: Any) -> Any:
     return None if task is None else read_struct(task.metadata).get("execution")
 
 
+@pytest.mark.requirement("call.agent")
 async def test_an_agent_gets_what_the_task_says_and_its_answer_is_the_output(runs: Runs) -> None:
     execution = runs.add(
         """
