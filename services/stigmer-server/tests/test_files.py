@@ -291,3 +291,18 @@ async def test_a_backup_names_the_content_of_files(local: Api) -> None:
     await put(local, session, "a")
     (record,) = (await local.app.resources.store.list(files.of(session))).records
     assert list(artifacts_named(registry(), record)) == [FILES.key_of(sha256(CSV))]
+
+
+async def test_a_fork_of_a_session_has_its_files_and_keeps_them(api: Api) -> None:
+    made = await execution_of(api)
+    session = made.spec.session_id
+    await put(api, session, "in/cities.csv")
+    report = {"executionId": made.metadata.id, "status": {"phase": "EXECUTION_COMPLETED"}}
+    await api("agent_execution", "updateStatus", report)
+    forks = api.channel.service("ai.stigmer.agentic.session.v1.SessionForkController")
+    fork = (await forks.unary("fork", {"id": session})).metadata.id
+    await put(api, session, "in/cities.csv", b"changed")
+    await put(api, session, "in/more.csv")
+    assert (await paths(api, fork), await get(api, fork, "in/cities.csv")) == (["in/cities.csv"], CSV)
+    await api("session", "delete", {"value": session})
+    assert await get(api, fork, "in/cities.csv") == CSV

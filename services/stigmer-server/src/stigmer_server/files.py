@@ -85,6 +85,12 @@ def save(transaction: Transaction, file: File) -> None:
     transaction.save(Record(kind=SCHEMA.kind, id=id, data=data))
 
 
+def share(transaction: Transaction, owner: str, other: str) -> None:
+    """Note that another session has the files of a session too, as they are now."""
+    for record in list(_records(transaction, {"owner": owner})):
+        save(transaction, replace(decoded(record), owner=other))
+
+
 def remove(transaction: Transaction, owner: str, path: str) -> None:
     """Note that the owner has no file at the path any more."""
     if find(transaction, owner, path) is not None:
