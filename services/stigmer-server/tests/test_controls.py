@@ -261,7 +261,11 @@ async def test_a_recovered_run_is_answered_anew(local: Api, make: Make) -> None:
     await local(WORKFLOW, "recover", {"id": made.metadata.id, "fromTask": "/"})
     await report(local, WORKFLOW, made, phase="EXECUTION_IN_PROGRESS", tasks=[task])
     await local(WORKFLOW, "submitWorkflowTaskApproval", answer(made, "no"))
-    assert [item.payload["outcome"] for item in await due(local, made)] == ["yes", "no"]
+    yes, ended, no = await due(local, made)
+    assert [item.payload["outcome"] for item in (yes, no)] == ["yes", "no"]
+    # The run before may not be begun again by a runner that has only lost it from sight.
+    assert (ended.action, ended.run) == (Action.TERMINATE, yes.run)
+    assert no.run != yes.run
 
 
 async def test_a_stopped_run_is_told_so_and_its_open_tasks_are_closed(local: Api, make: Make) -> None:

@@ -101,9 +101,13 @@ do:
     assert len(site.seen("/order")) == 1
 
 
-@pytest.mark.parametrize("first_answer", [500, 200])
+@pytest.mark.parametrize(
+    ("before", "first_answer"),
+    [("", 500), ("", 200), ("- before: {wait: {milliseconds: 50}}", 200)],
+    ids=["failed", "completed", "completed-after-a-wait"],
+)
 async def test_a_run_whose_runner_is_killed_while_it_tells_the_end_does_nothing_more(
-    spawn: Spawn, client: Client, peer: PeerServer, site: Site, first_answer: int
+    spawn: Spawn, client: Client, peer: PeerServer, site: Site, before: str, first_answer: int
 ) -> None:
     queue = f"queue-{uuid.uuid4().hex}"
     runs = Runs(client, peer, queue)
@@ -115,7 +119,7 @@ async def test_a_run_whose_runner_is_killed_while_it_tells_the_end_does_nothing_
     peer.when_over = lambda _: first.kill()
     order = f"{{call: http, with: {{method: post, endpoint: {site.url}/order}}}}"
     ask = f"{{call: http, with: {{method: get, endpoint: {site.url}/state}}}}"
-    good = f"do:\n- attempt: {{try: [{{ask: {ask}}}], catch: {{do: [{{order: {order}}}]}}}}"
+    good = f"do:\n{before}\n- attempt: {{try: [{{ask: {ask}}}], catch: {{do: [{{order: {order}}}]}}}}"
     execution = runs.add(good if first_answer == 200 else f"do:\n- ask: {ask}\n- order: {order}")
     handle = await runs.start(execution)
     async with asyncio.timeout(30):

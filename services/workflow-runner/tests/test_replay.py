@@ -31,7 +31,7 @@ CONSTRUCTS = {
     *("http", "http-auth", "openapi", "grpc", "asyncapi", "mcp", "a2a", "call-activity", "call-agent", "function"),
     *("human-input", "own-calls", "models"),
     *("run-shell", "run-script", "run-container", "run-workflow", "large", "invalid"),
-    *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "extensions"),
+    *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "ended-once", "extensions"),
     *("emit", "listen", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
 }

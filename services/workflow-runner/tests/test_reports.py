@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError
 from workflow_runner.testing import PeerServer, Request, Response, Runs, Site, StartRunner
 
@@ -176,6 +177,18 @@ do:
     assert len(execution.reported) == 63
     assert all(update.ByteSize() < 4_000_000 for update in execution.updates)
     assert len(execution.updates) > 2
+
+
+async def test_a_short_run_takes_one_workflow_task_its_reports_included(runs: Runs, site: Site) -> None:
+    site.page("/pet", {"name": "Rex"})
+    get = f"{{call: http, with: {{method: get, endpoint: {site.url}/pet}}}}"
+    execution = runs.add("do:\n" + "\n".join(f"- get{index}: {get}" for index in range(5)))
+    handle = await runs.start(execution)
+    await handle.result()
+    assert {task.status for task in execution.reported.values()} == {3}
+    kinds = [event.event_type async for event in handle.fetch_history_events()]
+    assert kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) == 1
+    assert EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED not in kinds
 
 
 async def test_an_unknown_execution_fails_the_run_at_once(runs: Runs, client: Client) -> None:

@@ -209,6 +209,8 @@ def reopen(unit: Unit, kind: Kind, message: Message, reason: str, begin: Positio
         RefusedError: It has not failed.
     """
     change(unit, kind, message, Cause.RECOVER, Phase.PENDING, reason=reason)
+    # The one before has ended or is about to. Were its runner lost just now, another would begin it all over again.
+    stop_run(unit, kind, message, "a recovery has replaced it", at_once=True)
     status = message.status
     status.recoveries += 1
     status.temporal_workflow_id = run_id(kind, message)

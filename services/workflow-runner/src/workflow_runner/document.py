@@ -1,6 +1,7 @@
 """Looking for parts of a definition, wherever they stand. Pure."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from stigmer_dsl.model import Element, Workflow
@@ -8,6 +9,9 @@ from stigmer_dsl.model.element import wire_name
 from stigmer_dsl.problems import pointer_to
 
 E = TypeVar("E", bound=Element)
+
+_PLAIN = (str, int, float, bool, type(None))
+"""What has no parts. Most of a definition is, and it is looked through several times for each run."""
 
 
 def find(workflow: Workflow, kind: type[E]) -> Iterator[tuple[str, E]]:
@@ -19,8 +23,10 @@ def _in(value: Any, kind: type[E], pointer: str) -> Iterator[tuple[str, E]]:
     if isinstance(value, kind):
         yield pointer, value
     if isinstance(value, Element):
-        for name in type(value).model_fields:
-            yield from _in(getattr(value, name), kind, f"{pointer}/{wire_name(name)}")
+        for name, wire in _fields(type(value)):
+            part = getattr(value, name)
+            if not isinstance(part, _PLAIN):
+                yield from _in(part, kind, f"{pointer}/{wire}")
     elif isinstance(value, Mapping):
         for name, item in cast("Mapping[str, Any]", value).items():
             yield from _in(item, kind, pointer + pointer_to([name]))
@@ -36,6 +42,12 @@ def _in(value: Any, kind: type[E], pointer: str) -> Iterator[tuple[str, E]]:
 
 def _entry(item: Any) -> tuple[str, Any] | None:
     """Return name and content of an entry of an ordered list, such as a task; None of anything else."""
-    fields = [name for name in type(item).model_fields if name != "name"] if isinstance(item, Element) else []
+    fields = [name for name, _ in _fields(type(item)) if name != "name"] if isinstance(item, Element) else []
     name = getattr(item, "name", None)
     return (name, getattr(item, fields[0])) if isinstance(name, str) and len(fields) == 1 else None
+
+
+@cache
+def _fields(kind: type[Element]) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a kind, each by its name and by that in documents."""
+    return tuple((name, wire_name(name)) for name in kind.model_fields)

@@ -36,6 +36,7 @@ from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
+from workflow_runner.loans import LOANS
 from workflow_runner.messages import (
     MOST_BYTES,
     AgentArguments,
@@ -63,6 +64,10 @@ _REPORT_SECONDS = 0.25
 """After so long without one, a report goes with the next call in any case."""
 _MOMENT_SECONDS = 0.05
 """A call that takes longer takes its report along, so that people see what is waited for."""
+_MOST_COMPANION_BYTES = 64 * 1024
+"""Up to here a report goes along in the message of a call."""
+_MOST_LENT_BYTES = 512 * 1024
+"""Up to here it is lent to a local one, where it is in no message."""
 _MOST_ROW_BYTES = 512 * 1024
 """What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
 _MOST_CALLS = 1_000
@@ -88,9 +93,19 @@ class TemporalEngine:
     """
 
     def __init__(
-        self, *, execution_id: str, org: str, nonce: str, has_secrets: bool, limits: Limits, control: Control
+        self,
+        *,
+        execution_id: str,
+        org: str,
+        nonce: str,
+        has_secrets: bool,
+        limits: Limits,
+        control: Control,
+        loaded_at: int | None = None,
     ) -> None:
+        """Serve one run; `loaded_at` is the length of the history in which it was loaded, if it was in this one."""
         self.org = org
+        self._loaded_at = loaded_at
         self._execution_id = execution_id
         self._nonce = nonce
         self._has_secrets = has_secrets
@@ -100,7 +115,7 @@ class TemporalEngine:
         self._in_row = 0
         self._row_bytes = 0
         self._history_length = 0
-        self._reported_at = 0.0
+        self._reported_at = workflow.time()
         self._calls = asyncio.Semaphore(_MOST_CALLS)
         self._is_told_held = False
         self._page = Page()
@@ -342,14 +357,20 @@ class TemporalEngine:
         """Tell the server how the run ended, once all that led to it is in history.
 
         A runner that is killed in this moment would have the next one make the last local calls again, whose answers
-        may be others: the run could go on, and do more, after it was said to be over.
+        may be others: the run could go on, and do more, after it was said to be over. Not so where it would have to
+        be loaded again too: the server gives nobody a run that is over.
         """
-        if self._limits.get("ends_durably") and self._in_row and not self._is_kept():
+        if self._limits.get("ends_durably") and self._in_row and not self._is_kept() and not self._would_load_again():
             if fits(report):
                 await deliver_durably(report)
                 return
             await workflow.sleep(_MOMENT)
         await deliver(report)
+
+    def _would_load_again(self) -> bool:
+        """Whether even the loading of the run is not in history: all of it has been one workflow task so far."""
+        length = workflow.info().get_current_history_length()
+        return "ends_once" in self._limits and length == self._loaded_at
 
     def _is_kept(self) -> bool:
         """Whether the local calls so far are in history: a longer one means that the last workflow task ended."""
@@ -387,7 +408,7 @@ class TemporalEngine:
         bound = "local_branch_seconds" if self.strands.are_several else "local_call_seconds"
         local: Call = {**call, "local_seconds": self._limits.get(bound, self._limits["local_call_seconds"])}
         try:
-            async with self._accompanied(local) as settle:
+            async with self._accompanied(local, lends=True) as settle:
                 answer = await workflow.execute_local_activity(
                     activity,
                     local,
@@ -412,7 +433,7 @@ class TemporalEngine:
         pause = FIRST_PAUSE
         while True:
             try:
-                async with self._accompanied(call) as settle:
+                async with self._accompanied(call, lends=False) as settle:
                     answer = await workflow.execute_activity(
                         activity,
                         call,
@@ -432,14 +453,15 @@ class TemporalEngine:
             pause = longer(pause)
 
     @contextlib.asynccontextmanager
-    async def _accompanied(self, call: Call) -> AsyncGenerator[Callable[[CallAnswer], None]]:
-        """Let a report travel with `call`; take it back unless the answer says that it was delivered."""
+    async def _accompanied(self, call: Call, *, lends: bool) -> AsyncGenerator[Callable[[CallAnswer], None]]:
+        """Let a report travel with `call`, or lend it; it waits on unless the answer says that it was delivered."""
         # Of several reports on their way at once an older one might come last.
         if self.strands.are_several:
             self.reporter.flush()
             yield lambda _: None
             return
-        report = call["report"] = self.reporter.take()
+        lends_more = lends and "lends_reports" in self._limits
+        report = self.reporter.lend(_MOST_LENT_BYTES if lends_more else _MOST_COMPANION_BYTES)
         is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
         call["report_after"] = 0 if is_due else _MOMENT_SECONDS
         delivered = False
@@ -448,13 +470,17 @@ class TemporalEngine:
             nonlocal delivered
             delivered = answer.get("reported", False)
 
-        try:
+        if report is None:
             yield settle
-        finally:
-            if report is not None and delivered:
-                self._reported_at = workflow.time()
-            elif report is not None:
-                self.reporter.put_back(report)
+            return
+        call["report"] = None if lends else report
+        with LOANS.lending(workflow.info().run_id, report) if lends else contextlib.nullcontext():
+            try:
+                yield settle
+            finally:
+                if delivered:
+                    self._reported_at = workflow.time()
+                    self.reporter.delivered(report)
 
 
 def _recovery() -> str:

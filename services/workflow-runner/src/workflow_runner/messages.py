@@ -34,6 +34,10 @@ class Limits(TypedDict):
     """The same for a call beside others in a fork; there every call is an ordinary activity unless said."""
     ends_durably: NotRequired[bool]
     """Whether the end is told only once all that led to it is in history; it need not be unless said."""
+    ends_once: NotRequired[bool]
+    """Whether a run that is loaded again after its end counts as recorded; it does not unless said."""
+    lends_reports: NotRequired[bool]
+    """Whether reports too large to go along in a call's message are lent to local ones; they are not unless said."""
     call_seconds: float
     """How long a call may take when the task sets no timeout."""
     activity_task_queue: NotRequired[str]
@@ -168,7 +172,7 @@ class Call(TypedDict):
     run: NotRequired[str]
     """Id of the Temporal workflow, of a recovered run: its environment is its own."""
     report: Report | None
-    """A report to deliver on the way."""
+    """A report to deliver on the way; one for a local activity is lent instead (`workflow_runner.loans`)."""
     report_after: float
     """Seconds that the call must take for the report to be delivered with it; 0 always does."""
 

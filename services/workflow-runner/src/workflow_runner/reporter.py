@@ -6,6 +6,7 @@ report is on its way at a time; what happens meanwhile goes with the next one.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 from workflow_runner.messages import MOST_OUTPUT_BYTES, Phase, Report, TaskRecord
@@ -19,7 +20,6 @@ _MOST_BYTES = 512 * 1024
 """What one report may hold: it is one message to the server, and may have to stand in history."""
 _FRAME_BYTES = 200
 """What a record takes besides its data, roughly."""
-_MOST_COMPANION_BYTES = 64 * 1024
 _MOST_SHOWN_BYTES = 256 * 1024
 """What is reported of an input or output of a task; of a larger one, its size and the beginnings of its parts."""
 _ROOM_TASKS = 4_000
@@ -83,19 +83,32 @@ class Reporter:
         """Whether the run should wait until some of what waits here has gone."""
         return len(self._waiting) >= _ROOM_TASKS or self._bytes >= _ROOM_BYTES
 
-    def take(self) -> Report | None:
-        """Take the next report out, for a caller that delivers it itself; None if there is none to take now.
+    def lend(self, most_bytes: int) -> Report | None:
+        """Return the next report for a caller that may deliver it, and then says `delivered`; None if there is none.
 
-        What is too large to travel with something else goes by itself.
+        It stays here. What is larger than `most_bytes` goes by itself.
         """
         if not self._waiting or self._sending is not None:
             return None
-        if self._bytes > _MOST_COMPANION_BYTES:
+        if self._bytes > most_bytes:
             self.flush()
             return None
-        return self._next()
+        report = self._of([record for record, _ in islice(self._waiting.values(), _MOST_TASKS)])
+        if self._phase and len(report["tasks"]) == len(self._waiting):
+            report["phase"] = self._phase
+        return report
 
-    def put_back(self, report: Report) -> None:
+    def delivered(self, report: Report) -> None:
+        """Take note that what was lent has arrived; newer records of the same tasks still wait."""
+        for record in report["tasks"]:
+            waiting = self._waiting.get(record["id"])
+            if waiting is not None and waiting[0] is record:
+                del self._waiting[record["id"]]
+                self._bytes -= waiting[1]
+        if self._phase == report.get("phase"):
+            self._phase = None
+
+    def _put_back(self, report: Report) -> None:
         """Take back a report that was not delivered; newer records of the same tasks stand."""
         self._phase = self._phase or report.get("phase")
         newer, self._waiting, self._bytes = self._waiting, {}, 0
@@ -140,7 +153,7 @@ class Reporter:
                 try:
                     await send(report)
                 except BaseException:
-                    self.put_back(report)
+                    self._put_back(report)
                     raise
         finally:
             self._sending = None
@@ -156,6 +169,12 @@ class Reporter:
             self._bytes -= size
             room -= size
             tasks.append(record)
+        report = self._of(tasks)
+        if self._phase and not self._waiting:
+            report["phase"], self._phase = self._phase, None
+        return report
+
+    def _of(self, tasks: list[TaskRecord]) -> Report:
         report: Report = {
             "execution_id": self._execution_id,
             "may_hold_markers": self._may_hold_markers,
@@ -163,6 +182,4 @@ class Reporter:
         }
         if self._workflow_id:
             report["workflow_id"] = self._workflow_id
-        if self._phase and not self._waiting:
-            report["phase"], self._phase = self._phase, None
         return report

@@ -146,6 +146,8 @@ class Settings(RunnerSettings):
             "local_call_seconds": self.local_call_seconds,
             "local_branch_seconds": min(self.local_call_seconds, _LONGEST_BRANCH_CALL),
             "ends_durably": True,
+            "ends_once": True,
+            "lends_reports": True,
             "call_seconds": self.call_seconds,
             "activity_task_queue": self.activity_task_queue,
             "agent_task_queue": self.agent_task_queue,

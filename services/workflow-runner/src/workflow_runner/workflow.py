@@ -152,6 +152,7 @@ class _Execution:
         return ApplicationError(str(error), details, type=error.type, non_retryable=True)
 
     async def _output(self) -> Any:
+        loaded_at = None if self._resume else workflow.info().get_current_history_length()
         self._state = state = self._resume or await self._first_state()
         run = state["run"]
         definition, document = _compiled(run["definition"])
@@ -167,6 +168,7 @@ class _Execution:
             has_secrets=bool(secret_names),
             limits=run["limits"],
             control=self.control,
+            loaded_at=loaded_at,
         )
         self._engine = engine
         evaluator = Evaluator(

@@ -268,6 +268,7 @@ do:
     catch: {}
 """,
     "ended": "do:\n- get: {call: http, with: {method: get, endpoint: 'SITE/pet'}}",
+    "ended-once": "do:\n- get: {call: http, with: {method: get, endpoint: 'SITE/pet'}}",
     "fork-local": """
 do:
 - f:

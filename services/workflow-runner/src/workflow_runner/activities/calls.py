@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, cast
 
 from loguru import logger
@@ -24,7 +24,8 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner.activities.concealment import concealment
 from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
-from workflow_runner.messages import MOST_BYTES, Call, CallAnswer
+from workflow_runner.loans import LOANS
+from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Report
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
@@ -80,13 +81,10 @@ class Calls:
             RpcError: The server, which the call needs, was away.
         """
         async with heartbeats(CALL_SECONDS):
-            answered = asyncio.Event()
-            delivering = asyncio.create_task(self._deliver(call, answered))
-            try:
+            delivering: list[asyncio.Task[bool]] = []
+            with self._delivery(call, delivering):
                 answer = await self._answer(call, exchange)
-            finally:
-                answered.set()
-            reported = await delivering
+            reported = bool(delivering) and await delivering[0]
         return cast("CallAnswer", {**answer, "reported": reported})
 
     async def _answer(self, call: Call, exchange: Exchange) -> CallAnswer:
@@ -135,15 +133,26 @@ class Calls:
             listed = ", ".join(name for name in used if name not in values) or str(missing)
             raise CallFailedError("authorization", f"the execution's environment has no {listed}") from None
 
-    async def _deliver(self, call: Call, answered: asyncio.Event) -> bool:
-        """Deliver the call's report, unless the call is over before it is worth a message of its own."""
-        report = call["report"]
+    @contextlib.contextmanager
+    def _delivery(self, call: Call, delivering: list[asyncio.Task[bool]]) -> Generator[None]:
+        """Begin to deliver the call's report, unless the block is over before it is worth a message of its own."""
+        info = activity.info()
+        report = LOANS.of(info.workflow_run_id or "") if info.is_local else call["report"]
         if report is None:
-            return True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(call["report_after"]):
-                await answered.wait()
-            return False
+            yield
+            return
+
+        def begin() -> None:
+            delivering.append(asyncio.create_task(self._deliver(report)))
+
+        due = asyncio.get_running_loop().call_later(call["report_after"], begin)
+        try:
+            yield
+        finally:
+            due.cancel()
+
+    async def _deliver(self, report: Report) -> bool:
+        """Deliver a report, and return whether it arrived."""
         try:
             await self._reporting.deliver(report)
         except RpcError:

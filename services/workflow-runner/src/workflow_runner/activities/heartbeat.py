@@ -23,8 +23,8 @@ async def heartbeats(seconds: float) -> AsyncGenerator[None]:
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
             await asyncio.sleep(seconds / _BEATS)
+            activity.heartbeat()
 
     beating = asyncio.create_task(beat())
     try:

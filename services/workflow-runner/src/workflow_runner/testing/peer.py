@@ -1,7 +1,7 @@
 """A server of one's own for tests and benchmarks of runners: the controllers they use, in memory, over gRPC.
 
-It keeps to what stigmer-server promises: tasks are upserted by id, a finished execution never changes back,
-and values of the environment are given to nobody but the runner, for the token of the execution.
+It keeps to what stigmer-server promises: tasks are upserted by id, a finished execution never changes back and is
+given to nobody to run, and values of the environment are given to nobody but the runner, for the execution's token.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
-from stigmer_grpc import CallContext, NotFoundError, Server, UnauthenticatedError, bind
+from stigmer_grpc import CallContext, FailedPreconditionError, NotFoundError, Server, UnauthenticatedError, bind
 from stigmer_grpc.binding import Message
 from stigmer_protos import descriptors
 from stigmer_runner import EXECUTION_TOKEN, RUNTIME, fill_value, read_value
@@ -148,6 +148,8 @@ class PeerServer:
 
     async def _get_run(self, request: Message, _: CallContext) -> Message:
         execution = self.find(request.execution_id)
+        if execution.status.phase in _LAST_PHASES:
+            raise FailedPreconditionError(f"{execution.id} has ended; there is nothing left to run")
         run: Message = descriptors.message_type(_RUN)()
         run.execution_id = execution.id
         run.org = "acme"
