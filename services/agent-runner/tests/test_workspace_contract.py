@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,16 @@ from agent_runner.errors import WorkspaceFileError
 from agent_runner.workspace.folders import FolderWorkspaces
 from agent_runner.workspace.limits import WorkspaceLimits
 from agent_runner.workspace.port import Workspace, Workspaces
-from stigmer_sandbox import CommandError, Ending, HostSandbox, Limits, LocalSandbox, Sandbox
+from stigmer_sandbox import (
+    CommandError,
+    ContainerOptions,
+    ContainerSandbox,
+    Ending,
+    HostSandbox,
+    Limits,
+    LocalSandbox,
+    Sandbox,
+)
 
 MOST = 100_000
 LIMITS = WorkspaceLimits(most_bytes=MOST, command=Limits(seconds=20, output_bytes=50_000))
@@ -27,13 +36,16 @@ def _on_this_machine(sandbox: Sandbox, folder: Path) -> Make:
     return make
 
 
-@pytest.fixture(params=["local", "host"])
-async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Make]:
+@pytest.fixture(params=["local", "host", "docker"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path, engine: Callable[[str], Path]) -> Make:
     match request.param:
         case "local":
-            yield _on_this_machine(LocalSandbox(), tmp_path)
-        case _:
-            yield _on_this_machine(HostSandbox(), tmp_path)
+            return _on_this_machine(LocalSandbox(), tmp_path)
+        case "host":
+            return _on_this_machine(HostSandbox(), tmp_path)
+        case name:
+            options = ContainerOptions(program=str(engine(name)), owner="tests", user=os.getuid())
+            return _on_this_machine(ContainerSandbox(options), tmp_path)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Reaching untrusted addresses and running untrusted commands behind one port."""
 
 from stigmer_sandbox.commands import (
+    IMAGE,
     WORKSPACE,
     Command,
+    ContainerOptions,
+    ContainerSandbox,
     Ending,
     Finished,
     HostSandbox,
@@ -13,6 +16,7 @@ from stigmer_sandbox.commands import (
     Sandbox,
     Talk,
     checked_name,
+    find_engine,
     put_files,
 )
 from stigmer_sandbox.errors import (
@@ -47,9 +51,12 @@ from stigmer_sandbox.outbound import (
 )
 
 __all__ = [
+    "IMAGE",
     "WORKSPACE",
     "Command",
     "CommandError",
+    "ContainerOptions",
+    "ContainerSandbox",
     "EncodingError",
     "Ending",
     "Fetched",
@@ -80,6 +87,7 @@ __all__ = [
     "checked_name",
     "classify",
     "fetch",
+    "find_engine",
     "guarded_client",
     "put_files",
     "read_host",

@@ -1,13 +1,17 @@
 """Running commands that somebody else wrote."""
 
+from stigmer_sandbox.commands.container import IMAGE, ContainerOptions, ContainerSandbox, find_engine
 from stigmer_sandbox.commands.host import HostSandbox, NoSandbox
 from stigmer_sandbox.commands.local import LocalSandbox
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Pipes, Sandbox, Talk
 from stigmer_sandbox.commands.scratch import checked_name, put_files
 
 __all__ = [
+    "IMAGE",
     "WORKSPACE",
     "Command",
+    "ContainerOptions",
+    "ContainerSandbox",
     "Ending",
     "Finished",
     "HostSandbox",
@@ -18,5 +22,6 @@ __all__ = [
     "Sandbox",
     "Talk",
     "checked_name",
+    "find_engine",
     "put_files",
 ]

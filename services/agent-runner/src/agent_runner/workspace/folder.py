@@ -23,6 +23,7 @@ class Place:
 
     Attributes:
         folder: The workspace on this machine.
+        owner: Who its files must belong to; None: whoever makes them.
         most_bytes: What it may hold.
         environment: Variables of the commands.
         readable: Further folders that they see, at the same paths.
@@ -31,6 +32,7 @@ class Place:
     """
 
     folder: Path
+    owner: int | None = None
     most_bytes: int
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     readable: tuple[Path, ...] = ()
@@ -106,7 +108,7 @@ class FolderWorkspace:
         if len(content) > room:
             raise files.full(place.most_bytes)
         try:
-            await asyncio.to_thread(put_files, place.folder, {path: content})
+            await asyncio.to_thread(put_files, place.folder, {path: content}, owner=place.owner)
         except CommandError as error:
             raise WorkspaceFileError(str(error)) from None
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loguru import logger
-from stigmer_sandbox import CommandError, Sandbox, SandboxUnavailableError
+from stigmer_sandbox import CommandError, ContainerSandbox, Sandbox, SandboxUnavailableError
 
 from agent_runner.workspace.folder import FolderWorkspace, Place
 from agent_runner.workspace.limits import WorkspaceLimits
@@ -32,6 +32,7 @@ class FolderWorkspaces:
     def __init__(self, root: Path, sandbox: Sandbox, limits: WorkspaceLimits) -> None:
         self._root = root
         self._sandbox = sandbox
+        self._containers = sandbox if isinstance(sandbox, ContainerSandbox) else None
         self._limits = limits
 
     @property
@@ -57,11 +58,13 @@ class FolderWorkspaces:
     ) -> FolderWorkspace:
         """See `Workspaces`."""
         folder = self._root / name_of(thread)
-        await asyncio.to_thread(_made, folder)
+        owner = self._containers.owner if self._containers else None
+        await asyncio.to_thread(_made, folder, owner)
         return FolderWorkspace(
             self._sandbox,
             Place(
                 folder=folder,
+                owner=owner,
                 most_bytes=self._limits.most_bytes,
                 environment=environment or {},
                 readable=readable,
@@ -72,14 +75,29 @@ class FolderWorkspaces:
 
     async def remove(self, thread: str) -> None:
         """See `Workspaces`."""
-        await asyncio.to_thread(shutil.rmtree, self._root / name_of(thread), ignore_errors=True)
+        await self._remove(self._root / name_of(thread))
 
     async def tidy(self) -> None:
         """See `Workspaces`."""
         while True:
-            for name in await asyncio.to_thread(_swept, self._root, time.time() - self._limits.days * _DAY):
-                logger.info("workspace {} was removed: unused for {} days", name, self._limits.days)
+            try:
+                await self._sweep()
+            except SandboxUnavailableError as error:
+                logger.warning("workspaces are not tidied up: {}", error)
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _sweep(self) -> None:
+        if self._containers is not None:
+            await self._containers.tidy()
+        before = time.time() - self._limits.days * _DAY
+        for folder in await asyncio.to_thread(_unused, self._root, before):
+            await self._remove(folder)
+            logger.info("workspace {} was removed: unused for {} days", folder.name, self._limits.days)
+
+    async def _remove(self, folder: Path) -> None:
+        if self._containers is not None:
+            await self._containers.remove(folder)
+        await asyncio.to_thread(_removed, folder)
 
 
 def name_of(thread: str) -> str:
@@ -87,16 +105,22 @@ def name_of(thread: str) -> str:
     return hashlib.sha256(thread.encode()).hexdigest()[:32]
 
 
-def _made(folder: Path) -> None:
+def _made(folder: Path, owner: int | None) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(exist_ok=True, mode=0o700)
+    if owner is not None:
+        os.chown(folder, owner, owner)
     os.utime(folder)
 
 
-def _swept(root: Path, before: float) -> list[str]:
-    removed: list[str] = []
-    for folder in root.iterdir() if root.is_dir() else ():
-        if folder.stat().st_mtime < before:
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder.name)
-    return removed
+def _unused(root: Path, before: float) -> list[Path]:
+    return [folder for folder in (root.iterdir() if root.is_dir() else ()) if folder.stat().st_mtime < before]
+
+
+def _removed(folder: Path) -> None:
+    """Remove a folder with everything in it, also what its owner may not look into."""
+    for parent, names, _ in os.walk(folder):
+        for each in (Path(parent, name) for name in names):
+            if not each.is_symlink():
+                each.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
