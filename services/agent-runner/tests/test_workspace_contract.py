@@ -44,7 +44,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path, engine: Callable[
         case "host":
             return _on_this_machine(HostSandbox(), tmp_path)
         case name:
-            options = ContainerOptions(program=str(engine(name)), owner="tests", user=os.getuid())
+            options = ContainerOptions(program=str(engine(name)), owner="tests")
             return _on_this_machine(ContainerSandbox(options), tmp_path)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stigmer_runner.settings import RunnerSettings, folders, setting
-from stigmer_sandbox import Limits, OutboundPolicy
+from stigmer_sandbox import IMAGE, Limits, OutboundPolicy
 
 from agent_runner.models.catalog import ModelSettings
 from agent_runner.tools.settings import ToolSettings, WebLimits
@@ -89,11 +89,24 @@ class Settings(RunnerSettings):
     turn_seconds: float = setting(
         86_400.0, "STIGMER_AGENT_TURN_SECONDS", description="how long a turn may take, restarts included", ge=1
     )
-    sandbox: Literal["local", "host", "off"] = setting(
-        "local",
+    sandbox: Literal["auto", "local", "docker", "podman", "host", "off"] = setting(
+        "auto",
         "STIGMER_AGENT_SANDBOX",
-        description="where agents' files and commands are: in namespaces of this machine, on the machine itself, or "
-        "nowhere: then files live in the conversation, and there is no shell",
+        description="where agents' files and commands are: local (in namespaces of this machine), docker or podman (in "
+        "containers), host (on the machine itself), off (files live in the conversation, and there is no shell); auto "
+        "takes the first of local, docker and podman that works here",
+    )
+    sandbox_image: str = setting(
+        IMAGE,
+        "STIGMER_SANDBOX_IMAGE",
+        description="image of agents' containers; it must have python3",
+        min_length=1,
+    )
+    sandbox_pull: bool = setting(
+        True, "STIGMER_SANDBOX_AUTO_PULL", description="whether that image is fetched when it is not on this machine"
+    )
+    sandbox_idle_seconds: float = setting(
+        3600.0, "STIGMER_SANDBOX_TTL", description="how long a session's container runs on unused; files are kept", gt=0
     )
     sandbox_network: bool = setting(
         True, "STIGMER_AGENT_NETWORK", description="whether an agent's commands get the network when the agent asks"
@@ -138,7 +151,7 @@ class Settings(RunnerSettings):
     container_program: Path | None = setting(
         None,
         "STIGMER_AGENT_CONTAINER_PROGRAM",
-        description="program that runs MCP servers' containers; docker or podman, whichever is found, unless given",
+        description="program that runs containers, of MCP servers and of agents; docker or podman, whichever is found",
     )
     container_volumes: Path | None = setting(
         None,

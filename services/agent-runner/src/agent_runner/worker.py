@@ -10,7 +10,7 @@ from stigmer_runner.contract import most_answer_bytes
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
-from stigmer_sandbox import HostSandbox, LocalSandbox, Sandbox, guarded_client
+from stigmer_sandbox import guarded_client
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -31,8 +31,7 @@ from agent_runner.turn.equipment import Equipper
 from agent_runner.turn.journal import Journal
 from agent_runner.turn.turn import TurnLimits, TurnTaker
 from agent_runner.workflow import AgentExecutionWorkflow
-from agent_runner.workspace.folders import FolderWorkspaces
-from agent_runner.workspace.port import Workspaces
+from agent_runner.workspace.choosing import choose
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -48,12 +47,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         resources = Resources(server)
         models = ModelCatalog(settings.models)
         warming = asyncio.create_task(_warm(models))
-        sandbox, workspaces = await _workspaces(settings)
+        chosen = await choose(settings)
+        workspaces = chosen.workspaces
         toolbox = Toolbox(
             connections=connections,
             pins=journal,
             outbound=Outbound(client=client, policy=settings.outbound),
-            sandbox=sandbox,
+            sandbox=chosen.sandbox,
             settings=settings.tools,
         )
         environments, prices = Environments(server), Prices.load(settings.prices_file)
@@ -103,18 +103,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             if tidying is not None:
                 tidying.cancel()
         await warming
-
-
-async def _workspaces(settings: Settings) -> tuple[Sandbox | None, Workspaces | None]:
-    """Where programs run and sessions work, if anywhere: else agents have no shell, and files in their memory alone."""
-    if settings.sandbox == "off":
-        return None, None
-    sandbox = LocalSandbox() if settings.sandbox == "local" else HostSandbox()
-    made = FolderWorkspaces(settings.workspaces, sandbox, settings.workspace_limits)
-    if reason := await made.unusable():
-        logger.warning("agents get no workspace and no shell: {}", reason)
-        return None, None
-    return sandbox, made
 
 
 async def _warm(models: ModelCatalog) -> None:

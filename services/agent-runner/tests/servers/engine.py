@@ -2,7 +2,8 @@
 
 It understands the options that are used here and refuses others, and has what engines have: containers that outlive
 whoever made them, `exec` whose processes outlive the one that asked, names that are taken, images that are missing.
-What it cannot show is an engine's own: images, limits of control groups, users.
+What it cannot show is an engine's own: images, and limits of control groups. To who is not root, everybody in a
+container is the same user.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> int:
         case ["--version"]:
             print("podman version 5.2.0" if NAME == "podman" else "Docker version 27.3.1, build peer")
         case ["info", "--format", "{{json .}}"]:
-            print(json.dumps({"host": {"security": {"rootless": False}}} if NAME == "podman" else {"ID": "peer"}))
+            rootless = (STATE / "rootless").exists()
+            print(json.dumps({"host": {"security": {"rootless": rootless}}} if NAME == "podman" else {"ID": "peer"}))
         case ["image", "inspect", image]:
             return 0 if image in images() else fail(1, f"Error response from daemon: No such image: {image}")
         case ["pull", image]:
@@ -68,7 +70,7 @@ def run(options: dict[str, list[str]], words: list[str]) -> int:
     given, told = os.pipe()
     detached = "--detach" in options
     process = subprocess.Popen(
-        [BUBBLEWRAP, "--info-fd", str(told), *boxed(options), "--", *command],
+        [BUBBLEWRAP, "--info-fd", str(told), *boxed(options), "--", *as_user(options["--user"][0], command)],
         pass_fds=(told,),
         start_new_session=True,
         stdin=subprocess.DEVNULL if detached or "--interactive" not in options else subprocess.PIPE,
@@ -80,7 +82,12 @@ def run(options: dict[str, list[str]], words: list[str]) -> int:
     while chunk := os.read(given, 4096):
         info += chunk
     first = json.loads(info)["child-pid"]
-    state = {"first": first, "labels": options.get("--label", []), "arguments": sys.argv[1:]}
+    state = {
+        "first": first,
+        "user": options["--user"][0],
+        "labels": options.get("--label", []),
+        "arguments": sys.argv[1:],
+    }
     os.write(file, json.dumps(state).encode())
     os.close(file)
     if not detached:
@@ -88,10 +95,14 @@ def run(options: dict[str, list[str]], words: list[str]) -> int:
         gone(name)
         return code
     until = time.monotonic() + 10
-    while not Path(f"/proc/{first}/task/{first}/children").read_text().strip() and time.monotonic() < until:
+    while gone(name) is not None and time.monotonic() < until:
+        with suppress(OSError):
+            # All is in place when the first process has started the command.
+            if Path(f"/proc/{first}/task/{first}/children").read_text().strip():
+                print(name)
+                return 0
         time.sleep(0.002)
-    print(name)
-    return 0
+    return fail(125, "the container has ended at once")
 
 
 def execute(options: dict[str, list[str]], words: list[str]) -> int:
@@ -103,9 +114,11 @@ def execute(options: dict[str, list[str]], words: list[str]) -> int:
     if not root.exists():
         return fail(127, f'OCI runtime exec failed: exec: "{command[0]}": executable file not found in $PATH: unknown')
     folder = options.get("--workdir", ["/"])[0]
-    entered = ("--user", "--mount", "--pid", "--net", "--ipc", "--uts", "--preserve-credentials", f"--wdns={folder}")
+    entered = ["--mount", "--pid", "--net", "--ipc", "--uts", f"--wdns={folder}"]
+    entered += [] if ROOT else ["--user", "--preserve-credentials"]
+    inside = as_user(container["user"], command)
     process = subprocess.Popen(
-        [shutil.which("nsenter") or "nsenter", "--target", str(container["first"]), *entered, "--", *command],
+        [shutil.which("nsenter") or "nsenter", "--target", str(container["first"]), *entered, "--", *inside],
         env=ENVIRONMENT,
         start_new_session=True,
         stdin=subprocess.PIPE if "--interactive" in options else subprocess.DEVNULL,
@@ -144,12 +157,14 @@ def inspected(options: dict[str, list[str]], words: list[str]) -> int:
 
 VERBS = {"run": run, "exec": execute, "rm": remove, "ps": listed, "inspect": inspected}
 BUBBLEWRAP = json.loads((STATE / "settings").read_text())["bubblewrap"]
+ROOT = os.getuid() == 0
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 def boxed(options: dict[str, list[str]]) -> list[str]:
-    made = ["--unshare-all", "--clearenv", "--cap-drop", "ALL"]
-    made += [] if options.get("--network") == ["none"] else ["--share-net"]
+    made = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--clearenv"]
+    made += ["--cap-add", "ALL"] if ROOT else ["--unshare-user"]
+    made = made if options.get("--network") == ["none"] else [each for each in made if each != "--unshare-net"]
     for path in ("/usr", "/bin", "/sbin", "/lib", "/lib64"):
         is_link = Path(path).is_symlink()
         made += ["--symlink", str(Path(path).readlink()), path] if is_link else ["--ro-bind-try", path, path]
@@ -159,11 +174,22 @@ def boxed(options: dict[str, list[str]]) -> list[str]:
     for each in options.get("--mount", ()):
         pairs = [field.partition("=") for field in next(csv.reader([each]))]
         fields = {name: value for name, _, value in pairs}
+        for parent in reversed(Path(fields["target"]).parents):
+            made += [] if parent == Path("/") else ["--perms", "0755", "--dir", str(parent)]
         made += ["--ro-bind" if "readonly" in fields else "--bind", fields["source"], fields["target"]]
     made += ["--remount-ro", "/"] if "--read-only" in options else []
     for name, value in ENVIRONMENT.items():
         made += ["--setenv", name, value]
     return [*made, "--chdir", options["--workdir"][0]]
+
+
+def as_user(user: str, command: list[str]) -> list[str]:
+    """A command without any right, and as another user where this one may become one."""
+    if not ROOT:
+        return command
+    number = user.partition(":")[0]
+    rights = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
+    return [shutil.which("setpriv") or "setpriv", "--reuid", number, "--regid", number, *rights, "--", *command]
 
 
 def relayed(process: subprocess.Popen[bytes]) -> int:

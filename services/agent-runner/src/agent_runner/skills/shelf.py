@@ -108,11 +108,12 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
     members = archive.infolist()
     if len(members) > _MOST_FILES or sum(member.file_size for member in members) > _MOST_BYTES:
         raise ResourceError("the archive of a skill holds too much")
+    # Who reads it need not be who unpacked it: in containers, commands are never root's.
+    folder.chmod(0o755)
     for member in members:
         path = PurePosixPath(member.filename)
         mode = member.external_attr >> 16
         if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(mode):
             raise ResourceError(f"the archive of a skill holds {member.filename!r}, which leads out of it")
         target = Path(archive.extract(member, folder))
-        if target.is_file():
-            target.chmod(0o555 if mode & 0o111 else 0o444)
+        target.chmod(0o755 if target.is_dir() else 0o555 if mode & 0o111 else 0o444)
