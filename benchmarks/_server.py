@@ -85,7 +85,8 @@ async def bare(script: Path) -> AsyncGenerator[tuple[str, int]]:
 async def ours(folder: Path | None = None) -> AsyncGenerator[ServerProcess]:
     """The server, ready, in a process of its own and with nothing that runs executions."""
     with TemporaryDirectory() as temporary:
-        process = ServerProcess(folder or Path(temporary), LOG_LEVEL="error")
+        # With its bytecode, as installers leave a package; compiling it at every start takes seconds, and memory.
+        process = ServerProcess(folder or Path(temporary), LOG_LEVEL="error", PYTHONDONTWRITEBYTECODE="")
         await process.ready()
         yield process
         await process.close()

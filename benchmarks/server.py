@@ -40,7 +40,7 @@ from _server import (
     serve_bare,
 )
 from stigmer_grpc import run
-from stigmer_protos.descriptors import kind_by_enum_name, message_type
+from stigmer_protos.descriptors import kind_by_name, message_type
 from stigmer_server.parts import Divided
 from stigmer_server.testing import Api, serve
 from stigmer_server.unit import record_of
@@ -168,26 +168,31 @@ async def calls(size: Size) -> list[Row]:
             size.rounds,
             size.calls,
         )
-        many, alone = await creators(creation("environment")[0], size)
-    return [*rate_rows(found, size.listed), creators_row(many, alone), *cost_rows(found), memory_row("when idle", idle)]
+        shared = await creators(creation("environment"), size)
+    return [*rate_rows(found, size.listed), *shared, *cost_rows(found), memory_row("when idle", idle)]
 
 
-async def creators(call: Call, size: Size) -> tuple[list[float], list[float]]:
-    """Creates a second of many creators at once, and of one, each of whose creates is a commit of its own."""
-    many: list[float] = []
-    alone: list[float] = []
+async def creators(creation: tuple[Call, int], size: Size) -> list[Row]:
+    """Many creators at once, whose creates share commits, beside one, each of whose creates is a commit of its own."""
+    call, pid = creation
+    rates: dict[int, list[float]] = {CREATORS: [], 1: []}
+    spent: dict[int, list[float]] = {CREATORS: [], 1: []}
     for _ in range(size.rounds):
-        many.append((await rate(call, size.calls, CREATORS))[0])
-        alone.append((await rate(call, size.calls // 5, 1))[0])
-    return many, alone
+        for callers, count in ((CREATORS, size.calls), (1, size.calls // 5)):
+            before = cpu_seconds(pid)
+            measured, each = await rate(call, count, callers)
+            rates[callers].append(measured)
+            spent[callers].append((cpu_seconds(pid) - before) / len(each) * 1e6)
 
+    def row(name: str, values: dict[int, list[float]], unit: str, limit: float, *, at_least: bool) -> Row:
+        many, alone = values[CREATORS], values[1]
+        return Row(name=f"{name}, {CREATORS} creators", ours=beside(many, alone), peer_name="one creator",
+                   peer=statistics.median(alone), unit=unit, limit=limit, at_least=at_least)  # fmt: skip
 
-def creators_row(many: list[float], alone: list[float]) -> Row:
-    peer = statistics.median(alone)
-    name = f"durable creates, {CREATORS} creators"
-    # The same server with one caller: it has one create at a time under way, and each of them commits alone.
-    return Row(name=name, ours=beside(many, alone), peer_name="one creator", peer=peer, unit="calls/s", limit=5,
-               at_least=True)  # fmt: skip
+    return [
+        row("durable creates", rates, "calls/s", 5, at_least=True),
+        row("server CPU a create", spent, "µs", 0.67, at_least=False),
+    ]
 
 
 def rate_rows(found: dict[str, Measured], listed: int) -> list[Row]:
@@ -346,13 +351,10 @@ class Crowd:
 
 async def much_stored(size: Size) -> list[Row]:
     """How soon a server with much in it answers, and what memory it takes to store more."""
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as empty, TemporaryDirectory() as name:
         folder = Path(name)
         await fill(folder, size.stored)
-        ready: list[float] = []
-        for _ in range(5):
-            async with ours(folder) as process:
-                ready.append(process.ready_seconds)
+        starts, starts_empty = await ready(folder), await ready(Path(empty))
         async with ours(folder) as process, grpc.aio.insecure_channel(process.address) as channel:
             api, numbers = Client(channel), itertools.count()
 
@@ -365,29 +367,47 @@ async def much_stored(size: Size) -> list[Row]:
             await rate(make, size.stored)
             after = resident_megabytes(process.process.pid)
     stored = f"{size.stored:,}"
+    (seconds, spent), (_, peer) = starts, starts_empty
     return [
-        Row(name=f"ready with {stored} resources", ours=statistics.median(ready), peer_name="promise", peer=1, unit="s",
-            limit=1.0),
+        Row(name=f"ready with {stored} resources", ours=seconds, peer_name="promise", peer=1, unit="s", limit=1.0),
+        Row(name=f"CPU until ready with {stored} resources", ours=spent, peer_name="with none", peer=peer, unit="s",
+            limit=1.25),
         Row(name=f"memory after {stored} more", ours=after, peer_name="before", peer=before, unit="MiB", limit=1.1),
     ]  # fmt: skip
 
 
+async def ready(folder: Path) -> tuple[float, float]:
+    """Seconds until a server on the files of the folder serves, and of processor time, medians of several starts."""
+    seconds: list[float] = []
+    spent: list[float] = []
+    for _ in range(5):
+        async with ours(folder) as process:
+            seconds.append(process.ready_seconds)
+            spent.append(cpu_seconds(process.process.pid))
+    return statistics.median(seconds), statistics.median(spent)
+
+
 async def fill(folder: Path, count: int) -> None:
-    """Store so many environments."""
+    """Store so many resources: environments, and as many executions that have ended."""
     async with serve(folder) as api:
-        await store_many(api, "environment", resource("environment", "stored 0"), count)
+        await store_many(api, await api("environment", "create", resource("environment", "stored")), count // 2)
+        agent = await api("agent", "create", resource("agent", "owner"))
+        execution = resource("agent_execution", "stored")
+        execution.spec.agent_id = agent.metadata.id
+        ended = report((await api("agent_execution", "create", execution)).metadata.id)
+        ended.status.phase = 3
+        await store_many(api, await api("agent_execution", "updateStatus", ended), count // 2)
 
 
-async def store_many(api: Api, kind_name: str, first: Any, count: int) -> None:
-    """Store so many resources like the first, as the server does, a thousand at once."""
-    made = await api(kind_name, "create", first)
-    store, kind = api.app.resources.store, api.app.resources.kinds[kind_name]
-    prefix = kind_by_enum_name(kind_name).id_prefix
+async def store_many(api: Api, made: Any, count: int) -> None:
+    """Store so many resources like the one that was made, as the server does, a thousand at once."""
+    described = kind_by_name(made.kind)
+    store, kind = api.app.resources.store, api.app.resources.kinds[described.enum_name]
     for numbers in batches(count, 1_000):
 
         def work(transaction: Transaction, numbers: range = numbers) -> None:
             for number in numbers:
-                made.metadata.id, made.metadata.slug = f"{prefix}-{number:026d}", f"stored-{number + 1}"
+                made.metadata.id, made.metadata.slug = f"{described.id_prefix}-{number:026d}", f"stored-{number + 1}"
                 transaction.save(record_of(kind, Divided(head=made)), archive=Archive(event="created", tag="1"))
 
         await store.transact(work)
@@ -409,7 +429,7 @@ async def deletions(size: Size) -> list[Row]:
             instance = resource("agent_instance", "stored 0")
             instance.spec.agent_id = agent.metadata.id
             instance.spec.environment_refs.add(kind=53, slug="kept")
-            await store_many(api, "agent_instance", instance, size.stored)
+            await store_many(api, await api("agent_instance", "create", instance), size.stored)
             among = [await deletion(f"among {number}") for number in range(20)]
     name = f"deletion beside {size.stored:,} instances"
     return [Row(name=name, ours=statistics.median(among), peer_name="beside none", peer=statistics.median(alone),

@@ -30,8 +30,9 @@ class Allowance:
     def __init__(self) -> None:
         self.spent = False
         """Whether the work since the last grant took too long."""
+        self.reads = False
+        """Whether the statements under way may be interrupted; a write would lose its whole database transaction."""
         self._until = math.inf
-        self._reading = False
 
     def watch(self, connection: sqlite3.Connection) -> None:
         """Interrupt the connection's statements, too, when the time is spent."""
@@ -60,12 +61,12 @@ class Allowance:
 
     @contextmanager
     def reading(self) -> Generator[None]:
-        """Let the statements within be interrupted; a write would lose its whole database transaction."""
-        self._reading = True
+        """Let the statements within be interrupted."""
+        before, self.reads = self.reads, True
         try:
             yield
         finally:
-            self._reading = False
+            self.reads = before
 
     def check(self, *, size: int = 0, limit: int = 0) -> None:
         """Raise OverdueError when the time is spent, or where a limit holds and the size is beyond it."""
@@ -74,7 +75,7 @@ class Allowance:
             raise OverdueError
 
     def _interrupts(self) -> bool:
-        if self._reading and perf_counter() > self._until:
+        if self.reads and perf_counter() > self._until:
             self.spent = True
             return True
         return False
