@@ -12,7 +12,7 @@ import pytest
 
 from stigmer_server import drafts
 from stigmer_server.engine import dispatch
-from stigmer_server.engine.port import AwayError, Runs, RunState
+from stigmer_server.engine.port import AwayError, Runs, RunState, Work
 from stigmer_server.engine.testing import MemoryRuns
 from stigmer_server.messages import copied
 from stigmer_server.testing import Api, serve
@@ -199,3 +199,41 @@ async def test_ten_thousand_that_are_pending_are_each_started_once(
             while len(runs.runs) < 10_000:  # noqa: ASYNC110 - runs in memory tell of nothing
                 await asyncio.sleep(0.05)
     assert len({run.execution for run in runs.runs.values()}) == len(runs.runs) == 10_000
+
+
+class StumblingRuns(MemoryRuns):
+    """Runs with a fault that only one execution brings out."""
+
+    poison = ""
+
+    async def start(self, work: Work, queue: str) -> bool:
+        if self.poison in ("", work.id):
+            self.poison = work.id
+            raise ValueError("a fault of its own")
+        return await super().start(work, queue)
+
+    async def state(self, run: str) -> RunState | None:
+        if self.poison in run:
+            raise ValueError("a fault of its own")
+        return await super().state(run)
+
+
+async def test_a_fault_with_one_execution_holds_up_no_other(tmp_path: Path, make: Make) -> None:
+    runs, connections = StumblingRuns(), 0
+
+    async def connect() -> Runs:
+        nonlocal connections
+        connections += 1
+        return runs
+
+    async with serve(tmp_path, connect_engine=connect, watch_seconds=QUIET, log_level="error") as api:
+        stuck = await make(api, AGENT)
+        async with asyncio.timeout(30):
+            while not runs.poison:  # noqa: ASYNC110 - runs in memory tell of nothing
+                await asyncio.sleep(0.01)
+        made, run = await begun(api, make, runs, WORKFLOW)
+        runs.runs[run].state = RunState(ended=Phase.FAILED, reason="ended outside")
+        await until(api, WORKFLOW, made, lambda status: status.phase == FAILED)
+        assert (await api(AGENT, "get", {"value": stuck.metadata.id})).status.phase == PENDING
+        # Temporal was there all the time.
+        assert connections == 1

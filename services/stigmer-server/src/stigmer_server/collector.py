@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from loguru import logger
-from stigmer_sqlite.errors import StoreError
+from stigmer_sqlite.errors import CompactedError, StoreError, StoreUnavailableError
 from stigmer_sqlite.port import Operation, ResourceStore, Transaction
 
 from stigmer_server import files, values
@@ -36,11 +36,17 @@ async def collect_files(store: ResourceStore, artifacts: Artifacts) -> None:
 
 async def _collect(store: ResourceStore, artifacts: Artifacts, kind: str, named: Named) -> None:
     """Sweep until the store closes. A sweep that fails, as on a broken disk, is tried again later."""
-    changes = store.watch(kinds=(kind,))
-    await _sweep(store, artifacts, named)
-    async for change in changes:
-        if change.operation is Operation.DELETED:
-            await _sweep(store, artifacts, named)
+    while True:
+        changes = store.watch(kinds=(kind,))
+        await _sweep(store, artifacts, named)
+        try:
+            async for change in changes:
+                if change.operation is Operation.DELETED:
+                    await _sweep(store, artifacts, named)
+            return
+        except (CompactedError, StoreUnavailableError) as error:
+            logger.warning("what {}s are needed no more is looked for anew: {}", artifacts.form.name, error)
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _sweep(store: ResourceStore, artifacts: Artifacts, named: Named) -> None:

@@ -69,14 +69,14 @@ def references(message: Message, path: str = "") -> Iterator[tuple[str, Message]
 
 def walk(message: Message, path: str, prefix: str = "") -> Iterator[tuple[str, Message]]:
     """Yield the messages at a path, each with its own, walking through every repeated message on the way."""
-    first, _, rest = path.partition(".")
-    value, place = getattr(message, first), prefix + first
-    if not hasattr(value, "add"):
-        yield from walk(value, rest, f"{place}.")
-        return
+    value, place, rest = message, prefix, path
+    # By a loop down to the first repeated message, as a generator for each name on the way costs more than all else.
+    while not hasattr(value, "add"):
+        name, _, rest = rest.partition(".")
+        value, place = getattr(value, name), f"{place}.{name}" if place else name
     for index, item in enumerate(value):
         if rest:
-            yield from walk(item, rest, f"{place}[{index}].")
+            yield from walk(item, rest, f"{place}[{index}]")
         else:
             yield f"{place}[{index}]", item
 

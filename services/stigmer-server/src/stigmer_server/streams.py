@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loguru import logger
-from stigmer_sqlite.errors import NotFoundError, StoreUnavailableError
-from stigmer_sqlite.port import Change, Operation, Record, ResourceStore
+from stigmer_sqlite.errors import CompactedError, NotFoundError, StoreUnavailableError
+from stigmer_sqlite.port import Change, Changes, Operation, Record, ResourceStore
 
 from stigmer_server import parts
 from stigmer_server.kinds import Kind, Kinds
@@ -107,14 +107,25 @@ class _Topic:
         if change.operation is Operation.DELETED:
             self.close()
         elif change.version > self.state.version and self.followers:
-            record = await self._read(self._store.head)
-            if record is None:
-                return  # Deleted since; the feed tells that next.
-            self.told = max(self.told, record.version)
-            if not record.lengths:
-                self.offer(record)
-            elif self.waiting or self._is_final(record):
-                await self.catch_up()
+            # Where it is gone since, the feed tells that next.
+            await self._advance()
+
+    async def look(self) -> None:
+        """Take in what has happened while the feed told nothing."""
+        if not await self._advance():
+            self.close()
+
+    async def _advance(self) -> bool:
+        """Tell the followers of the newest state; False when the execution is gone."""
+        record = await self._read(self._store.head)
+        if record is None:
+            return False
+        self.told = max(self.told, record.version)
+        if not record.lengths:
+            self.offer(record)
+        elif self.waiting or self._is_final(record):
+            await self.catch_up()
+        return True
 
     async def catch_up(self) -> None:
         """Load the newest state, unless another follower has had it loaded meanwhile."""
@@ -165,16 +176,27 @@ class Streams:
 
     def start(self) -> None:
         """Begin to read the change feed; every change committed from now on is told."""
-        changes = self._store.watch(kinds=self._executions)
-
-        async def pump() -> None:
-            async for change in changes:
-                topic = self._topics.get((change.kind, change.id))
-                if topic is not None:
-                    await topic.hear(change)
-
-        self._pump = asyncio.create_task(pump(), name="streams")
+        self._pump = asyncio.create_task(self._listen(self._watch()), name="streams")
         self._pump.add_done_callback(_report)
+
+    def _watch(self) -> Changes:
+        return self._store.watch(kinds=self._executions)
+
+    async def _listen(self, changes: Changes) -> None:
+        """Pass on what the feed tells; where it breaks off, look at all that is followed, and begin anew."""
+        while True:
+            try:
+                async for change in changes:
+                    topic = self._topics.get((change.kind, change.id))
+                    if topic is not None:
+                        await topic.hear(change)
+                return
+            except (CompactedError, StoreUnavailableError) as error:
+                logger.warning("the change feed is followed anew: {}", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+            changes = self._watch()
+            for topic in tuple(self._topics.values()):
+                await topic.look()
 
     @contextmanager
     def follow(self, kind: Kind, id: str) -> Generator[Follower]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from loguru import logger
+from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
 
 from stigmer_server.engine.port import AwayError, Connect, Ledger, RefusedByTemporalError, Runs, Timers, Work
 from stigmer_server.engine.watch import Watch
@@ -149,6 +150,10 @@ class TemporalEngine:
             kind, id = await self._lanes.get()
             try:
                 await self._attend(runs, ledger, kind, id)
+            except (AwayError, StoreUnavailableError, ClosedError):
+                raise
+            except Exception:  # noqa: BLE001 - a fault with one execution must not hold up all others
+                logger.exception("{} {} cannot be attended to, and will be tried again", kind.title, id)
             finally:
                 self._lanes.release(kind, id)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from loguru import logger
-from stigmer_sqlite.errors import CompactedError, StoreUnavailableError
+from stigmer_sqlite.errors import ClosedError, CompactedError, StoreUnavailableError
 
-from stigmer_server.engine.port import Ledger, Runs, Standing
+from stigmer_server.engine.port import AwayError, Ledger, Runs, Standing
 from stigmer_server.kinds import Kind
 from stigmer_server.transitions import Phase
 
@@ -108,7 +108,7 @@ class Watch:
         for at in range(0, len(due), _AT_ONCE):
             async with asyncio.TaskGroup() as group:
                 for id, entry in due[at : at + _AT_ONCE]:
-                    group.create_task(self._ask_after(runs, id, entry))
+                    group.create_task(self._try_to_ask_after(runs, id, entry))
 
     def _note(self, kind: Kind, id: str) -> None:
         entry = self._entries.get(id)
@@ -116,6 +116,15 @@ class Watch:
             entry = self._entries[id] = _Entry(kind, 0, 0)
         entry.next = time.monotonic() + self._quiet
         entry.pause = self._quiet
+
+    async def _try_to_ask_after(self, runs: Runs | None, id: str, entry: _Entry) -> None:
+        try:
+            await self._ask_after(runs, id, entry)
+        except (AwayError, StoreUnavailableError, ClosedError):
+            raise
+        except Exception:  # noqa: BLE001 - a fault with one execution must not keep the others from being asked after
+            logger.exception("{} {} cannot be asked after, and will be again", entry.kind.title, id)
+            entry.next = time.monotonic() + _LONGEST_PAUSE
 
     async def _ask_after(self, runs: Runs | None, id: str, entry: _Entry) -> None:
         standing = await self._ledger.standing(entry.kind, id)
