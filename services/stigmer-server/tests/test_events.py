@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from stigmer_grpc import InvalidArgumentError, OutOfRangeError
 from stigmer_protos import descriptors
+from stigmer_sqlite.errors import StoreUnavailableError
 
 from stigmer_server import cloud_events, event_retention
 from stigmer_server.calls import Call, Caller
@@ -424,6 +425,30 @@ async def test_a_slow_subscriber_is_told_what_it_missed(local: Api) -> None:
         with pytest.raises(OutOfRangeError):
             await read()
     assert seen == [f"{b}-{n}" for b in range(3) for n in range(1000)][: len(seen)]
+
+
+async def test_what_could_not_be_dropped_is_dropped_later(local: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_retention, "INTERVAL_SECONDS", 0.01)
+    await send(local, *(event(str(n)) for n in range(20)))
+
+    class FailsOnce:
+        failed = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(local.app.resources.store, name)
+
+        async def transact(self, work: Any) -> Any:
+            if not self.failed:
+                self.failed = True
+                raise StoreUnavailableError("the disk is full")
+            return await local.app.resources.store.transact(work)
+
+    store: Any = FailsOnce()
+    running = asyncio.create_task(retain(store, Retention(count=5, age=timedelta(days=1))))
+    await _until_kept(local, 5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert store.failed
 
 
 async def test_quiet_subscriptions_keep_their_place(local: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ async def retain(store: ResourceStore, retention: Retention) -> None:
         except ClosedError:
             return
         except StoreError as error:
+            newest.clear()
             logger.warning("old events could not be dropped, and stay for now: {}", error)
         await asyncio.sleep(INTERVAL_SECONDS)
 

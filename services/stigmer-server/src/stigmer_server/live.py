@@ -18,7 +18,7 @@ from stigmer_protos import descriptors
 from stigmer_server.messages import Message
 
 _MOST_TEXTS, _MOST_CHARACTERS = 32, 256 * 1024
-"""Of one execution that are kept; the oldest go first."""
+"""Of one execution that are kept; the oldest go first, and of a single text that is longer its beginning."""
 _MOST_IDLE = 256
 """Executions that nobody listens to, and of which texts are kept."""
 _ADMITTED_SECONDS = 1.0
@@ -46,6 +46,8 @@ class _Text:
             self.first, self.known = delta.offset, delta.text
         else:
             self.known = self.known[: delta.offset - self.first] + delta.text
+        if (surplus := len(self.known) - _MOST_CHARACTERS) > 0:
+            self.first, self.known = self.first + surplus, self.known[surplus:]
         return int(delta.offset)
 
     def since(self, offset: int) -> Message:
@@ -69,6 +71,9 @@ class Listener:
     def changed(self, key: str, offset: int) -> None:
         """Note that a text is another one from `offset` on."""
         self._due[key] = min(self._due.get(key, offset), offset)
+        if len(self._due) > 2 * _MOST_TEXTS:
+            # Of one that does not read: texts that are dropped are never told.
+            self._due = {known: offset for known, offset in self._due.items() if known in self._texts}
         self.wake()
 
     def wake(self) -> None:
