@@ -33,7 +33,7 @@ CONSTRUCTS = {
     *("run-shell", "run-script", "run-container", "run-workflow", "large", "invalid"),
     *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "ended-once", "extensions"),
     *("emit", "listen", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
-    *("continued", "continued-kept", "cancelled", "paused", "paused-continued", "recovered"),
+    *("continued", "continued-kept", "cancelled", "driven", "paused", "paused-continued", "recovered"),
 }
 
 

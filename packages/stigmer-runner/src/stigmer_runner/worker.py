@@ -26,7 +26,8 @@ _LONGEST_PAUSE = 5.0
 _ANNOUNCE_PAUSE = 0.01
 _CONNECT_LIMIT = timedelta(seconds=5)
 
-MakeWorker = Callable[[Client], Worker]
+MakeWorker = Callable[[Client], Worker | tuple[Worker, ...]]
+"""Makes the worker, or several where work comes from several queues."""
 
 
 async def run_worker(
@@ -61,9 +62,9 @@ async def run_worker(
         try:
             client = await _connect(settings, converter, _interceptors(tracing))
             known[:] = [client]
-            worker = make_worker(client)
+            made = make_worker(client)
             async with _collecting(client, stores, settings):
-                await _work(worker, stop, settings.ready_file)
+                await _work(made if isinstance(made, tuple) else (made,), stop, settings.ready_file)
             pause = _FIRST_PAUSE
         except (RuntimeError, OSError) as error:
             logger.warning("no work from Temporal at {} yet: {}", settings.temporal_address, error)
@@ -107,25 +108,26 @@ async def _collecting(client: Client, stores: Sequence[BlobStore], settings: Run
         await asyncio.gather(collecting, return_exceptions=True)
 
 
-async def _work(worker: Worker, stop: asyncio.Event, ready_file: Path | None) -> None:
-    running = asyncio.create_task(worker.run())
+async def _work(workers: tuple[Worker, ...], stop: asyncio.Event, ready_file: Path | None) -> None:
+    running = [asyncio.create_task(worker.run()) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
-    announcing = asyncio.create_task(_announce(worker, ready_file))
+    announcing = asyncio.create_task(_announce(workers, ready_file))
     try:
-        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
+        await asyncio.wait((*running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
             logger.info("stopping: no new work is taken, calls in flight may finish")
-            await worker.shutdown()
-        await running
+        # One that failed takes the others along: all begin again together.
+        await asyncio.gather(*(each.shutdown() for each, run in zip(workers, running, strict=True) if not run.done()))
+        await asyncio.gather(*running)
     finally:
         stopping.cancel()
         announcing.cancel()
         _set_ready(ready_file, ready=False)
 
 
-async def _announce(worker: Worker, ready_file: Path | None) -> None:
-    """Say that work is taken, once the worker has been accepted by Temporal and polls."""
-    while not worker.is_running:  # noqa: ASYNC110 - the worker offers no event to wait for
+async def _announce(workers: tuple[Worker, ...], ready_file: Path | None) -> None:
+    """Say that work is taken, once the workers have been accepted by Temporal and poll."""
+    while not all(worker.is_running for worker in workers):  # noqa: ASYNC110 - workers offer no event to wait for
         await asyncio.sleep(_ANNOUNCE_PAUSE)
     _set_ready(ready_file, ready=True)
     logger.info("ready")

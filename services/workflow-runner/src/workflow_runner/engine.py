@@ -131,6 +131,7 @@ class TemporalEngine:
             sizes=self._sizes,
             truncates="max_value_bytes" in limits,
             keeps=keeps_whole,
+            replaces=limits.get("replaces_tasks", False),
         )
 
     def time(self) -> float:

@@ -77,8 +77,10 @@ class Interpreter:
             data = self._take_input(data, scope)
             timeout = timeout_of(self.workflow.timeout, self.workflow, "")
             if timeout is not None:
-                self.limit = self._length(timeout, scope).total_seconds()
-                self.deadline = self.engine.clock.time() + self.limit
+                seconds = self._length(timeout, scope).total_seconds()
+                if self.limit is None or seconds <= self.limit:
+                    self.limit = seconds
+                    self.deadline = self.engine.clock.time() + seconds
         output = await self._run_in_time(data, scope, frame)
         given = self.workflow.output
         if given is None:

@@ -50,6 +50,8 @@ class Limits(TypedDict):
     """What one value may take; `MOST_BYTES` unless said. More than that is kept outside of the history."""
     max_inline_bytes: NotRequired[int]
     """From here on a value is kept outside of the history; none is unless said."""
+    replaces_tasks: NotRequired[bool]
+    """Whether the server takes a report's tasks for all there are; it keeps those of other ids unless said."""
     search_attributes: NotRequired[bool]
     """Whether the run may name Stigmer's search attributes; it may not unless said."""
 
@@ -67,12 +69,23 @@ class Loaded(TypedDict):
     limits: Limits
 
 
+class Driver(TypedDict):
+    """The workflow of a server's own that asked for a run."""
+
+    token: str
+    """By which its activity is ended when the run is over, in base64."""
+    seconds: float | None
+    """What the run may take."""
+
+
 class Invocation(TypedDict):
     """The argument of the workflow: what the server gives, and what a continued run gives to the next."""
 
     execution_id: str
     org: str
     resume: "NotRequired[Resumption]"
+    driver: NotRequired[Driver]
+    """Who is told of the end besides the server; nobody unless said."""
 
 
 class Resumption(TypedDict):
@@ -154,6 +167,8 @@ class Report(TypedDict):
     """Whether the output is too large for the report's message, and goes to the server by itself."""
     checkpoint: NotRequired[Checkpoint | None]
     """Where the run can be recovered from."""
+    replaces: NotRequired[bool]
+    """Whether the server takes the tasks for all there are."""
 
 
 class Call(TypedDict):

@@ -23,10 +23,17 @@ READ_EXECUTION = "stigmer/workflow-execution/read-execution"
 CANCEL_EXECUTION = "stigmer/workflow-execution/cancel-execution"
 EMIT = "stigmer/workflow-execution/emit"
 RECEIVE_EVENTS = "stigmer/workflow-execution/receive-events"
+TELL_DRIVER = "stigmer/workflow-execution/tell-driver"
 FIRE_WORKFLOW = "stigmer/schedule/fire"
 FIRE = "stigmer/schedule/fire-moment"
 
 TASK_QUEUE = "workflow_execution_runner"
+VALIDATION_QUEUE = "workflow_validation_runner"
+
+DRIVEN = "workflow-exec-"
+"""What the ids of runs begin with that a server's own workflow asks for, before the execution's."""
+DRIVER = "driver"
+"""The key of the token by which such a workflow's activity is ended, where a later attempt of it has another one."""
 
 PAUSE = "stigmer.pause"
 RESUME = "stigmer.resume"

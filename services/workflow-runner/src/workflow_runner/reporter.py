@@ -40,12 +40,15 @@ class Reporter:
         sizes: Sizes | None = None,
         truncates: bool = False,
         keeps: Keeps = lambda _: False,
+        replaces: bool = False,
     ) -> None:
         """Report `execution_id` by `send`; large values are only shown in part if it `truncates`.
 
-        `keeps` says of an output of so many bytes whether it is kept whole all the same.
+        `keeps` says of an output of so many bytes whether it is kept whole all the same, and `replaces` whether the
+        server takes the tasks of a report for all there are.
         """
         self._keeps = keeps
+        self._replaces = replaces
         self._execution_id = execution_id
         self._may_hold_markers = may_hold_markers
         self._workflow_id = workflow_id
@@ -180,6 +183,8 @@ class Reporter:
             "may_hold_markers": self._may_hold_markers,
             "tasks": tasks,
         }
+        if self._replaces:
+            report["replaces"] = True
         if self._workflow_id:
             report["workflow_id"] = self._workflow_id
         return report

@@ -27,6 +27,11 @@ class Settings(RunnerSettings):
         description="Temporal task queue that runs are taken from",
         min_length=1,
     )
+    validation_queue: str = setting(
+        names.VALIDATION_QUEUE,
+        "TEMPORAL_WORKFLOW_VALIDATION_RUNNER_TASK_QUEUE",
+        description="Temporal task queue of validations, for servers that ask runners for them; empty: none are taken",
+    )
     max_backward_jumps: int = setting(
         10_000,
         "STIGMER_MAX_BACKWARD_JUMPS",

@@ -7,6 +7,7 @@ from datetime import timedelta
 from stigmer_dsl import Problem
 from stigmer_dsl.model import Workflow
 from stigmer_runner import Environments, StigmerServer, run_worker, server_channel, traces
+from stigmer_runner.contract import most_answer_bytes
 from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, OutboundPolicy, Sandbox
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -39,11 +40,14 @@ from workflow_runner.activities import (
     find_engine,
 )
 from workflow_runner.attributes import SearchAttributes
+from workflow_runner.cloud import CloudRuns
 from workflow_runner.firing import FireWorkflow
 from workflow_runner.settings import Settings
 from workflow_runner.tasks.call_activity import without_queue
+from workflow_runner.validation import Validation
 from workflow_runner.workflow import InvokeWorkflow
 
+_VALIDATIONS_AT_ONCE = 4
 _STEP_SECONDS = 8
 """Temporal gives a step to another worker after ten."""
 
@@ -90,18 +94,22 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             return [] if settings.activity_task_queue else without_queue(workflow)
 
         attributes = SearchAttributes()
+        lacking = (queueless, *(part.lacking for part in (resources, asyncapi, processes, containers, mcp)))
+        most_bytes = most_answer_bytes(settings)
+        cloud = CloudRuns(server, queue=settings.task_queue, most_bytes=most_bytes)
+        validation = Validation(lacking, most_bytes=most_bytes)
         loading = Loading(
             server,
             reporting,
             settings.limits(),
             values=values,
             catalogs=catalogs,
-            lacking=(queueless, *(part.lacking for part in (resources, asyncapi, processes, containers, mcp))),
+            lacking=lacking,
             schemas=Schemas(resources, environments),
             searchable=attributes.are_there,
         )
 
-        def make(client: Client) -> Worker:
+        def make(client: Client) -> tuple[Worker, ...]:
             worker = Worker(
                 client,
                 task_queue=settings.task_queue,
@@ -126,6 +134,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     events.emit,
                     events.receive,
                     Schedules(server).fire,
+                    cloud.execute,
+                    cloud.tell,
                 ],
                 max_concurrent_activities=settings.max_concurrency,
                 max_concurrent_local_activities=settings.max_concurrency,
@@ -135,12 +145,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             )
             _allow_large_values(worker)
             attributes.begin(client)
-            return worker
+            if not settings.validation_queue:
+                return (worker,)
+            validating = Worker(
+                client,
+                task_queue=settings.validation_queue,
+                activities=[validation.validate],
+                max_concurrent_activities=_VALIDATIONS_AT_ONCE,
+                max_concurrent_activity_task_polls=1,
+                graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+            )
+            return worker, validating
 
         try:
             async with containers.tidying():
                 await run_worker(settings, make, stop=stop, on_lost=reporting.tell_lost, tracing=tracing)
         finally:
+            await cloud.close()
             await attributes.close()
             await asyncapi.close()
             await processes.close()

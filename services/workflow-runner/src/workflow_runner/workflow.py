@@ -25,11 +25,11 @@ from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
 from workflow_runner.engine import TemporalEngine
-from workflow_runner.errands import ask, deliver, keeps_whole
+from workflow_runner.errands import ask, deliver, keeps_whole, until_it_works
 from workflow_runner.flow import Suspended
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
-from workflow_runner.messages import MOST_BYTES, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
+from workflow_runner.messages import MOST_BYTES, Driver, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import size_of
 
@@ -206,7 +206,8 @@ class _Execution:
                 detail = f"the run's data takes {size} bytes, more than the {self._most_bytes} that a run can carry on"
                 raise WorkflowError.standard("runtime", detail) from None
             await self._keep_marks()
-            workflow.continue_as_new({**self._invocation, "resume": resume})
+            driver = {} if (told := self._driver) is None else {"driver": told}
+            workflow.continue_as_new({**self._invocation, **driver, "resume": resume})
 
     async def _first_state(self) -> Resumption:
         request: LoadRequest = {
@@ -220,13 +221,21 @@ class _Execution:
             raise WorkflowError.from_dict(answer.get("error", {}))
         if "begin" in answer:
             return self._recovered(answer["run"], answer["begin"])
+        limit = None if (driver := self._driver) is None else driver["seconds"]
         return {
             "run": answer["run"],
             "nonce": workflow.uuid4().hex,
             "started_at": self._started_at,
             "context": None,
-            "deadline": None,
+            "deadline": None if limit is None else self._started_at + limit,
+            "limit": limit,
         }
+
+    @property
+    def _driver(self) -> Driver | None:
+        """The workflow that asked for this one, with the token of the latest attempt of its activity."""
+        found = self._invocation.get("driver")
+        return None if found is None else {**found, "token": self.control.tokens.get(names.DRIVER, found["token"])}
 
     def _recovered(self, run: Loaded, begin: Begin) -> Resumption:
         """Return the state in which a recovered run begins: that of the run before it, with all its time anew."""
@@ -275,10 +284,15 @@ class _Execution:
         tell(self._limits, phase=end["phase"])
         engine = self._engine
         reporter = engine.reporter if engine is not None else Reporter(execution, deliver, workflow_id=run)
-        await reporter.finish(
-            deliver if engine is None else engine.tell_end,
-            **end,
-            started_at=iso8601(self._started_at),
-            completed_at=iso8601(workflow.time()),
-            workflow_id=run,
-        )
+        try:
+            await reporter.finish(
+                deliver if engine is None else engine.tell_end,
+                **end,
+                started_at=iso8601(self._started_at),
+                completed_at=iso8601(workflow.time()),
+                workflow_id=run,
+            )
+        finally:
+            if (driver := self._driver) is not None:
+                # Not in the step that led to it: whoever is told may go on at once.
+                await until_it_works(names.TELL_DRIVER, {"execution_id": execution, "token": driver["token"]})

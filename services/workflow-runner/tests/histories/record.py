@@ -15,18 +15,22 @@ import re
 import sys
 import tempfile
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from agent_runner.settings import Settings as AgentSettings
 from agent_runner.worker import serve as serve_agents
+from stigmer_protos import descriptors
 from stigmer_runner.testing import temporal_server
 from stigmer_server.testing import ServerProcess, manifest
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from workflow_runner import names
+from workflow_runner.cloud import EXECUTE
 from workflow_runner.settings import Settings
 from workflow_runner.testing import (
     HEADER,
@@ -54,6 +58,7 @@ _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
 _FIRE = "schedule-fire"
 _PARENT = "run-workflow"
+_DRIVEN = "driven"
 _CHILDREN = {
     "double": "do:\n- it: {set: '${ .n * 2 }'}",
     "broken": "do:\n- it: {raise: {error: {type: 'https://example.com/no', status: 418}}}",
@@ -343,6 +348,15 @@ do:
 - send: {call: a2a, with: {method: message/send, server: SITE/a2a, parameters: {message: {parts: []}}}}
 - stream: {call: a2a, with: {method: message/stream, server: SITE/a2a, parameters: {message: {parts: []}}}}
 """,
+    _DRIVEN: """
+timeout: {after: {minutes: 5}}
+do:
+- begin: {set: {n: 1}}
+- again:
+    for: {each: item, in: '[range(20)]'}
+    do:
+    - rest: {wait: {milliseconds: 10}}
+""",
     _PARENT: """
 do:
 - waits: {run: {workflow: {namespace: test, name: double, input: {n: 2}}}}
@@ -427,7 +441,8 @@ async def record(address: str, wanted: set[str]) -> None:
             text = text.replace("MESSAGES", "{endpoint: SITE/asyncapi}")
             execution = await _run(name, text, runs, site)
             suffix = f"/recovery-{execution.recoveries}" if execution.recoveries else ""
-            await _write(name, client, f"{names.WORKFLOW}/{execution.id}{suffix}")
+            run = f"{names.WORKFLOW}/{execution.id}{suffix}"
+            await _write(name, client, f"{names.DRIVEN}{execution.id}" if name == _DRIVEN else run)
         stop.set()
         await asyncio.gather(worker, models)
 
@@ -488,6 +503,8 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
         execution = await runs.run(text)
         await (await runs.recover(execution)).result()
         return execution
+    if name == _DRIVEN:
+        return await _driven(text, runs)
     if name in _PUBLISHED:
         return await _published(text, _PUBLISHED[name], runs)
     if name in _ANSWERED:
@@ -567,6 +584,23 @@ async def _with_agents(text: str, runs: Runs) -> Execution:
     await agents.end(await agents.begun(1), "yes")
     await agents.end(await agents.begun(2), error="no")
     await handle.result()
+    return execution
+
+
+async def _driven(text: str, runs: Runs) -> Execution:
+    """Run a document as a server with a workflow of its own has it run."""
+    execution = runs.add(text)
+    message: Any = descriptors.message_type("ai.stigmer.agentic.workflowexecution.v1.WorkflowExecution")()
+    message.metadata.id, message.metadata.org = execution.id, "acme"
+    await runs.client.execute_activity(
+        EXECUTE,
+        message,
+        id=execution.id,
+        task_queue=runs.queue,
+        result_type=RawValue,
+        start_to_close_timeout=timedelta(minutes=10),
+    )
+    await runs.client.get_workflow_handle(f"{names.DRIVEN}{execution.id}").result()
     return execution
 
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from loguru import logger
 from stigmer_dsl.errors import WorkflowError
 from stigmer_grpc.errors import (
     FailedPreconditionError,
@@ -11,6 +12,7 @@ from stigmer_grpc.errors import (
     NotFoundError,
     PermissionDeniedError,
     RpcError,
+    UnimplementedError,
 )
 from stigmer_runner import StigmerServer, read_value
 from temporalio import activity
@@ -79,8 +81,8 @@ class Executions:
         async with heartbeats(SERVER_SECONDS):
             try:
                 await self._server.call(f"{_package(execution)}ControlController", "cancel", {"id": execution})
-            except tuple(REFUSALS):
-                return
+            except (*REFUSALS, UnimplementedError) as error:
+                logger.info("{} is not cancelled: {}", execution, error)
 
 
 def _package(execution: str) -> str:

@@ -12,7 +12,7 @@ from loguru import logger
 from stigmer_dsl import Problem, compile_tasks, parse
 from stigmer_dsl.errors import DocumentError, WorkflowError
 from stigmer_dsl.model import Workflow
-from stigmer_grpc.errors import RpcError
+from stigmer_grpc.errors import RpcError, UnimplementedError
 from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, StigmerServer, read_value
 from temporalio import activity
@@ -22,6 +22,7 @@ from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
+from workflow_runner.activities.plain_runs import plain_run
 from workflow_runner.activities.report import Reporting, final_refusals
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.values import Values
@@ -88,7 +89,7 @@ class Loading:
 
     async def _load(self, request: LoadRequest) -> LoadAnswer:
         with final_refusals():
-            answer = await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": request["execution_id"]})
+            answer, is_plain = await self._asked(request["execution_id"])
         checkpoint = await self._checkpoint(answer)
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
@@ -114,6 +115,7 @@ class Loading:
             definition, problems = await self._schemas.inlined(definition, workflow, request["execution_id"])
         if problems:
             return {"error": _configuration("schemas of the workflow cannot be had", problems)}
+        limits: Limits = {**self._limits, "replaces_tasks": True} if is_plain else self._limits
         run: Loaded = {
             "execution_id": request["execution_id"],
             "org": answer.org or request["org"],
@@ -121,9 +123,16 @@ class Loading:
             "input": await self._input(answer),
             "secret_names": sorted(answer.secret_names),
             "variable_names": sorted(answer.variable_names),
-            "limits": {**self._limits, "search_attributes": True} if self._searchable() else self._limits,
+            "limits": {**limits, "search_attributes": True} if self._searchable() else limits,
         }
         return await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at) if checkpoint else {"run": run}
+
+    async def _asked(self, execution_id: str) -> tuple[Any, bool]:
+        """Return the run, and whether the server is one that knows the contract only."""
+        try:
+            return await self._server.call(RUNTIME, "getWorkflowRun", {"executionId": execution_id}), False
+        except UnimplementedError:
+            return await plain_run(self._server, execution_id), True
 
     async def _input(self, answer: Any) -> Any:
         if not answer.HasField("large_input"):

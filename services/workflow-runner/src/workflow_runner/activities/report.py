@@ -24,6 +24,7 @@ from workflow_runner.messages import Report, TaskRecord
 from workflow_runner.sizes import preview
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
+_QUERY = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionQueryController"
 _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
 _CHECKPOINT = "ai.stigmer.runtime.v1.WorkflowCheckpoint"
 _PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
@@ -71,7 +72,16 @@ class Reporting:
             if not report["tasks"] and "phase" not in report:
                 return
         message = await self._with_large_output(report) if report.get("large") else _message(report)
+        if report.get("replaces") and message.status.tasks:
+            await self._add_known(message)
         await self._server.call(_COMMAND, "updateStatus", message, metadata=MINIMAL)
+
+    async def _add_known(self, message: Message) -> None:
+        """Put the tasks of a report among those that the server has, which forgets what a report leaves out."""
+        found = await self._server.call(_QUERY, "get", {"value": message.execution_id})
+        tasks = {task.task_id: task for task in (*found.status.tasks, *message.status.tasks)}
+        del message.status.tasks[:]
+        message.status.tasks.extend(tasks.values())
 
     async def _with_large_output(self, report: Report) -> Message:
         """Return the message of a report whose output goes to the server by itself; the message shows some of it."""

@@ -74,7 +74,7 @@ def own_execution() -> str:
 
 def execution_of(workflow_id: str) -> str:
     """Return the id of the execution that a Temporal workflow is a run of."""
-    return workflow_id.removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
+    return workflow_id.removeprefix(names.DRIVEN).removeprefix(f"{names.WORKFLOW}/").partition("/")[0]
 
 
 def _compressed(text: bytes) -> tuple[str, bytes]:
