@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import Query, Reader
 
 from stigmer_server.artifacts import ARCHIVES
 from stigmer_server.errors import MissingError
-from stigmer_server.queries.all_of import all_of
 from stigmer_server.resources import Resources
+
+_PAGE = 50
 
 
 async def get_artifact(resources: Resources, key: str) -> bytes:
@@ -27,13 +30,29 @@ async def get_artifact_parts(resources: Resources, key: str) -> AsyncIterator[by
 
 async def _check_seen(resources: Resources, key: str) -> None:
     """Make sure that the archive is one of a skill that the caller may see: the same bytes may be several skills'."""
-    if resources.call.caller.org is None:
+    caller = resources.call.caller
+    if caller.org is None:
         return
     hash = ARCHIVES.hash_of(key)
-    for record in await all_of(resources, resources.kinds["skill"]) if hash else ():
-        try:
-            await resources.store.archived("skill", record.id, hash=hash)
-        except NotFoundError:
-            continue
-        return
-    raise MissingError.of("Artifact", key)
+    skills = Query(kind="skill", org_id=caller.among("", shared=resources.kinds["skill"].shared), limit=_PAGE)
+    if not hash or not await resources.store.read(lambda reader: _has(reader, skills, hash)):
+        raise MissingError.of("Artifact", key)
+
+
+def _has(reader: Reader, skills: Query, hash: str) -> bool:
+    """Tell whether one of the skills has, or had, the archive; their texts are long, so few are read at a time."""
+    while True:
+        page = reader.list(skills)
+        if any(_was_pushed(reader, record.id, hash) for record in page.records):
+            return True
+        if not page.next_cursor:
+            return False
+        skills = replace(skills, cursor=page.next_cursor)
+
+
+def _was_pushed(reader: Reader, skill: str, hash: str) -> bool:
+    try:
+        reader.archived("skill", skill, hash=hash)
+    except NotFoundError:
+        return False
+    return True
