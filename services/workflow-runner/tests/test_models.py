@@ -167,6 +167,13 @@ async def test_a_model_that_gives_no_such_answer_is_an_error(runs: Runs, openai:
     assert "5 attempts" in error["detail"]
 
 
+async def test_without_any_model_an_answer_by_a_schema_says_what_to_set(runs: Runs) -> None:
+    text = f"do:\n- ask: {{call: llm_call, with: {{prompt: Which?, response: {COLOURS}}}}}"
+    error = await runs.error(text)
+    assert error["type"].endswith("/configuration")
+    assert "STIGMER_LLM_MODEL" in error["detail"]
+
+
 async def test_what_is_missing_is_named(runs: Runs) -> None:
     error = await runs.error(asked(), {"q": "x"})
     assert (error["type"].rpartition("/")[2], error["instance"]) == ("configuration", "/do/0/ask")

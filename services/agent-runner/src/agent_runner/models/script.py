@@ -19,6 +19,11 @@ from agent_runner.errors import ScriptError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_BYTES = 256 * 1024
+_NO_MODEL = (
+    "the built-in script only repeats what it is told, and gives no answers by a schema: choose a model "
+    "(STIGMER_LLM_MODEL=provider:model and its key, for the runner or in the execution's environment), "
+    "or bring a script (--script FILE)"
+)
 
 ErrorKind = Literal["rate_limit", "overloaded", "unavailable", "bad_request", "unauthorized"]
 
@@ -119,6 +124,8 @@ class Script(_Model):
         for conversation in conversations:
             if conversation.fits(agent=agent, message=message):
                 if position >= len(conversation.turns):
+                    if self is DEFAULT_SCRIPT:
+                        raise ScriptError(_NO_MODEL)
                     raise ScriptError(
                         f"the script has {len(conversation.turns)} turns for {who} and was asked for one more"
                     )
