@@ -1,8 +1,12 @@
 """Recorded histories do the same thing again with today's code: no run in flight breaks by an update."""
 
+import atexit
 import runpy
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,9 +41,18 @@ CONSTRUCTS = {
 }
 
 
+@cache
+def _blobs() -> Path:
+    """Return a copy of the large values: a replay writes there what a run would."""
+    folder = Path(tempfile.mkdtemp(prefix="stigmer-histories-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.copytree(Path(__file__).parent / "histories" / "blobs", folder, dirs_exist_ok=True)
+    return folder
+
+
 def replayer(interceptors: Sequence[Interceptor] = ()) -> Replayer:
     """Replays, with the large values that histories refer to at hand."""
-    settings = Settings.model_validate({"blob_folder": Path(__file__).parent / "histories" / "blobs"})
+    settings = Settings.model_validate({"blob_folder": _blobs()})
 
     async def lost(_: Owner, detail: str) -> None:
         raise AssertionError(detail)
