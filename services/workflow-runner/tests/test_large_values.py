@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import re
 import shutil
 import time
 import uuid
@@ -18,7 +19,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import _workflow
 from workflow_runner import names
 from workflow_runner.settings import Settings
-from workflow_runner.testing import Execution, PeerServer, Response, Runs, Site, StartRunner
+from workflow_runner.testing import Execution, PeerServer, Response, RunnerProcess, Runs, Site, StartRunner
 from workflow_runner.worker import serve
 
 MIB = 2**20
@@ -235,6 +236,49 @@ do:
         assert await largest_event(client, each) < 300_000
 
 
+async def test_50_mib_pass_through_a_fork_whose_branches_each_have_them_in_bounded_memory(
+    temporal: str, client: Client, peer: PeerServer, site: Site, tmp_path: Path
+) -> None:
+    queue = f"queue-{uuid.uuid4().hex}"
+    runs = Runs(client, peer, queue)
+    runner = RunnerProcess(
+        tmp_path, temporal=temporal, server=peer.address, queue=queue, STIGMER_BLOB_FOLDER=str(tmp_path / "blobs")
+    )
+    text = "0123456789abcdef" * (50 * MIB // 16)
+    site.page("/large", {"text": text})
+    await runner.start()
+    try:
+        execution = await runs.run(
+            f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- both:
+    fork:
+      branches:
+      - one: {{set: {{text: '${{ .text }}', by: one}}}}
+      - two:
+          do:
+          - pause: {{wait: {{milliseconds: 1}}}}
+          - keep: {{set: {{text: '${{ .text }}'}}}}
+- last: {{set: {{by: '${{ .[0].by }}', text: '${{ .[1].text }}'}}}}
+"""
+        )
+        peak = peak_bytes(runner.process.pid)
+    finally:
+        await runner.kill()
+    assert execution.phase == "COMPLETED", execution.error
+    assert runs.whole(execution) == {"by": "one", "text": text}
+    assert await largest_event(client, execution) < 300_000
+    assert peak is None or peak < 768 * MIB
+
+
+def peak_bytes(process: int) -> int | None:
+    """Return what a process held at most, where the system tells it."""
+    status = Path(f"/proc/{process}/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return None if found is None else int(found[1]) * 1024
+
+
 async def test_large_values_of_branches_are_joined(large: Runs, client: Client, site: Site) -> None:
     text = "0123456789abcdef" * (12 * MIB // 16)
     site.page("/large", {"text": text})
@@ -252,6 +296,58 @@ do:
     assert execution.phase == "COMPLETED", execution.error
     assert large.whole(execution) == {"same": True, "text": text}
     assert await largest_event(client, execution) < 300_000
+
+
+async def test_an_agent_is_given_no_more_than_it_can_take_and_its_answer_must_fit_into_a_message(
+    large: Runs, client: Client, site: Site
+) -> None:
+    site.page("/large", {"text": "0123456789abcdef" * (50 * MIB // 16)})
+    execution = large.add(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- too-much:
+    try: [{{ask: {{call: agent, with: {{agent: clerk, message: '${{ .text }}'}}}}}}]
+    catch: {{as: refused, do: [{{told: {{set: {{detail: '${{ $refused.detail }}'}}}}}}]}}
+- first: {{call: agent, with: {{agent: clerk, message: '${{ .detail }}'}}}}
+- second:
+    try: [{{ask: {{call: agent, with: {{agent: clerk, message: Again}}}}}}]
+    catch: {{as: lost, do: [{{told: {{set: {{detail: '${{ $lost.detail }}'}}}}}}]}}
+"""
+    )
+    handle = await large.start(execution)
+    agents = large.peer.agents
+    first = await agents.begun()
+    assert agents.attempts == 1
+    assert "more than the 4194304 that an agent can be given: say where it can fetch the rest" in first.spec.message
+    await agents.end(first, "x" * 8 * MIB)
+    await agents.end(await agents.begun(2), "x" * 50 * MIB)
+    output = await asyncio.wait_for(handle.result(), 50)
+    assert "how the execution aex-2 ended cannot be read, it is too large" in output["detail"]
+    assert execution.reported["/do/2/first"].status == 3
+    assert await largest_event(client, execution) < 300_000
+
+
+async def test_without_a_place_for_them_large_inputs_of_others_are_clear_errors(runs: Runs) -> None:
+    large = "'${ \"x\" * 2000000 }'"
+    child = f"{{run: {{workflow: {{namespace: test, name: echo, version: 1.0.0, input: {{text: {large}}}}}}}}}"
+    error = await runs.error(f"do:\n- child: {child}")
+    assert "the input takes 2000012 bytes, more than the 1900000 that can be kept" in error["detail"]
+    error = await runs.error(f"do:\n- ask: {{call: agent, with: {{agent: clerk, message: {large}}}}}")
+    assert "more than the 1900000 that an agent can be given" in error["detail"]
+
+
+async def test_many_agents_at_once_with_messages_just_below_the_threshold_fit_into_their_messages(large: Runs) -> None:
+    branches = "\n".join(
+        f"      - branch{index}: {{call: agent, with: {{agent: clerk, message: '${{ .text }}'}}}}"
+        for index in range(40)
+    )
+    handle = await large.start(
+        large.add(f"do:\n- all:\n    fork:\n      branches:\n{branches}\n", {"text": "y" * 120_000})
+    )
+    for number in range(1, 41):
+        await large.peer.agents.end(await large.peer.agents.begun(number), "ok")
+    assert await asyncio.wait_for(handle.result(), 50) == ["ok"] * 40
 
 
 async def test_a_run_with_large_data_is_recovered_from_any_task(large: Runs, peer: PeerServer, site: Site) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -122,7 +123,7 @@ class TemporalEngine:
         self.strands = Strands()
         self._sizes = Sizes()
         self._sent_bytes = 0
-        self._executions = Executions(until_it_works, control.tokens)
+        self._executions = Executions(until_it_works, control.tokens, self._room_for)
         self.reporter = Reporter(
             execution_id,
             deliver,
@@ -268,6 +269,8 @@ class TemporalEngine:
     async def run_workflow(self, subflow: Subflow, *, org: str, waits: bool) -> CallAnswer | None:
         """See `Engine`."""
         self._refuse_secrets(subflow["input"], "the input holds", "another workflow has secrets of its own")
+        if "max_agent_bytes" in self._limits:
+            self._checked_size(subflow["input"], "the input takes")
         self.reporter.flush(deliver_durably)
         request = {**subflow, "org": org, "key": workflow.uuid4().hex}
         if waits:
@@ -277,6 +280,7 @@ class TemporalEngine:
 
     async def run_agent(self, arguments: AgentArguments, *, task_id: str, begun: Callable[[str], None]) -> CallAnswer:
         """See `Engine`."""
+        self._refuse_too_much(arguments)
         run = workflow.info().workflow_id
         request: AgentRequest = {
             "execution_id": self._execution_id,
@@ -320,6 +324,19 @@ class TemporalEngine:
             yield
         finally:
             self._sent_bytes -= size
+
+    def _room_for(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+        """Return `_room` for what an execution is started with."""
+        return self._room(size_of(request)) if "max_agent_bytes" in self._limits else contextlib.nullcontext()
+
+    def _refuse_too_much(self, arguments: AgentArguments) -> None:
+        most = self._limits.get("max_agent_bytes")
+        if most is not None and (size := size_of(arguments)) > most:
+            detail = (
+                f"message, environment and settings of the agent {arguments['agent']} take {size} bytes, more than "
+                f"the {most} that an agent can be given: say where it can fetch the rest"
+            )
+            raise WorkflowError.standard("configuration", detail)
 
     def _inline(self, size: int) -> int:
         """Return what a value of some size takes in history."""

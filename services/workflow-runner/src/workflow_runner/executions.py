@@ -8,6 +8,7 @@ take weeks. How the execution ended is then read from the server, where it is to
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ from workflow_runner.messages import CallAnswer, Started
 Ask = Callable[[str, Any], workflow.ActivityHandle[Any]]
 """Begins an activity that may be repeated without harm, and goes on however long it takes."""
 
+Room = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[None]]
+
 _ONCE = RetryPolicy(maximum_attempts=1)
 _FOR_EVER = timedelta(days=3650)
 """The limits of a task are the run's own: they stand still while the run is held."""
@@ -31,9 +34,13 @@ _TOKEN_LIMIT = timedelta(seconds=30)
 class Executions:
     """What one run has started."""
 
-    def __init__(self, ask: Ask, tokens: dict[str, str]) -> None:
-        """Use `ask` for words with the server; `tokens` has those of activities that wait, by their keys."""
+    def __init__(self, ask: Ask, tokens: dict[str, str], room: Room) -> None:
+        """Use `ask` for words with the server; `tokens` has those of activities that wait, by their keys.
+
+        There is `room` for a request once it fits into a message with others that have just been made.
+        """
         self._ask = ask
+        self._room = room
         self._tokens = tokens
 
     async def start(self, activity: str, request: Mapping[str, Any]) -> str:
@@ -79,14 +86,15 @@ class Executions:
 
     async def _started(self, activity: str, request: Mapping[str, Any]) -> str:
         # What was asked for may exist even if the run is cancelled before it hears of it.
-        starting = self._ask(activity, request)
-        try:
-            started: Started = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            started = await starting
-            if "id" in started:
-                await self._ask(names.CANCEL_EXECUTION, started["id"])
-            raise
+        async with self._room(request):
+            starting = self._ask(activity, request)
+            try:
+                started: Started = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                started = await starting
+                if "id" in started:
+                    await self._ask(names.CANCEL_EXECUTION, started["id"])
+                raise
         if "error" in started:
             raise WorkflowError.from_dict(started["error"])
         return started.get("id", "")

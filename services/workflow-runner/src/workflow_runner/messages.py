@@ -20,6 +20,11 @@ MOST_OUTPUT_BYTES = 4 * 1024 * 1024
 """What an output may take in a report, which is one message to the server of ten MiB at most; more goes by itself."""
 
 
+MOST_AGENT_BYTES = 4 * 1024 * 1024
+"""What an agent may be given. More than any model takes at once, and little enough to stand twice in a message of the
+server: in the agent's execution, and in what was said."""
+
+
 class Limits(TypedDict):
     """Bounds of one run. Taken into history with the definition, so that a replay has the same."""
 
@@ -48,6 +53,8 @@ class Limits(TypedDict):
     """How long a call of a model may wait there until it is begun with."""
     max_value_bytes: NotRequired[int]
     """What one value may take; `MOST_BYTES` unless said. More than that is kept outside of the history."""
+    max_agent_bytes: NotRequired[int]
+    """What an agent may be given; what agents and other workflows are given is not looked at unless said."""
     max_inline_bytes: NotRequired[int]
     """From here on a value is kept outside of the history; none is unless said."""
     replaces_tasks: NotRequired[bool]

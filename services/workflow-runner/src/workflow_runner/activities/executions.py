@@ -11,6 +11,7 @@ from stigmer_grpc.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    ResourceExhaustedError,
     RpcError,
     UnimplementedError,
 )
@@ -28,6 +29,7 @@ REFUSALS: Mapping[type[RpcError], str] = {
     PermissionDeniedError: "authorization",
     NotFoundError: "configuration",
     FailedPreconditionError: "configuration",
+    ResourceExhaustedError: "configuration",  # a limit of size
 }
 """What the server says for good, and which standard error that is. Anything else may be otherwise the next time."""
 _COMPLETED = 3
@@ -66,10 +68,20 @@ class Executions:
             except NotFoundError:
                 detail = f"the execution {execution} was deleted before its end was known"
                 return {"error": WorkflowError.standard("runtime", detail).to_dict()}
+            except ResourceExhaustedError as error:
+                return await self._read_apart(execution, error)
             is_large = not execution.startswith(_AGENT) and found.status.HasField("large_output")
             if is_large and found.status.phase == _COMPLETED:
                 return {"output": await self._values.output(execution)}
         return _answer(found)
+
+    async def _read_apart(self, execution: str, too_large: RpcError) -> CallAnswer:
+        """Return how an execution ended that is too large for a message: a workflow's output can be had alone."""
+        output = None if execution.startswith(_AGENT) else await self._values.output(execution)
+        if output is not None:  # only a completed one has any
+            return {"output": output}
+        detail = f"how the execution {execution} ended cannot be read, it is too large: {too_large.message}"
+        return {"error": WorkflowError.standard("runtime", detail).to_dict()}
 
     @activity.defn(name=names.CANCEL_EXECUTION)
     async def cancel(self, execution: str) -> None:
