@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from agent_runner.errors import ModelNotConfiguredError, ScriptError
+from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.models.catalog import ModelCatalog, ModelChoice, ModelSettings
 from agent_runner.models.marks import SENT
 from agent_runner.models.script import load_script, parse_script
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_openai import ChatOpenAI
 
 
 def choose(name: str = "", environment: dict[str, str] | None = None, **settings: Any) -> ModelChoice:
@@ -111,6 +113,29 @@ def test_models_are_made_with_the_runners_settings(provider: str, model: str, at
     assert getattr(made, attribute) == "http://127.0.0.1:9/v1"
     assert made.temperature == 0.5
     assert 99 in (getattr(made, "max_tokens", None), getattr(made, "num_predict", None))
+
+
+async def test_a_request_to_openais_api_is_what_its_package_makes_of_it(openai_server: OpenAIServer) -> None:
+    choice = ModelChoice(provider="openai", model="test", api_key="sk-1", base_url=openai_server.url)
+    made: Any = ModelCatalog(ModelSettings()).make(choice)
+    plain: Any = ChatOpenAI(
+        model="test", api_key=lambda: "sk-1", base_url=openai_server.url, use_responses_api=False, timeout=600
+    )
+    openai_server.replies["Help."] = [{}, {"text": "It is 3."}]
+    call = {"id": "c1", "name": "add", "args": {"a": 1, "b": 2}}
+    said = [
+        SystemMessage("Help."),
+        HumanMessage([{"type": "text", "text": "1 + 2?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]),
+        AIMessage("Adding.", tool_calls=[call]),
+        ToolMessage("3", tool_call_id="c1"),
+    ]
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
+    for model in (made, plain):
+        answer = await model.bind(tools=[tool], extra_body={"top_k": 5}).ainvoke(said)
+        assert answer.content == "It is 3."
+    ours, theirs = openai_server.calls
+    assert len(ours["messages"]) == len(said)
+    assert ours == theirs
 
 
 def test_a_key_is_not_shown_by_repr() -> None:

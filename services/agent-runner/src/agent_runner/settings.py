@@ -27,7 +27,7 @@ class Settings(RunnerSettings):
         min_length=1,
     )
     max_concurrency: int = setting(
-        10, "TEMPORAL_MAX_CONCURRENCY", description="turns in progress at once", ge=2, le=1_000
+        100, "TEMPORAL_MAX_CONCURRENCY", description="turns in progress at once", ge=2, le=1_000
     )
     data_folder: Path = setting(
         Path("~/.stigmer/agent-runner"),

@@ -14,7 +14,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, 
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from agent_runner import contract
+    # Not `from agent_runner`: that would run the module anew for every workflow.
+    import agent_runner.contract as contract
     from agent_runner.contract import ResolvedRun, RunEnd, RunInput, RunResult, TurnResult
 
 _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))

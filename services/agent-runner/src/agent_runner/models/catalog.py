@@ -33,6 +33,7 @@ class Provider:
         model: What to ask for when no model was named; empty when one must be.
         options: Arguments that every model of this provider gets.
         end: Key of an answer's metadata that says why it ended; empty when its answers do not tell.
+        walks: Whether its package walks through all that was said before it sends a request.
     """
 
     key: str = ""
@@ -40,6 +41,7 @@ class Provider:
     model: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     end: str = ""
+    walks: bool = False
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -52,6 +54,7 @@ PROVIDERS: Mapping[str, Provider] = {
         base_url="OPENAI_BASE_URL",
         options={"use_responses_api": False, "stream_usage": True},
         end="finish_reason",
+        walks=True,
     ),
     "google_genai": Provider(key="GOOGLE_API_KEY"),
     "ollama": Provider(base_url="OLLAMA_BASE_URL", model="qwen2.5-coder:7b", end="done_reason"),
@@ -199,6 +202,7 @@ class ModelCatalog:
         # Each provider's package costs 0.3 to 1 s to import: only the one that is used is.
         from langchain.chat_models import init_chat_model
 
+        from agent_runner.models.bodies import unwalked
         from agent_runner.models.whole import whole
 
         try:
@@ -210,8 +214,9 @@ class ModelCatalog:
             ) from None
         except ValueError as error:
             raise ModelNotConfiguredError(f"model {choice} cannot be used: {' '.join(str(error).split())}") from None
-        end = PROVIDERS.get(choice.provider, Provider()).end
-        return whole(made, name=str(choice), seconds=self._settings.timeout, end=end)
+        known = PROVIDERS.get(choice.provider, Provider())
+        made = unwalked(made) if known.walks else made
+        return whole(made, name=str(choice), seconds=self._settings.timeout, end=known.end)
 
     def _names(self, name: str, environment: Mapping[str, str]) -> tuple[str, str]:
         provider, model = _split(name or self._settings.model)
