@@ -100,10 +100,10 @@ def save(unit: Unit, given: Message) -> None:
         unit.transaction.save(_record(checkpoint))
 
 
-def choose(unit: Unit, execution: str, from_task: str) -> Position | None:
+def choose(unit: Unit, execution: str, from_task: str, *, of: str = "") -> Position | None:
     """Settle where the next run begins: with the named task, or where the last one failed; None is the beginning.
 
-    What began after that place is forgotten.
+    What began after that place is forgotten. `of`: the execution whose runs these were, if it is another one.
 
     Raises:
         InvalidError: Several tasks have the name.
@@ -118,7 +118,7 @@ def choose(unit: Unit, execution: str, from_task: str) -> Position | None:
         _named(places, from_task) if from_task else next((item for item in reversed(places) if item[1].failed), None)
     )
     if found is None:
-        raise RefusedError(_unreachable(execution, from_task, (position for _, position in places)))
+        raise RefusedError(_unreachable(of or execution, from_task, (position for _, position in places)))
     chosen, position = found
     past = False
     for checkpoint in known:
@@ -136,6 +136,36 @@ def choose(unit: Unit, execution: str, from_task: str) -> Position | None:
 def chosen(unit: Unit, execution: str) -> Checkpoint | None:
     """Return the checkpoint with which the present run begins, if it does not begin at the beginning."""
     return next((item for item in _of(unit.transaction, execution) if item.chosen is not None), None)
+
+
+def known(unit: Unit, execution: str) -> bool:
+    """Tell whether there is any place of an execution with which a run can begin."""
+    return any(checkpoint.positions for checkpoint in _of(unit.transaction, execution))
+
+
+def take_over(unit: Unit, earlier: str, execution: str, from_task: str) -> Position:
+    """Give a new execution what an earlier one has left, and settle where its first run begins.
+
+    That is with the named task; else where the earlier one did not end well; else with the task that it began last.
+
+    Raises:
+        InvalidError: Several tasks have the name.
+        RefusedError: No run can begin there.
+    """
+    last: Position | None = None
+    for checkpoint in list(_of(unit.transaction, earlier)):
+        unit.transaction.save(_record(replace(checkpoint, id=naming.new_id("chk"), execution=execution, chosen=None)))
+        if checkpoint.large_key:
+            values.add(unit.transaction, execution, checkpoint.large_key)
+        last = next((item for item in reversed(checkpoint.positions) if item.failed), None) or next(
+            iter(checkpoint.positions[-1:]), last
+        )
+    if last is None:
+        raise RefusedError(f"{earlier} has left no state: begin with / to run everything with its input")
+    begin = choose(unit, execution, from_task or ("" if last.failed else last.reference), of=earlier)
+    if begin is None:
+        raise RefusedError(_unreachable(earlier, from_task, ()))
+    return begin
 
 
 def drop(unit: Unit, execution: str) -> None:

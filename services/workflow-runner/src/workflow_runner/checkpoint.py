@@ -5,15 +5,20 @@ history, the marks are written down as a checkpoint, in which every value stands
 Secrets are symbolic in it, as everywhere in a run.
 """
 
+import base64
+import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from workflow_runner.flow import ListFrame, TaskFrame
 from workflow_runner.inbox import InboxState
 
 MOST_BYTES = 6_000_000
 """What a checkpoint may take unless said. Beyond it only the failure is kept."""
+TOLD_BYTES = 4 * 1024 * 1024
+"""The same where it is asked for while the run goes well, which takes a step of the run."""
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
 """What the marks of a run may keep alive, roughly, unless said; beyond it the oldest are forgotten."""
 _LONG_TEXT = 64
@@ -89,6 +94,18 @@ class Begin(Carried):
 
     context: Any
     frame: ListFrame
+    anew: NotRequired[bool]
+    """Whether it is another execution, with a time of its own, to which nothing was sent. It is not unless said."""
+
+
+class Part(TypedDict):
+    """A part of a checkpoint, as it is told to who asks for it."""
+
+    text: str
+    length: int
+    """Of the whole text."""
+    digest: str
+    """Tells this checkpoint from one of a moment later."""
 
 
 class Wreck(NamedTuple):
@@ -254,6 +271,17 @@ class _Writer:
             index = self._known[id(value)] = len(self.values)  # pyright: ignore[reportUnknownArgumentType] - JSON
             self.values.append(value)
         return {"$": index}
+
+
+def part_of(checkpoint: Checkpoint | None, start: int, most: int) -> Part:
+    """Return a part of a checkpoint, compressed, of `most` characters at most."""
+    whole = zlib.compress(_dumped(checkpoint or {"content": "", "positions": []}).encode())
+    text = base64.b64encode(whole).decode()
+    return {
+        "text": text[start : start + most],
+        "length": len(text),
+        "digest": hashlib.sha256(whole).hexdigest(),
+    }
 
 
 def begin(content: bytes, reference: str) -> tuple[str, Any, Begin]:

@@ -41,5 +41,7 @@ SIGNAL = "stigmer.signal"
 ANSWER = "stigmer.answer"
 EVENT = "stigmer.event"
 """Signals from the server. Each carries an object with an `id`, by which a repeated one is known."""
+CHECKPOINT = "stigmer.checkpoint"
+"""Query of the server: a part of how far the run got."""
 TOKEN = "stigmer.token"  # noqa: S105 - the name of a signal
 """Signal from an activity that waits for another execution: an `id`, and the token by which it is ended."""

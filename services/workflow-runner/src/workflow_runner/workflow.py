@@ -7,7 +7,7 @@ activities return, and recorded histories of every kind of task are replayed in 
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from workflow_runner import checkpoint as checkpoints
 from workflow_runner import names
 from workflow_runner.attributes import tell
-from workflow_runner.checkpoint import Basis, Begin, Checkpoint, renewed
+from workflow_runner.checkpoint import TOLD_BYTES, Basis, Begin, Checkpoint, Part, part_of, renewed
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
@@ -94,6 +94,11 @@ class InvokeWorkflow:
         """Wake the task that listens for events."""
         self._execution.control.wake(message)
 
+    @workflow.query(name=names.CHECKPOINT)
+    def checkpoint(self, start: Any) -> Any:
+        """Return a part of how far the run got, from a place in its text on."""
+        return self._execution.told_checkpoint(int(start))
+
 
 class _Execution:
     """One run of the workflow type, which may be one of several of an execution."""
@@ -105,6 +110,7 @@ class _Execution:
         self._engine: TemporalEngine | None = None
         self._interpreter: Interpreter | None = None
         self._state: Resumption | None = None
+        self._ended_badly = False
         resume = self._resume
         self.control = Control(
             Inbox(resume.get("inbox") if resume else None),
@@ -121,10 +127,12 @@ class _Execution:
         except WorkflowError as error:
             raise await self._fault(error) from None
         except asyncio.CancelledError:
+            self._ended_badly = True
             await self._finish(phase="CANCELLED")
             raise
         except FailureError as error:
             if is_cancelled_exception(error):
+                self._ended_badly = True
                 await self._finish(phase="CANCELLED")
                 raise
             # What cannot be loaded or reported for good.
@@ -148,6 +156,7 @@ class _Execution:
     async def _fault(self, error: WorkflowError) -> ApplicationError:
         """Tell the server of the fault; return it as Temporal is to have it."""
         details = error.to_dict()
+        self._ended_badly = True
         await self._finish(phase="FAILED", error=details, checkpoint=self._checkpoint(failed=True))
         return ApplicationError(str(error), details, type=error.type, non_retryable=True)
 
@@ -240,12 +249,13 @@ class _Execution:
     def _recovered(self, run: Loaded, begin: Begin) -> Resumption:
         """Return the state in which a recovered run begins: that of the run before it, with all its time anew."""
         now, limit = self.control.clock.time(), begin["limit"]
-        self._started_at = begin["started_at"]
-        self.control.inbox.restore(begin["inbox"])
+        if not begin.get("anew"):
+            self._started_at = begin["started_at"]
+            self.control.inbox.restore(begin["inbox"])
         return {
             "run": run,
             "nonce": begin["nonce"],
-            "started_at": begin["started_at"],
+            "started_at": self._started_at,
             "context": begin["context"],
             "deadline": None if limit is None else now + limit,
             "limit": limit,
@@ -262,7 +272,7 @@ class _Execution:
                 {"execution_id": execution, "workflow_id": info.workflow_id, "tasks": [], "checkpoint": checkpoint}
             )
 
-    def _checkpoint(self, *, failed: bool) -> Checkpoint | None:
+    def _checkpoint(self, *, failed: bool, fits: Callable[[int], bool] | None = None) -> Checkpoint | None:
         interpreter, state = self._interpreter, self._state
         if interpreter is None or state is None:
             return None
@@ -276,7 +286,14 @@ class _Execution:
             "inbox": self.control.inbox.state,
         }
         wreck = interpreter.wreck if failed else None
-        return interpreter.marks.checkpoint(basis, wreck, fits=lambda size: size <= most and keeps_whole(size))
+        return interpreter.marks.checkpoint(
+            basis, wreck, fits=fits or (lambda size: size <= most and keeps_whole(size))
+        )
+
+    def told_checkpoint(self, start: int) -> Part:
+        """Return a part of where another execution could begin; what goes well counts as much as what fails."""
+        most = self._limits.get("max_inline_bytes", MOST_BYTES) // 2
+        return part_of(self._checkpoint(failed=self._ended_badly, fits=lambda size: size <= TOLD_BYTES), start, most)
 
     async def _finish(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""

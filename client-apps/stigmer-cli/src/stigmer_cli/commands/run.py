@@ -51,6 +51,20 @@ def run(
         str,
         typer.Option("--idempotency-key", metavar="KEY", help="Names this run: asked for again, it is not run again."),
     ] = "",
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="RUN", help="Of a workflow: the earlier run, wex-…, whose state this begins with."
+        ),
+    ] = "",
+    from_task: Annotated[
+        str,
+        typer.Option(
+            "--from-task",
+            metavar="TASK",
+            help="Name or JSON pointer of the task to begin with [default: what failed, or began last].",
+        ),
+    ] = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it on the running stack, and return.")] = False,
     org: Org = "",
     output: Output = None,
@@ -77,6 +91,8 @@ def run(
         environment=read_environment(env or [], secret or []),
         idempotency_key=idempotency_key,
         session=session_,
+        from_run=from_,
+        from_task=from_task,
         model=scripted_model(script, model, environment=made.environment, server=made.server),
     )
     if declared.chosen is not None:

@@ -50,6 +50,8 @@ class Task:
     iteration: int | None
     """Which turn of the loop around it, from 0."""
     attempt: int
+    taken_from: str = ""
+    """Id of the earlier run that did it, where it is taken over."""
 
     @property
     def seconds(self) -> float | None:
@@ -71,6 +73,7 @@ class Task:
             "parent": self.parent or None,
             "iteration": self.iteration,
             "attempt": self.attempt,
+            **({"taken_from": self.taken_from} if self.taken_from else {}),
         }
 
 
@@ -156,6 +159,7 @@ def _read_task(task: Message) -> Task:
         parent=task.parent_id,
         iteration=task.iteration if task.HasField("iteration") else None,
         attempt=task.attempt or 1,
+        taken_from=dict(task.metadata).get("taken_from", ""),
     )
 
 

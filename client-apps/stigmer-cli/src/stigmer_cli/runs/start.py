@@ -37,11 +37,20 @@ class Request:
     """Names the run, so that asking for it twice runs it once; empty for one that is new every time."""
     session: str = ""
     """Of an agent: the conversation that goes on; empty begins a new one."""
+    from_run: str = ""
+    """Of a workflow: the earlier run whose state this one begins with; empty begins at the beginning."""
+    from_task: str = ""
+    """The task to begin with then; empty is where that one was last."""
     model: str = ""
     """`provider:model`; empty leaves it to the agent, or the workflow's tasks, and the runner."""
 
     def check_kind(self, kind: str) -> None:
         """Refuse what a run of this kind cannot take, before anything is stored. Raises: InvalidInputError."""
+        if self.from_task and not self.from_run:
+            raise InvalidInputError("--from-task needs --from RUN", hint="`stigmer recover` runs the same run again")
+        if self.from_run and (kind == "Agent" or self.input is not NO_INPUT or self.message):
+            hint = "a run of a workflow that begins with another one's state has that one's input"
+            raise InvalidInputError("--from goes with a workflow, and without --input and --message", hint=hint)
         if kind == "Agent":
             if self.input is not NO_INPUT:
                 raise InvalidInputError("--input is for workflows", hint="tell the agent with --message TEXT")
@@ -59,7 +68,7 @@ class Request:
             InvalidInputError: It does not fit.
         """
         self.check_kind(manifest.kind.name)
-        if manifest.definition is None:
+        if manifest.definition is None or self.from_run:
             return
         value: Json = {} if self.input is NO_INPUT else self.input
         if is_object(value) and self.message:
@@ -108,6 +117,8 @@ def _of_workflow(workflow: Message, request: Request) -> tuple[Kind, Message]:
     execution.spec.trigger_message = request.message
     if request.input is not NO_INPUT:
         execution.spec.input.CopyFrom(to_value(request.input))
+    if request.from_run:
+        execution.spec.from_execution, execution.spec.from_task = request.from_run, request.from_task
     if request.model:
         execution.spec.runtime_env[_MODEL].value = request.model
     return kind, execution

@@ -102,6 +102,8 @@ def _label(task: Task, now: float) -> Any:
 
 
 def _took(task: Task, now: float) -> str:
+    if task.taken_from:
+        return f"taken over from {task.taken_from}"
     if task.status.is_final:
         return duration(task.seconds)
     if not task.started_at:

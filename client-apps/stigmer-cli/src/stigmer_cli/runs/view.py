@@ -113,6 +113,8 @@ def _line(task: Task, status: Status, depth: int) -> str:
     name = printable(task.name)
     label = name if task.iteration is None else f"{name} [{task.iteration}]"
     told = status.value if task.attempt == 1 else f"{status.value}, attempt {task.attempt}"
+    if task.taken_from and status is Status.COMPLETED:
+        told = "taken over"
     parts = [
         f"{'  ' * depth}{_MARKS.get(status, ' ')} {label}".ljust(_NAME_WIDTH),
         task.kind.ljust(_KIND_WIDTH),

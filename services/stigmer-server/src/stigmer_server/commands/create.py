@@ -24,6 +24,8 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     """
     draft = await drafts.draft(kind, request, resources.call)
     drafts.resolve_slug(kind, draft)
+    if kind.prepare is not None:
+        await kind.prepare(resources, draft)
     return await store(resources, kind, request, draft)
 
 

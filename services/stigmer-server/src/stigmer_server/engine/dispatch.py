@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from loguru import logger
 from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
@@ -72,6 +73,12 @@ class TemporalEngine:
         if self._runs is None:
             raise AwayError(f"Temporal at {self._place} is away")
         return await self._runs.pollers(queue)
+
+    async def checkpoint(self, run: str) -> Any:
+        """See `Engine`."""
+        if self._runs is None:
+            raise AwayError(f"Temporal at {self._place} is away")
+        return await self._runs.checkpoint(run)
 
     def start(self, ledger: Ledger, timers: Timers) -> None:
         """Begin to look for Temporal; returns at once."""

@@ -35,12 +35,25 @@ class Engine(Protocol):
         """
         ...
 
+    async def checkpoint(self, run: str) -> Any:
+        """Return how far a run of a workflow got, as its runner writes it down; None: nobody knows the run.
+
+        Raises:
+            AwayError: Temporal or every runner is away.
+            RefusedByTemporalError: It cannot be told.
+        """
+        ...
+
 
 class NoEngine:
     """Leaves everything for a server with an engine to do."""
 
     def attend(self, kind: Kind, id: str) -> None:
         """Do nothing."""
+
+    async def checkpoint(self, run: str) -> Any:
+        """Raise: AwayError."""
+        raise AwayError(f"this server runs nothing, {run} neither")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +228,14 @@ class Runs(Protocol):
 
     async def state(self, run: str) -> RunState | None:
         """Return what has become of the run; None: Temporal does not know it."""
+        ...
+
+    async def checkpoint(self, run: str) -> Any:
+        """Return how far the run got, as its runner writes it down: `content` and `positions`; None: no such run.
+
+        Raises:
+            RefusedByTemporalError: It cannot be told.
+        """
         ...
 
     async def pollers(self, queue: str) -> int:

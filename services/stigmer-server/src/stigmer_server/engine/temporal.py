@@ -6,6 +6,8 @@ Imported when an engine connects, because it takes its time.
 from __future__ import annotations
 
 import asyncio
+import base64
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,14 @@ from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     SignalWorkflowExecutionRequest,
 )
-from temporalio.client import Client, Interceptor, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
+from temporalio.client import (
+    Client,
+    Interceptor,
+    WorkflowExecutionStatus,
+    WorkflowHistoryEventFilterType,
+    WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
+)
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.converter import PayloadConverter
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
@@ -36,6 +45,11 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10.0
 _CALL_TIMEOUT = timedelta(seconds=10)
+_QUERY_TIMEOUT = timedelta(seconds=15)
+"""A run that has ended has to be gone through again first."""
+_MOST_CHANGES = 5
+CHECKPOINT = "stigmer.checkpoint"
+"""Query of a workflow's run: a part of how far it got."""
 _POLLER_SECONDS = 90.0
 """A worker asks again at least every minute; one that has not for so long is gone."""
 _MOST_BYTES = 1_900_000
@@ -200,6 +214,28 @@ class TemporalRuns:
         phase, sentence = _ENDS.get(description.status, _FAILED)
         said = _said(description.status, last)
         return RunState(ended=phase, reason=f"{sentence}: {said}" if said else sentence)
+
+    async def checkpoint(self, run: str) -> Any:
+        """See `Runs`. It comes in parts, each of which fits into an answer; one of a run that goes on may change."""
+        handle = self._client.get_workflow_handle(run)
+        try:
+            for _ in range(_MOST_CHANGES):
+                text, digest = "", ""
+                while True:
+                    part = await handle.query(CHECKPOINT, len(text), rpc_timeout=_QUERY_TIMEOUT)
+                    digest = digest or part["digest"]
+                    text += part["text"]
+                    if part["digest"] != digest or len(text) >= part["length"]:
+                        break
+                if part["digest"] == digest:
+                    return orjson.loads(zlib.decompress(base64.b64decode(text)))
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise _raised(error) from error
+        except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
+            raise RefusedByTemporalError(str(error)) from error
+        raise AwayError(f"{run} goes on faster than it can be asked")
 
     async def pollers(self, queue: str) -> int:
         """See `Runs`."""

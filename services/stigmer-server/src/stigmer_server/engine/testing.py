@@ -24,6 +24,8 @@ class MemoryRun:
     """Name and payload of each, as often as they came."""
     cancelled: list[str] = field(default_factory=list[str])
     """Reasons."""
+    checkpoint: Any = None
+    """How far it is, as its runner would write it down."""
     starts: int = 1
     """How often it was asked for."""
 
@@ -82,6 +84,11 @@ class MemoryRuns:
         """See `Runs`."""
         found = self.runs.get(run)
         return None if found is None else found.state
+
+    async def checkpoint(self, run: str) -> Any:
+        """See `Runs`."""
+        found = self.runs.get(run)
+        return None if found is None else found.checkpoint
 
     async def pollers(self, queue: str) -> int:
         """See `Runs`."""
@@ -154,6 +161,10 @@ class FaultyRuns:
     async def state(self, run: str) -> RunState | None:
         """See `Runs`."""
         return await self._runs.state(run)
+
+    async def checkpoint(self, run: str) -> Any:
+        """See `Runs`."""
+        return await self._runs.checkpoint(run)
 
     async def pollers(self, queue: str) -> int:
         """See `Runs`."""

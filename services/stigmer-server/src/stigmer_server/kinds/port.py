@@ -7,7 +7,7 @@ from the contract's descriptors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stigmer_sqlite.port import Reader
 
     from stigmer_server.checkpoints import Position
+    from stigmer_server.resources import Resources
     from stigmer_server.unit import Unit
 
 _PHASE_PREFIX = "EXECUTION_"
@@ -159,6 +160,8 @@ class Kind:
     """Whether that may take so long that it needs a thread, which costs a call more than most of the rest."""
     settle: Callable[[Message, Message | None, Unit], None] = _settle_nothing
     """Completes a new state inside the transaction that stores it; second is the stored state, None on creation."""
+    prepare: Callable[[Resources, Message], Awaitable[None]] | None = None
+    """Finds out, before the transaction that creates a resource, what cannot be asked for inside of it."""
     removed: Callable[[Message, Unit], None] = _remove_nothing
     """Removes what goes with a resource, in the transaction that has deleted it."""
     version_names: Callable[[Message], tuple[str, str]] = _numbered

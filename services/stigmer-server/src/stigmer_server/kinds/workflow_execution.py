@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stigmer_server import environments, executions, values
+from stigmer_server import environments, executions, origins, values
 from stigmer_server.checkpoints import Position
 from stigmer_server.errors import InvalidError
 from stigmer_server.kinds import default_instance
@@ -24,6 +24,11 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
             _mark_secrets(message, unit.require("workflow", stored.spec.workflow_id))
         return
     spec = message.spec
+    if spec.from_execution:
+        origins.inherit(unit, message)
+    elif spec.from_task:
+        problem = "goes with spec.from_execution"
+        raise InvalidError.of("spec.from_task", "workflow_execution.from_task.alone", problem)
     if not spec.workflow_instance_id:
         spec.workflow_instance_id = _default_instance_of(message, unit)
     instance = unit.require("workflow_instance", spec.workflow_instance_id)
@@ -37,6 +42,8 @@ def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
     else:
         _check_input(workflow, message)
     executions.begin(unit, KIND, message)
+    if spec.from_execution:
+        origins.take_over(unit, message)
 
 
 def _mark_secrets(message: Message, workflow: Message) -> None:
@@ -151,12 +158,16 @@ def _again(task: Message) -> None:
 KIND = Kind(
     name="workflow_execution",
     parents=(Parent(kind="workflow_instance", path="spec.workflow_instance_id"),),
-    fixed=("spec.workflow_instance_id", "spec.workflow_id", "spec.input", "spec.large_input", "spec.large_input_of"),
+    fixed=(
+        *("spec.workflow_instance_id", "spec.workflow_id", "spec.input", "spec.large_input", "spec.large_input_of"),
+        *("spec.from_execution", "spec.from_task"),
+    ),
     indexes={"workflow_id": "$.spec.workflowId"},
     secrets=("spec.runtime_env",),
     apart=(Apart(path="status.tasks", key="task_id"),),
     phases=Phases(merge_status=_merge_status, close=_close, reopen=_reopen),
     no_rollback="an execution is a record of what has run; start another one instead",
     run="stigmer/workflow-execution/invoke",
+    prepare=origins.prepare,
     settle=_settle,
 )

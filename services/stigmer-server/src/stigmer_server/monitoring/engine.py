@@ -67,6 +67,9 @@ class _CountedRuns:
     async def state(self, run: str) -> RunState | None:
         return await self._ended("describe", self._runs.state(run))
 
+    async def checkpoint(self, run: str) -> Any:
+        return await self._ended("query", self._runs.checkpoint(run))
+
     async def pollers(self, queue: str) -> int:
         return await self._runs.pollers(queue)
 

@@ -16,7 +16,7 @@ from stigmer_server.unit import Unit
 async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
     """Return the workflow as it is now, the run's input, and the names of its variables and secrets.
 
-    Of a recovered execution also where the run begins.
+    Of an execution that was recovered, or has the state of another, also where the run begins.
 
     Raises:
         MissingError: The execution, its instance or its workflow does not exist.
@@ -34,11 +34,14 @@ async def get_workflow_run(resources: Resources, execution_id: str) -> Message:
         workflow = own.require("workflow", instance.spec.workflow_id)
         values = environments.of_execution(own, "workflow_execution", execution)
         run: Message = descriptors.message_type("ai.stigmer.runtime.v1.WorkflowRun")()
-        if execution.status.recoveries and (checkpoint := checkpoints.chosen(unit, execution_id)) is not None:
+        begins_elsewhere = execution.status.recoveries or execution.spec.from_execution
+        if begins_elsewhere and (checkpoint := checkpoints.chosen(unit, execution_id)) is not None:
             run.checkpoint = checkpoint.content
             if checkpoint.large_key:
                 run.large_checkpoint.key, run.large_checkpoint.bytes = checkpoint.large_key, checkpoint.large_bytes
             run.begin_at = checkpoint.chosen or ""
+            if not execution.status.recoveries:
+                run.from_execution = execution.spec.from_execution
         return _fill(run, execution, workflow, values)
 
     run = await resources.transact(work)

@@ -125,7 +125,12 @@ class Loading:
             "variable_names": sorted(answer.variable_names),
             "limits": {**limits, "search_attributes": True} if self._searchable() else limits,
         }
-        return await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at) if checkpoint else {"run": run}
+        if not checkpoint:
+            return {"run": run}
+        made = await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at)
+        if answer.from_execution and "begin" in made:
+            made["begin"]["anew"] = True
+        return made
 
     async def _asked(self, execution_id: str) -> tuple[Any, bool]:
         """Return the run, and whether the server is one that knows the contract only."""

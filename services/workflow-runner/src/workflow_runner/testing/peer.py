@@ -52,6 +52,8 @@ class Execution:
     """Every checkpoint as it came."""
     begin_at: str | None = None
     """Of a recovered execution: the task to begin with, empty for the one that failed."""
+    from_execution: str = ""
+    """The earlier execution whose checkpoint it begins with."""
     recoveries: int = 0
     large_input: Message = None
     """Names the input where the peer's values have it."""
@@ -165,7 +167,7 @@ class PeerServer:
         run.secret_names.extend(sorted(execution.secrets))
         run.variable_names.extend(sorted(execution.variables))
         if execution.begin_at is not None:
-            run.begin_at = execution.begin_at
+            run.begin_at, run.from_execution = execution.begin_at, execution.from_execution
             checkpoint = _checkpoint_with(execution, execution.begin_at)
             run.checkpoint = checkpoint.content
             if checkpoint.HasField("large_content"):

@@ -306,6 +306,12 @@ class WorkflowRun(betterproto2.Message):
     The checkpoint, where it is too large for `checkpoint`; `getValue` has it.
     """
 
+    from_execution: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
+    """
+    Id of the earlier execution that left the checkpoint, where it is not this one's own: then the run begins its own
+    time, and has none of the signals that the other was sent.
+    """
+
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowRun", WorkflowRun)
 

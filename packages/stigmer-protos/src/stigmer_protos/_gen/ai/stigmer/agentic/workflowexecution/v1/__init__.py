@@ -600,6 +600,19 @@ class WorkflowExecutionSpec(betterproto2.Message):
     Id of the execution that a runner has put `large_input` with. Added here.
     """
 
+    from_execution: "str" = betterproto2.field(1003, betterproto2.TYPE_STRING)
+    """
+    Id of an earlier execution of the same workflow, whose state this one begins with: what was done before
+    `from_task` is taken over and not done again. Its definition and its input are this one's, and its variables and
+    secrets, too, unless `runtime_env` gives others. Added here.
+    """
+
+    from_task: "str" = betterproto2.field(1004, betterproto2.TYPE_STRING)
+    """
+    Name or JSON pointer of the task to begin with. Empty for where the earlier execution failed or was cancelled,
+    else for the task that it began last; `/` for the first. Added here.
+    """
+
 
 default_message_pool.register_message(
     "ai.stigmer.agentic.workflowexecution.v1", "WorkflowExecutionSpec", WorkflowExecutionSpec
