@@ -113,9 +113,9 @@ def of(owner: str) -> Query:
     return Query(kind=SCHEMA.kind, where={"owner": owner}, newest_first=False, limit=_PAGE)
 
 
-def named(transaction: Transaction) -> frozenset[str]:
+def named(reader: Reader) -> frozenset[str]:
     """Return the hashes of all files that somebody has."""
-    return frozenset(decoded(record).hash for record in _records(transaction, {}))
+    return frozenset(decoded(record).hash for record in _records(reader, {}))
 
 
 def decoded(record: Record) -> File:

@@ -53,9 +53,9 @@ def drop(transaction: Transaction, execution: str) -> None:
         transaction.delete(SCHEMA.kind, record.id)
 
 
-def named(transaction: Transaction) -> frozenset[str]:
+def named(reader: Reader) -> frozenset[str]:
     """Return the keys of all values that some execution has."""
-    return frozenset(key_in(record) for record in _records(transaction, {}))
+    return frozenset(key_in(record) for record in _records(reader, {}))
 
 
 def key_in(record: Record) -> str:
