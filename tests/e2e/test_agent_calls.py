@@ -77,18 +77,20 @@ do:
     assert first["spec"]["runtime_env"]["TOKEN"]["is_secret"] is True
 
 
-def test_whoever_cancels_the_workflow_cancels_the_agent(stack: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("verb", "phase"), [("cancel", "CANCELLED"), ("terminate", "TERMINATED")])
+def test_whoever_ends_the_workflow_ends_the_agent(stack: Cli, tmp_path: Path, verb: str, phase: str) -> None:
     prepare(stack, tmp_path, writes=WRITES)
-    tasks = "do:\n- ask: {call: agent, with: {agent: helper, message: go, config: {model: 'scripted:writes'}}}"
+    config = "config: {model: 'scripted:writes'}"
+    tasks = f"do:\n- ask: {{call: agent, with: {{agent: helper, message: to {verb}, {config}}}}}"
     run = stack.run("run", workflow(tmp_path, tasks), "--detach").out.strip()
 
     def newest() -> Any:
-        found = [one for one in agent_runs(stack) if one["spec"]["message"] == "go"]
+        found = [one for one in agent_runs(stack) if one["spec"]["message"] == f"to {verb}"]
         return found[0]["status"]["phase"] if found else None
 
     wait_until(lambda: newest() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {newest()}")
-    assert stack.run("cancel", run, "--wait").code == 0
-    wait_until(lambda: newest() == "EXECUTION_CANCELLED", lambda: f"the agent is {newest()}")
+    assert stack.run(verb, run, "--wait").code == 0
+    wait_until(lambda: newest() == f"EXECUTION_{phase}", lambda: f"the agent is {newest()}")
 
 
 def test_a_call_survives_the_death_of_everything_and_runs_the_agent_once(cli: Cli, tmp_path: Path) -> None:

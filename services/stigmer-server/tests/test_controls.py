@@ -295,3 +295,35 @@ async def test_a_dry_run_of_a_control_changes_nothing(local: Api, make: Make, ki
     assert shown.status.phase == PAUSED
     assert await local(kind, "get", {"value": made.metadata.id}) == made
     assert await due(local, made) == []
+
+
+@pytest.mark.requirement("phases")
+async def test_what_a_terminated_workflow_waited_for_is_terminated_with_it(local: Api, make: Make) -> None:
+    caller = await make(local, WORKFLOW, "caller")
+    labels = {"stigmer.ai/called-by": caller.metadata.id}
+    agent = await make(local, AGENT, "agent", labels=labels)
+    flow = await make(local, WORKFLOW, "flow", labels=labels)
+    below = await make(local, AGENT, "below", labels={"stigmer.ai/called-by": flow.metadata.id})
+    done = await make(local, AGENT, "done", labels=labels)
+    other = await make(local, AGENT, "other")
+    await report(local, AGENT, done, phase="EXECUTION_COMPLETED")
+    await local(WORKFLOW, "terminate", {"id": caller.metadata.id, "reason": "enough"})
+
+    async def found(kind: str, execution: Any) -> Any:
+        return (await local(kind, "get", {"value": execution.metadata.id})).status
+
+    terminated = [await found(AGENT, agent), await found(WORKFLOW, flow), await found(AGENT, below)]
+    assert [(status.phase, status.error) for status in terminated] == [
+        (8, f"{caller.metadata.id}, which called it, has ended without it"),
+        (6, f"{caller.metadata.id}, which called it, has ended without it"),
+        (8, f"{flow.metadata.id}, which called it, has ended without it"),
+    ]
+    assert Action.TERMINATE in [item.action for item in await due(local, agent)]
+    assert [(await found(AGENT, each)).phase for each in (done, other)] == [COMPLETED, PENDING]
+
+
+async def test_a_cancelled_workflow_stops_what_it_waits_for_by_itself(local: Api, make: Make) -> None:
+    caller = await make(local, WORKFLOW, "caller")
+    agent = await make(local, AGENT, "agent", labels={"stigmer.ai/called-by": caller.metadata.id})
+    await local(WORKFLOW, "cancel", {"id": caller.metadata.id})
+    assert (await local(AGENT, "get", {"value": agent.metadata.id})).status.phase == PENDING

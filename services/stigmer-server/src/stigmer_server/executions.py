@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 PAUSE, RESUME, SIGNAL, ANSWER = "stigmer.pause", "stigmer.resume", "stigmer.signal", "stigmer.answer"
 """Names of the signals that runs of both kinds get. Each carries an object with an `id`, by which a run knows a
 signal that it has had already."""
+CALLER = "stigmer.ai/called-by"
+"""Label of an execution that another one waits for: the id of that one."""
 TOKEN = "callback token"  # noqa: S105 - the name of a place
 """The place for which the token of a callback is sealed, with the execution's id."""
+
+_UNSEEN = frozenset({Cause.TERMINATE, Cause.LOST, Cause.EXPIRED})
+"""Why an execution ends without its run seeing to it."""
 
 
 def begin(unit: Unit, kind: Kind, message: Message) -> None:
@@ -116,7 +121,24 @@ def change(unit: Unit, kind: Kind, message: Message, cause: Cause, wanted: Phase
     if verdict is Verdict.CHANGE:
         message.status.error = why.get("error", "") or message.status.error
         _enter(unit, kind, message, wanted, why.get("reason", ""))
+        if cause in _UNSEEN:
+            _stop_called(unit, message)
     return verdict
+
+
+def _stop_called(unit: Unit, message: Message) -> None:
+    """Terminate what the execution waited for: its run, which would have seen to it, does nothing any more."""
+    id, org = message.metadata.id, message.metadata.org
+    reason = f"{id}, which called it, has ended without it"
+    for kind in unit.kinds.values():
+        if not kind.phases:
+            continue
+        for record in list(unit.records(kind.name, org=org, label=CALLER, value=id)):
+            called = unit.require(kind.name, record.id)
+            if kind.phase_of(called.status) not in ENDED:
+                change(unit, kind, called, Cause.TERMINATE, Phase.TERMINATED, error=reason)
+                stop_run(unit, kind, called, reason, at_once=True)
+                unit.replace_status(kind, called)
 
 
 def _refusal(kind: Kind, message: Message, cause: Cause) -> str:

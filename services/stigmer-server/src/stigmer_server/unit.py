@@ -184,10 +184,16 @@ class Unit:
             raise MissingError.of(self.kinds[kind].title, id)
 
     def records(
-        self, kind: str, where: Mapping[str, Filter] | None = None, *, org: str | None = None, label: str = ""
+        self,
+        kind: str,
+        where: Mapping[str, Filter] | None = None,
+        *,
+        org: str | None = None,
+        label: str = "",
+        value: str = "1",
     ) -> Iterator[Record]:
-        """Yield every matching record, oldest first; `label`: one that it has."""
-        labels = {label: "1"} if label else {}
+        """Yield every matching record, oldest first; `label`: one that it has, with this value."""
+        labels = {label: value} if label else {}
         query = Query(kind=kind, org_id=org, where=where or {}, labels=labels, newest_first=False, limit=200)
         while True:
             page = self.transaction.list(query)

@@ -15,7 +15,7 @@ from stigmer_runner import Environments, ExecutionEnvironment, Redactor, Stigmer
 from temporalio import activity
 
 from workflow_runner import names
-from workflow_runner.activities.executions import IDEMPOTENCY_KEY, REFUSALS
+from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.messages import AgentArguments, AgentRequest, Started
 
@@ -67,7 +67,9 @@ class Agents:
         execution.metadata.org = request["org"]
         spec = execution.spec
         spec.message = arguments["message"]
-        spec.callback_token = base64.b64decode(request.get("token", ""))
+        if token := request.get("token", ""):
+            spec.callback_token = base64.b64decode(token)
+            execution.metadata.labels[CALLED_BY] = request["execution_id"]
         if arguments["session"]:
             await self._check_session(arguments["session"], agent)
             spec.session_id = arguments["session"]

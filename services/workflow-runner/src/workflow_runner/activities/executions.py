@@ -32,6 +32,8 @@ REFUSALS: Mapping[type[RpcError], str] = {
     ResourceExhaustedError: "configuration",  # a limit of size
 }
 """What the server says for good, and which standard error that is. Anything else may be otherwise the next time."""
+CALLED_BY = "stigmer.ai/called-by"
+"""Label of an execution that another one waits for: when that one is terminated, the server terminates it, too."""
 _COMPLETED = 3
 _AI = 2
 """MessageType: what the agent says."""

@@ -10,7 +10,7 @@ from stigmer_runner import StigmerServer, fill_value
 from temporalio import activity
 
 from workflow_runner import names
-from workflow_runner.activities.executions import IDEMPOTENCY_KEY, REFUSALS
+from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.values import LARGE_BYTES, Values, json_text, own_execution
 from workflow_runner.messages import Started, StartRequest
@@ -61,7 +61,9 @@ class Subflows:
         execution.metadata.org = found.metadata.org
         execution.metadata.owner_scope = _ORGANIZATION
         execution.spec.workflow_id = found.metadata.id
-        execution.spec.callback_token = base64.b64decode(request["token"])
+        if request["token"]:
+            execution.spec.callback_token = base64.b64decode(request["token"])
+            execution.metadata.labels[CALLED_BY] = own_execution()
         await self._fill_input(execution.spec, request["input"])
         made = await self._server.call(
             f"{_EXECUTION}.WorkflowExecutionCommandController",
