@@ -18,6 +18,7 @@ from agent_runner.workspace.copying import copy_workspace
 from agent_runner.workspace.folders import FolderWorkspaces, name_of
 from agent_runner.workspace.limits import WorkspaceLimits
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from stigmer_grpc.errors import FailedPreconditionError
 from stigmer_sandbox import HostSandbox
 
 CONTROL = "agentexecution.v1.AgentExecutionControlController"
@@ -125,6 +126,29 @@ async def test_a_fork_ends_with_the_message_that_it_was_forked_at(
     ):
         await talk.say("go on", session=await talk.fork(atMessageId=message))
         assert talk.asked == [*expected, "user: go on"]
+
+
+async def test_a_fork_goes_on_while_its_session_does(stigmer: Stigmer, openai_server: OpenAIServer) -> None:
+    talk = await Talk.begin(stigmer, openai_server)
+    first, _ = await talk.say("one")
+    openai_server.hold_at = 1
+    second = await talk.start("two")
+    assert await asyncio.to_thread(openai_server.held.wait, 60)
+    with pytest.raises(FailedPreconditionError, match=f"{second} has not ended"):
+        await talk.fork()
+    await talk.say("three", session=await talk.fork(atExecutionId=first))
+    assert talk.asked == ["user: one", "assistant: Answer to one.", "user: three"]
+    openai_server.release.set()
+    assert phase(await stigmer.finish(second)) == DONE
+
+
+async def test_what_has_failed_can_be_said_another_way(stigmer: Stigmer, openai_server: OpenAIServer) -> None:
+    talk = await Talk.begin(stigmer, openai_server)
+    await talk.say("one")
+    failed = await talk.start("two", {"status": 400, "message": "no"})
+    assert phase(await stigmer.finish(failed)) == "EXECUTION_FAILED"
+    await talk.say("three", session=await talk.fork())
+    assert talk.asked == ["user: one", "assistant: Answer to one.", "user: two", "user: three"]
 
 
 async def test_a_fork_is_forked_again(stigmer: Stigmer, openai_server: OpenAIServer) -> None:
@@ -262,6 +286,18 @@ async def test_files_are_copied_as_they_are_and_no_link_is_followed(tmp_path: Pa
     await copy_workspace(workspaces, "old", "new")
     assert copied.read_text() == "changed"
     assert sorted(each.name for each in (tmp_path / "workspaces").iterdir()) == sorted(map(name_of, ("old", "new")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+async def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    workspaces = _workspaces(tmp_path / "workspaces")
+    source = await _folder(workspaces, "old")
+    (source / "closed").mkdir(mode=0)
+    with pytest.raises(WorkspaceFileError, match="cannot be copied"):
+        await copy_workspace(workspaces, "old", "new")
+    (source / "closed").chmod(0o700)
+    await copy_workspace(workspaces, "old", "new")
+    assert (await _folder(workspaces, "new") / "closed").is_dir()
 
 
 async def test_more_than_a_workspace_may_hold_is_not_copied(tmp_path: Path) -> None:

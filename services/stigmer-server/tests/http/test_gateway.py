@@ -93,6 +93,18 @@ async def test_the_next_page_of_a_contract_list_comes_as_a_header(front: Front) 
     assert len({entry["metadata"]["id"] for entry in page.json()["entries"] + rest.json()["entries"]}) == 2
 
 
+async def test_a_session_is_forked_where_it_is(front: Front) -> None:
+    agent = await front.agent()
+    content = manifest("agent_execution", "run", {"agentId": agent["metadata"]["id"], "message": "go"})
+    made = (await front.client.post("/v1/agent-executions", json=content)).json()
+    id, session = made["metadata"]["id"], made["spec"]["sessionId"]
+    path = f"/v1/sessions/{session}:fork"
+    assert told(await front.client.post(path, json={}))["code"] == "FAILED_PRECONDITION"
+    await front.client.put(f"/v1/agent-executions/{id}/status", json={"phase": "EXECUTION_COMPLETED"})
+    fork = (await front.client.post(path, json={"atExecutionId": id})).json()
+    assert fork["status"]["forkedFrom"] == {"sessionId": session, "executionId": id}
+
+
 async def test_nested_parts_of_a_query_are_read(front: Front) -> None:
     agent = await front.agent()
     found = await front.client.get(

@@ -7,6 +7,7 @@ is followed, links stay links, and nothing but files is opened.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -20,6 +21,9 @@ from agent_runner.workspace.port import Workspaces
 MOST_FILES = 100_000
 """How many files, folders and links are copied."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
+"""What the system says when a folder is to take the place of one that is not empty."""
 _PIECE = 1024 * 1024
 _MODE = 0o777
 
@@ -39,13 +43,14 @@ async def copy_workspace(workspaces: Workspaces, source: str, target: str) -> No
 
 
 def _replace(source: Path, target: Path, most_bytes: int) -> None:
+    if any(target.iterdir()):
+        return
     made = Path(tempfile.mkdtemp(prefix=".copy-", dir=target.parent))
     try:
         _Copy(source=source, target=made, bytes_left=most_bytes, most_bytes=most_bytes).make()
-        # In place of an empty folder, and of nothing else: one that is in use stays.
         made.rename(target)
     except OSError as error:
-        if not any(target.iterdir()):
+        if error.errno not in _IN_USE:
             raise WorkspaceFileError(f"the files of the session cannot be copied: {error.strerror}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -62,11 +67,14 @@ class _Copy:
     files_left: int = MOST_FILES
 
     def make(self) -> None:
-        for parent, folders, names, opened in os.fwalk(self.source):
+        for parent, folders, names, opened in os.fwalk(self.source, onerror=_unless_gone):
             to = self.target / Path(parent).relative_to(self.source)
             for name in (*folders, *names):
                 self._count()
-                self._one(name, opened, to / name)
+                try:
+                    self._one(name, opened, to / name)
+                except OSError as error:
+                    _unless_gone(error)
 
     def _one(self, name: str, opened: int, to: Path) -> None:
         found = os.stat(name, dir_fd=opened, follow_symlinks=False)
@@ -94,3 +102,9 @@ class _Copy:
         self.files_left -= 1
         if self.files_left < 0:
             raise WorkspaceFileError(f"the workspace of the session holds more than {MOST_FILES} files")
+
+
+def _unless_gone(error: OSError) -> None:
+    """Pass over what is gone, or has become a link, since its folder was looked into: the session may be at work."""
+    if error.errno not in _GONE:
+        raise error
