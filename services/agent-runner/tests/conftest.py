@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -78,3 +80,16 @@ def engine(tmp_path: Path) -> Generator[Callable[[str], Path]]:
             (folder / "engine" / "down").unlink(missing_ok=True)
             names = [file.stem for file in (folder / "engine").glob("stigmer-*.json")]
             subprocess.run([program, "rm", "--force", *names], check=True)
+
+
+@pytest.fixture
+def daytona(engine: Callable[[str], Path], tmp_path: Path) -> Generator[Any]:
+    """A platform like Daytona; see `servers/daytona.py`."""
+    found = importlib.util.spec_from_file_location("daytona_peer", Path(__file__).parent / "servers" / "daytona.py")
+    assert found is not None
+    assert found.loader is not None
+    peer = sys.modules["daytona_peer"] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(peer)
+    platform = peer.Daytona(engine("docker"), tmp_path / "boxes")
+    yield platform
+    platform.close()

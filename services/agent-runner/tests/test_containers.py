@@ -17,6 +17,7 @@ import pytest
 from agent_runner.settings import Settings
 from agent_runner.testing import Stigmer, phase
 from agent_runner.workspace.choosing import choose
+from agent_runner.workspace.daytona.api import POLICY
 from agent_runner.workspace.folders import FolderWorkspaces
 from agent_runner.workspace.limits import WorkspaceLimits
 from stigmer_sandbox import (
@@ -27,6 +28,7 @@ from stigmer_sandbox import (
     Limits,
     Pipes,
     SandboxUnavailableError,
+    guarded_client,
 )
 
 LIMITS = Limits(seconds=20)
@@ -265,7 +267,8 @@ async def test_workspaces_go_with_their_containers(options: ContainerOptions, do
 )
 async def test_the_operator_chooses(docker: Path, tmp_path: Path, sandbox: Any, name: str | None) -> None:
     settings = Settings(sandbox=sandbox, container_program=docker, data_folder=tmp_path)
-    chosen = await choose(settings)
+    async with guarded_client(POLICY) as client:
+        chosen = await choose(settings, client)
     assert (chosen.workspaces.name if chosen.workspaces else None) == name
 
 
@@ -273,10 +276,12 @@ async def test_containers_stand_in_where_namespaces_cannot_be_made(
     docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stigmer_sandbox.commands.local._find", lambda: None)
-    chosen = await choose(Settings(sandbox="auto", container_program=docker, data_folder=tmp_path))
+    async with guarded_client(POLICY) as client:
+        chosen = await choose(Settings(sandbox="auto", container_program=docker, data_folder=tmp_path), client)
+        alone = await choose(Settings(sandbox="local", data_folder=tmp_path), client)
     assert chosen.workspaces is not None
     assert chosen.workspaces.name == "containers of docker"
-    assert (await choose(Settings(sandbox="local", data_folder=tmp_path))).workspaces is None
+    assert alone.workspaces is None
 
 
 @pytest.mark.slow

@@ -15,9 +15,11 @@ from stigmer_sandbox.commands import (
     Pipes,
     Sandbox,
     Talk,
+    beneath,
     checked_name,
     find_engine,
     put_files,
+    supervised,
 )
 from stigmer_sandbox.errors import (
     CommandError,
@@ -83,6 +85,7 @@ __all__ = [
     "Target",
     "TargetError",
     "TooManyRedirectsError",
+    "beneath",
     "checked_addresses",
     "checked_name",
     "classify",
@@ -94,4 +97,5 @@ __all__ = [
     "read_target",
     "resolve",
     "stream",
+    "supervised",
 ]

@@ -10,6 +10,7 @@ from stigmer_sandbox import IMAGE, Limits, OutboundPolicy
 
 from agent_runner.models.catalog import ModelSettings
 from agent_runner.tools.settings import ToolSettings, WebLimits
+from agent_runner.workspace.daytona.settings import API_URL, DaytonaSettings
 from agent_runner.workspace.limits import WorkspaceLimits
 
 _PROVIDER = r"^[a-z0-9_]*$"
@@ -89,12 +90,12 @@ class Settings(RunnerSettings):
     turn_seconds: float = setting(
         86_400.0, "STIGMER_AGENT_TURN_SECONDS", description="how long a turn may take, restarts included", ge=1
     )
-    sandbox: Literal["auto", "local", "docker", "podman", "host", "off"] = setting(
+    sandbox: Literal["auto", "local", "docker", "podman", "daytona", "host", "off"] = setting(
         "auto",
         "STIGMER_AGENT_SANDBOX",
         description="where agents' files and commands are: local (in namespaces of this machine), docker or podman (in "
-        "containers), host (on the machine itself), off (files live in the conversation, and there is no shell); auto "
-        "takes the first of local, docker and podman that works here",
+        "containers), daytona (in sandboxes there), host (on the machine itself), off (files live in the conversation, "
+        "and there is no shell); auto takes the first of local, docker and podman that works here",
     )
     sandbox_image: str = setting(
         IMAGE,
@@ -106,7 +107,26 @@ class Settings(RunnerSettings):
         True, "STIGMER_SANDBOX_AUTO_PULL", description="whether that image is fetched when it is not on this machine"
     )
     sandbox_idle_seconds: float = setting(
-        3600.0, "STIGMER_SANDBOX_TTL", description="how long a session's container runs on unused; files are kept", gt=0
+        3600.0,
+        "STIGMER_SANDBOX_TTL",
+        description="how long a session's container or remote sandbox runs on unused",
+        gt=0,
+    )
+    daytona_api_key: str = setting("", "DAYTONA_API_KEY", description="key for Daytona")
+    daytona_api_url: str = setting(API_URL, "DAYTONA_API_URL", description="address of Daytona's API")
+    daytona_target: str = setting(
+        "", "DAYTONA_TARGET", description="region of sandboxes at Daytona; empty leaves it to the organization"
+    )
+    daytona_snapshot: str = setting(
+        "",
+        "DAYTONA_DEV_TOOLS_SNAPSHOT_ID",
+        description="what sandboxes at Daytona are made of, which must have python3; empty takes Daytona's own",
+    )
+    daytona_folder: str = setting(
+        "/home/daytona/workspace",
+        "STIGMER_DAYTONA_FOLDER",
+        description="folder of the workspace in a sandbox at Daytona, which its user can make",
+        pattern="^/",
     )
     sandbox_network: bool = setting(
         True, "STIGMER_AGENT_NETWORK", description="whether an agent's commands get the network when the agent asks"
@@ -188,6 +208,18 @@ class Settings(RunnerSettings):
         )
 
     @property
+    def daytona(self) -> DaytonaSettings:
+        """How Daytona is reached, and what sandboxes there are made of."""
+        return DaytonaSettings(
+            api_key=self.daytona_api_key,
+            api_url=self.daytona_api_url,
+            target=self.daytona_target,
+            snapshot=self.daytona_snapshot,
+            folder=self.daytona_folder.rstrip("/") or "/workspace",
+            idle_seconds=self.sandbox_idle_seconds,
+        )
+
+    @property
     def outbound(self) -> OutboundPolicy:
         """Where tools' requests may go."""
         return OutboundPolicy(
@@ -233,6 +265,7 @@ class Settings(RunnerSettings):
                 self.anthropic_api_key,
                 self.openai_api_key,
                 self.google_api_key,
+                self.daytona_api_key,
             )
             if key
         )

@@ -32,6 +32,7 @@ from agent_runner.turn.journal import Journal
 from agent_runner.turn.turn import TurnLimits, TurnTaker
 from agent_runner.workflow import AgentExecutionWorkflow
 from agent_runner.workspace.choosing import choose
+from agent_runner.workspace.daytona.api import POLICY
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -41,13 +42,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         server_channel(settings, tracing) as channel,
         Journal.open(settings.journal) as journal,
         guarded_client(settings.outbound) as client,
+        guarded_client(POLICY) as platform,
         Connections.open(settings.tools) as connections,
     ):
         server = StigmerServer(channel)
         resources = Resources(server)
         models = ModelCatalog(settings.models)
         warming = asyncio.create_task(_warm(models))
-        chosen = await choose(settings)
+        chosen = await choose(settings, platform)
         workspaces = chosen.workspaces
         toolbox = Toolbox(
             connections=connections,

@@ -110,7 +110,7 @@ def execute(options: dict[str, list[str]], words: list[str]) -> int:
     container = gone(name)
     if container is None:
         return fail(1, f"Error response from daemon: No such container: {name}")
-    root = Path(f"/proc/{container['first']}/root/usr/bin") / command[0]
+    root = Path("/proc", str(container["first"]), "root", "usr", "bin", command[0])
     if not root.exists():
         return fail(127, f'OCI runtime exec failed: exec: "{command[0]}": executable file not found in $PATH: unknown')
     folder = options.get("--workdir", ["/"])[0]

@@ -1,5 +1,6 @@
 """Running commands that somebody else wrote."""
 
+from stigmer_sandbox.commands import beneath, supervised
 from stigmer_sandbox.commands.container import IMAGE, ContainerOptions, ContainerSandbox, find_engine
 from stigmer_sandbox.commands.host import HostSandbox, NoSandbox
 from stigmer_sandbox.commands.local import LocalSandbox
@@ -21,7 +22,9 @@ __all__ = [
     "Pipes",
     "Sandbox",
     "Talk",
+    "beneath",
     "checked_name",
     "find_engine",
     "put_files",
+    "supervised",
 ]

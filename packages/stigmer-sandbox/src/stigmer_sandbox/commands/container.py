@@ -43,6 +43,7 @@ _USER = 1000
 _GENERATION_SECONDS = 43_200
 """How long a container is given new commands; it lasts twice as long, so that the last of them has time."""
 _SPARE_SECONDS = 15.0
+_INSIDE = (*supervised.PYTHON, "-c")
 _ENGINE_SECONDS = 60.0
 _PULL_SECONDS = 1800.0
 _KILLED = 137
@@ -149,7 +150,7 @@ class ContainerSandbox:
 
     async def _supervised(self, name: str, identifier: str, said: bytes, limits: Limits) -> Finished | str:
         """Run a command in a container that may be there; gives why when it was not begun."""
-        inside = ("exec", "--interactive", "--workdir", WORKSPACE, name, "python3", "-c", _text(), "run", identifier)
+        inside = ("exec", "--interactive", "--workdir", WORKSPACE, name, *_INSIDE, _text(), "run", identifier)
         try:
             ran = await self._engine.run(
                 *inside, stdin=said, seconds=limits.seconds + _SPARE_SECONDS, most=supervised.most_said(limits)
@@ -171,13 +172,13 @@ class ContainerSandbox:
 
     async def _end(self, name: str, identifier: str) -> None:
         """End a command, or its container when it cannot be ended."""
-        ended = await self._engine.ask("exec", name, "python3", "-c", _text(), "end", identifier)
+        ended = await self._engine.ask("exec", name, *_INSIDE, _text(), "end", identifier)
         if ended.code:
             await self._engine.ask("rm", "--force", "--volumes", name)
 
     async def _start(self, name: str, command: Command) -> None:
         keep = ("keep", str(self._options.idle_seconds), str(2 * _GENERATION_SECONDS))
-        made = ("run", "--detach", *self._arguments(name, command), "python3", "-c", _text(), *keep)
+        made = ("run", "--detach", *self._arguments(name, command), *_INSIDE, _text(), *keep)
         async with self._starting[name]:
             if name in self._started:
                 return
@@ -219,7 +220,7 @@ class ContainerSandbox:
             if talk is not None:
                 await talk(pipes)
 
-        inside = ("run", "--interactive", *self._arguments(name, command), "python3", "-c", _text(), "run", identifier)
+        inside = ("run", "--interactive", *self._arguments(name, command), *_INSIDE, _text(), "run", identifier)
         try:
             ran = await self._engine.run(
                 *inside,

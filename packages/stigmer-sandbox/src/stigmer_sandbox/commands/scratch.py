@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
+from stigmer_sandbox.commands import beneath
 from stigmer_sandbox.errors import CommandError
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-# Not to wait for the other end of a pipe that somebody put there.
-_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def checked_name(name: str) -> PurePosixPath:
@@ -38,32 +34,7 @@ def put_files(folder: Path, files: Mapping[str, bytes], *, owner: int | None = N
     for name, content in files.items():
         path = checked_name(name)
         try:
-            _put(folder, path, content, owner)
+            with os.fdopen(beneath.made(folder, path, owner), "wb") as opened:
+                opened.write(content)
         except OSError as error:
             raise CommandError(f"the file {name!r} cannot be put into the workspace: {error.strerror}") from error
-
-
-def _put(folder: Path, path: PurePosixPath, content: bytes, owner: int | None) -> None:
-    with ExitStack() as stack:
-        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        stack.callback(os.close, here)
-        for part in path.parent.parts:
-            made = _made(part, here)
-            here = os.open(part, _FOLDER, dir_fd=here)
-            stack.callback(os.close, here)
-            if made and owner is not None:
-                os.fchown(here, owner, owner)
-        file = os.open(path.name, _FILE, 0o700, dir_fd=here)
-        with os.fdopen(file, "wb") as opened:
-            opened.write(content)
-            if owner is not None:
-                os.fchown(file, owner, owner)
-
-
-def _made(name: str, folder: int) -> bool:
-    """Make a folder; tells whether it was not there before."""
-    try:
-        os.mkdir(name, 0o700, dir_fd=folder)
-    except FileExistsError:
-        return False
-    return True

@@ -17,6 +17,8 @@ from stigmer_sandbox.errors import CommandError
 
 PROGRAM = Path(supervisor.__file__)
 """The supervisor's text."""
+PYTHON = ("python3", "-IS")
+"""Runs our programs: nothing that lies beside them or where they begin is taken for a part of Python."""
 _ENVELOPE_BYTES = 65_536
 
 

@@ -239,7 +239,7 @@ def keep(seconds: float, most: float) -> None:
 
 
 def _is_busy() -> bool:
-    return any(words[1:2] == [b"-c"] and words[3:4] == [b"run"] for words in map(_words, _processes()))
+    return any(words[2:3] == [b"-c"] and words[4:5] == [b"run"] for words in map(_words, _processes()))
 
 
 def _words(process: int) -> list[bytes]:

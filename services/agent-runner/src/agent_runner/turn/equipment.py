@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from agent_runner.contract import ResolvedRun
 from agent_runner.models.catalog import PROVIDERS
@@ -80,7 +81,7 @@ class Equipper:
         backend = await self._backend(thread, definition, environment, skills)
         tools = await self._toolbox.open(thread, definition, environment, backend)
         effects = {**(IN_WORKSPACE if backend is not None else {}), **tools.effects}
-        return Equipment(backend=backend, skills=skills, tools=tools, effects=effects)
+        return Equipment(backend=backend, skills=_seen(skills, backend), tools=tools, effects=effects)
 
     async def _backend(
         self,
@@ -102,3 +103,11 @@ class Equipper:
 
     async def _skills(self, references: tuple[SkillReference, ...]) -> tuple[Skill, ...]:
         return tuple(await asyncio.gather(*map(self._shelf.get, references)))
+
+
+def _seen(skills: Mapping[str, tuple[Skill, ...]], backend: SandboxBackend | None) -> Mapping[str, tuple[Skill, ...]]:
+    """The skills, where the agent finds them."""
+    if backend is None:
+        return skills
+    seen = backend.workspace.seen
+    return {name: tuple(replace(each, folder=Path(seen(each.folder))) for each in own) for name, own in skills.items()}

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 from loguru import logger
-from stigmer_sandbox import ContainerOptions, ContainerSandbox, HostSandbox, LocalSandbox, Sandbox, find_engine
+from stigmer_sandbox import (
+    CommandError,
+    ContainerOptions,
+    ContainerSandbox,
+    HostSandbox,
+    LocalSandbox,
+    Sandbox,
+    SandboxUnavailableError,
+    find_engine,
+)
 
 from agent_runner.settings import Settings
+from agent_runner.workspace.daytona.api import DaytonaApi
+from agent_runner.workspace.daytona.workspaces import DaytonaWorkspaces
 from agent_runner.workspace.folders import FolderWorkspaces
 from agent_runner.workspace.port import Workspaces
 
@@ -30,22 +42,33 @@ class Chosen:
     sandbox: Sandbox | None = None
 
 
-async def choose(settings: Settings) -> Chosen:
-    """Take the first place that works; says in the log why others do not."""
+async def choose(settings: Settings, client: httpx.AsyncClient) -> Chosen:
+    """Take the first place that works; says in the log why others do not. `client` reaches what is elsewhere."""
     reasons: list[str] = []
-    for chosen in _candidates(settings):
+    for chosen in _candidates(settings, client):
         if chosen.workspaces is None:
             return chosen
         reason = await chosen.workspaces.unusable()
         if not reason:
             logger.info("agents work in {}", chosen.workspaces.name)
-            return chosen
+            return chosen if chosen.sandbox else replace(chosen, sandbox=await _beside())
         reasons.append(f"{chosen.workspaces.name}: {reason}")
     logger.warning("agents get no workspace and no shell: {}", "; ".join(reasons))
     return Chosen()
 
 
-def _candidates(settings: Settings) -> Iterator[Chosen]:
+async def _beside() -> Sandbox | None:
+    """Where programs of this machine run when sessions work elsewhere."""
+    sandbox = LocalSandbox()
+    try:
+        await sandbox.check()
+    except (SandboxUnavailableError, CommandError) as error:
+        logger.warning("MCP servers that are programs cannot be run: {}", error)
+        return None
+    return sandbox
+
+
+def _candidates(settings: Settings, client: httpx.AsyncClient) -> Iterator[Chosen]:
     match settings.sandbox:
         case "off":
             yield Chosen()
@@ -57,6 +80,9 @@ def _candidates(settings: Settings) -> Iterator[Chosen]:
             yield _here(settings, LocalSandbox())
             if program := _program(settings, *_ENGINES):
                 yield _here(settings, _containers(settings, program))
+        case "daytona":
+            api = DaytonaApi(client, settings.daytona)
+            yield Chosen(workspaces=DaytonaWorkspaces(api, settings.daytona, settings.workspace_limits))
         case engine:
             yield _here(settings, _containers(settings, _program(settings, engine)))
 

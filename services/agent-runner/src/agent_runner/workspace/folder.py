@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stigmer_sandbox import WORKSPACE, Command, CommandError, Limits, Sandbox, put_files
+from stigmer_sandbox import WORKSPACE, Command, CommandError, Limits, Sandbox, beneath, put_files
 
 from agent_runner.errors import WorkspaceFileError
 from agent_runner.workspace import files
+from agent_runner.workspace.limits import FULL_FILE_BYTES
 from agent_runner.workspace.port import Entry, Outcome
-
-_FULL_FILE_BYTES = 1024
-"""What a file may hold that is written while the workspace holds too much: enough for nothing but tidying up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ class FolderWorkspace:
             workspace=place.folder,
             readable=place.readable,
             network=place.network,
-            limits=replace(limits, file_bytes=_FULL_FILE_BYTES) if self._is_full else limits,
+            limits=replace(limits, file_bytes=FULL_FILE_BYTES) if self._is_full else limits,
         )
         finished = await self._sandbox.run(command)
         self._is_full = await self._measured()
@@ -104,7 +102,7 @@ class FolderWorkspace:
     async def write(self, path: str, content: bytes) -> None:
         """See `Workspace`."""
         place = self._place
-        room = place.most_bytes - await asyncio.to_thread(files.held, place.folder, place.most_bytes)
+        room = place.most_bytes - await asyncio.to_thread(beneath.held, place.folder, place.most_bytes)
         if len(content) > room:
             raise files.full(place.most_bytes)
         try:
@@ -114,4 +112,4 @@ class FolderWorkspace:
 
     async def _measured(self) -> bool:
         most = self._place.most_bytes
-        return await asyncio.to_thread(files.held, self._place.folder, most) > most
+        return await asyncio.to_thread(beneath.held, self._place.folder, most) > most

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from loguru import logger
-from stigmer_sandbox import CommandError, ContainerSandbox, Sandbox, SandboxUnavailableError
+from stigmer_sandbox import CommandError, ContainerSandbox, Sandbox, SandboxUnavailableError, beneath
 
 from agent_runner.workspace.folder import FolderWorkspace, Place
 from agent_runner.workspace.limits import WorkspaceLimits
@@ -97,7 +96,7 @@ class FolderWorkspaces:
     async def _remove(self, folder: Path) -> None:
         if self._containers is not None:
             await self._containers.remove(folder)
-        await asyncio.to_thread(_removed, folder)
+        await asyncio.to_thread(beneath.remove, folder)
 
 
 def name_of(thread: str) -> str:
@@ -115,12 +114,3 @@ def _made(folder: Path, owner: int | None) -> None:
 
 def _unused(root: Path, before: float) -> list[Path]:
     return [folder for folder in (root.iterdir() if root.is_dir() else ()) if folder.stat().st_mtime < before]
-
-
-def _removed(folder: Path) -> None:
-    """Remove a folder with everything in it, also what its owner may not look into."""
-    for parent, names, _ in os.walk(folder):
-        for each in (Path(parent, name) for name in names):
-            if not each.is_symlink():
-                each.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from stigmer_sandbox import Limits
 
+FULL_FILE_BYTES = 1024
+"""What a file may hold that is written while the workspace holds too much: enough for nothing but tidying up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceLimits:

@@ -1,0 +1,1 @@
+"""Workspaces in sandboxes of Daytona, over its public HTTP API."""
