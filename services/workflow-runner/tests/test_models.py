@@ -226,6 +226,19 @@ async def test_a_secret_reaches_the_model_and_nobody_else(runs: Runs, openai: Op
     assert not any("pass-1234" in str(update) for update in execution.updates)
 
 
+async def test_an_answer_is_recorded_as_a_script_without_secrets(
+    start_models: StartModels, start_runner: StartRunner, openai: OpenAIServer, tmp_path: Path
+) -> None:
+    openai.first = [{"text": f"Costs $5, and {KEY}.", "usage": (3, 4)}]
+    models = await start_models(record_folder=tmp_path / "scripts")
+    runs = await start_runner(agent_task_queue=models.queue)
+    execution = await runs.run(asked(), {"q": "x"}, secrets={"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": openai.url})
+    assert execution.output == f"Costs $5, and {REDACTED}."
+    played = asked().replace("openai:gpt-4.1", f"scripted:{execution.id}")
+    assert await runs.output(played, {"q": "x"}) == execution.output
+    assert KEY not in (tmp_path / "scripts" / f"{execution.id}.yaml").read_text()
+
+
 async def test_without_a_runner_of_agents_it_says_so(start_runner: StartRunner) -> None:
     runs = await start_runner(agent_task_queue="nobody", model_start_seconds=0.5)
     error = await runs.error(asked(), {"q": "x"})

@@ -7,8 +7,9 @@ an error of the call is an answer, too, in the words of the workflow language.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from stigmer_dsl.errors import STANDARD, MissingSecretError, WorkflowError
 from stigmer_dsl.secrets import fill_secrets, mask_secrets
 from stigmer_grpc.errors import RpcError
 from stigmer_runner.redaction import Redactor
-from stigmer_runner.server import Environments, ExecutionEnvironment
+from stigmer_runner.server import Environments
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -80,8 +81,12 @@ class ModelCalls:
         seconds: float = request["seconds"]
         try:
             arguments = fill_secrets(request["arguments"], environment.values, nonce=request["nonce"])
-            async with asyncio.timeout(seconds):
-                choice, reply = await self._answer(arguments, environment)
+            choice = self._choice(arguments, environment.values)
+            with _in_our_words(str(choice), redactor):
+                # In a thread: the first use of a provider imports its package, which takes seconds.
+                model = await asyncio.to_thread(self._models.make, choice)
+                async with asyncio.timeout(seconds):
+                    reply = await answered(question_of(arguments), model, str(choice), self._prices)
         except TimeoutError:
             error = WorkflowError.standard("timeout", f"the model gave no answer within {seconds:g} seconds")
         except MissingSecretError as missing:
@@ -90,35 +95,18 @@ class ModelCalls:
             error = _problem(known)
         else:
             self._record(request["execution_id"], reply, redactor)
-            return {"output": redactor.value(_told(choice, reply))}
+            return {"output": redactor.value(_answer(choice, reply))}
         return {"error": mask_secrets(redactor.value(error.to_dict()))}
 
-    async def _answer(
-        self, arguments: Mapping[str, Any], environment: ExecutionEnvironment
-    ) -> tuple[ModelChoice, Reply]:
-        variables = environment.values
-        choice = replace(
+    def _choice(self, arguments: Mapping[str, Any], variables: Mapping[str, str]) -> ModelChoice:
+        if arguments["schema"] is not None:
+            check_schema(arguments["schema"])
+        return replace(
             self._models.choose(arguments["model"] or variables.get(MODEL, ""), environment=variables),
             temperature=arguments["temperature"],
             max_tokens=arguments["max_tokens"],
             retries=0,  # when it is asked again is for the workflow to say
         )
-        question = question_of(arguments)
-        if question.schema is not None:
-            check_schema(question.schema)
-        try:
-            # In a thread: the first use of a provider imports its package, which takes seconds.
-            model = await asyncio.to_thread(self._models.make, choice)
-            return choice, await answered(question, model, str(choice), self._prices)
-        except Exception as error:
-            known = classify(error, model=str(choice))
-            if known is not None:
-                raise known from None
-            if activity.is_worker_shutdown():
-                raise  # what goes wrong while this worker goes away may go well on another
-            redactor = Redactor((*environment.secrets.values(), *self._keys))
-            logger.error("a model could not be asked: {}", redactor.text("".join(traceback.format_exception(error))))
-            raise AgentRunnerError(f"the model {choice} could not be asked ({type(error).__name__})") from None
 
     def _record(self, execution: str, reply: Reply, redactor: Redactor) -> None:
         recorder = self._models.recorder
@@ -131,7 +119,28 @@ class ModelCalls:
             logger.warning("the recording of {} goes no further: {}", execution, error)
 
 
-def _told(choice: ModelChoice, reply: Reply) -> dict[str, Any]:
+@contextlib.contextmanager
+def _in_our_words(model: str, redactor: Redactor) -> Generator[None]:
+    """Tell what goes wrong in this runner's words; what the provider's package says may hold anything.
+
+    Raises:
+        AgentRunnerError: Something did.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise  # our own: those of a provider's package are wrapped
+    except Exception as error:
+        known = classify(error, model=model)
+        if known is not None:
+            raise known from None
+        if activity.is_worker_shutdown():
+            raise  # what goes wrong while this worker goes away may go well on another
+        logger.error("a model could not be asked: {}", redactor.text("".join(traceback.format_exception(error))))
+        raise AgentRunnerError(f"the model {model} could not be asked ({type(error).__name__})") from None
+
+
+def _answer(choice: ModelChoice, reply: Reply) -> dict[str, Any]:
     used = reply.usage
     usage = {
         "model_calls": used.model_calls,

@@ -40,10 +40,10 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
             return unit.unchanged(kind, message)
         return unit.unchanged(kind, stored)
 
-    if kind.prepare is not None:
-        await kind.prepare(resources, draft)
     # Mostly there is nothing to do, and that can be seen without a transaction.
     saved = await resources.look(lambda unit: _unchanged(kind, draft, unit))
+    if saved is None and kind.prepare is not None:
+        await kind.prepare(resources, draft)
     return resources.answer(saved or await resources.transact(work))
 
 
