@@ -61,6 +61,16 @@ do:
     assert "tok-1234" not in str(execution.updates)
 
 
+async def test_an_agent_for_which_nobody_names_a_model_gets_that_of_the_run(runs: Runs) -> None:
+    execution = runs.add(ASK, variables={"STIGMER_LLM_MODEL": "scripted:y"})
+    handle = await runs.start(execution)
+    made = await runs.peer.agents.begun()
+    assert made.spec.execution_config.model_name == "scripted:y"
+    assert not made.spec.runtime_env
+    await runs.peer.agents.end(made, "done")
+    assert await ended(handle) == "done"
+
+
 async def test_without_a_schema_the_answer_is_what_the_agent_says_last(runs: Runs) -> None:
     handle = await runs.start(runs.add(ASK))
     await runs.peer.agents.end(await runs.peer.agents.begun(), "done")

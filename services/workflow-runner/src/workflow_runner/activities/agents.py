@@ -21,6 +21,10 @@ from workflow_runner.messages import AgentArguments, AgentRequest, Started
 
 _AGENTS = "ai.stigmer.agentic"
 _EXECUTION = f"{_AGENTS}.agentexecution.v1"
+_MODEL = "STIGMER_LLM_MODEL"
+"""Variable of the run that names the model of agents for which neither the task nor the agent names one."""
+_MODEL_NOTE = "stigmer.ai/model"
+"""Annotation of an agent: its model, for who cannot set `spec.model`."""
 _SCOPES = {"platform": 1, "organization": 2}
 _EMPTY = ExecutionEnvironment(variables={}, secrets={}, redactor=Redactor(()))
 
@@ -78,6 +82,9 @@ class Agents:
         _fill_environment(spec.runtime_env, request, environment)
         if arguments["config"]:
             json_format.ParseDict(arguments["config"], spec.execution_config, descriptor_pool=descriptors.pool())
+        own = agent.spec.model or agent.metadata.annotations.get(_MODEL_NOTE, "")
+        if not (spec.execution_config.model_name or own):
+            spec.execution_config.model_name = environment.values.get(_MODEL, "")
         made = await self._server.call(
             f"{_EXECUTION}.AgentExecutionCommandController",
             "create",
