@@ -152,6 +152,15 @@ async def test_it_begins_with_a_task_that_is_named_or_with_the_first(api: Api, r
     assert tasks_of(made) == {}
 
 
+async def test_a_dry_run_tells_what_it_would_begin_with(api: Api, runs: MemoryRuns) -> None:
+    before = await earlier(api, runs, "COMPLETED")
+    request = manifest(WORKFLOW, "dry", {"fromExecution": before.metadata.id, "fromTask": "l"})
+    dry = await api(WORKFLOW, "create", request, metadata={"x-stigmer-dry-run": "true"})
+    assert tasks_of(dry) == {"/do/0/a": (3, before.metadata.id)}
+    with pytest.raises(NotFoundError):
+        await api(WORKFLOW, "get", {"value": dry.metadata.id})
+
+
 async def test_it_is_recovered_as_any_other(api: Api, runs: MemoryRuns) -> None:
     before = await earlier(api, runs, "FAILED")
     made = await begin(api, fromExecution=before.metadata.id)

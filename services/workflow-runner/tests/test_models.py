@@ -1,6 +1,8 @@
 """Calls of models, which the runner of agents makes: `llm_call` and `eval`."""
 
 import asyncio
+import os
+import sys
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -267,6 +269,36 @@ async def test_a_call_whose_runner_goes_is_made_by_the_next_and_a_recorded_answe
     async with asyncio.timeout(60):
         await handle.result()
     assert (execution.output, len(openai.calls)) == ({"said": "kept"}, 2)
+
+
+@pytest.mark.slow
+async def test_a_call_whose_runner_is_killed_is_made_by_the_next(
+    temporal: str, start_models: StartModels, start_runner: StartRunner, openai: OpenAIServer, tmp_path: Path
+) -> None:
+    openai.first = [{"text": "lost"}, {"text": "kept"}]
+    openai.hold_at = 0
+    queue = f"agents-{uuid.uuid4().hex}"
+    runs = await start_runner(agent_task_queue=queue)
+    execution = runs.add(asked(), {"q": "x"}, secrets={"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": openai.url})
+    environment = {
+        **os.environ,
+        "TEMPORAL_HOST_PORT": temporal,
+        "STIGMER_BACKEND_ENDPOINT": runs.peer.address,
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": queue,
+        "STIGMER_AGENT_RUNNER_DATA": str(tmp_path / "other"),
+        "STIGMER_AGENT_SANDBOX": "off",
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "agent_runner", env=environment)
+    try:
+        handle = await runs.start(execution)
+        assert await asyncio.to_thread(openai.held.wait, 50)
+    finally:
+        process.kill()
+        await process.wait()
+    await start_models(task_queue=queue)
+    async with asyncio.timeout(60):
+        await handle.result()
+    assert (execution.output, len(openai.calls)) == ("kept", 2)
 
 
 async def test_expressions_judge_without_a_model(start_runner: StartRunner) -> None:

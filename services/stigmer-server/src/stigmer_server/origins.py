@@ -6,6 +6,7 @@ kept as if it had left it. From then on the new execution has checkpoints of its
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stigmer_protos import descriptors
@@ -57,7 +58,9 @@ async def prepare(resources: Resources, message: Message) -> None:
             descriptors.message_type("ai.stigmer.runtime.v1.WorkflowPosition")(**each) for each in told["positions"]
         ],
     )
-    await resources.transact(lambda unit: checkpoints.save(unit, found))
+    # In a dry run, too: it is no resource, and what follows looks for it in a transaction of its own.
+    keeping = resources.on_behalf_of(replace(resources.call, dry_run=False))
+    await keeping.transact(lambda unit: checkpoints.save(unit, found))
 
 
 def _run_to_ask(unit: Unit, earlier_id: str) -> str:
