@@ -139,6 +139,11 @@ class Resources:
         task.add_done_callback(self._commits.discard)
         return await asyncio.shield(task)
 
+    async def transact_on(self, kind: Kind, work: Callable[[Unit], T]) -> T:
+        """As `transact_runs` where somebody has to hear of a change to the kind's resources, else as `transact`."""
+        heard = kind.phases is not None or kind.name in self._observers
+        return await (self.transact_runs(work) if heard else self.transact(work))
+
     async def settle(self) -> None:
         """Wait for the transactions that are still under way, whoever began them."""
         while self._commits:

@@ -94,6 +94,41 @@ async def test_the_key_of_a_runner_is_for_no_organization_and_of_others_for_one(
         await house.api("api_key", "create", key_manifest("k", "viewer", "nowhere"))
 
 
+async def test_a_key_is_what_it_was_made_also_where_nobody_waited_for_that(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await create(house, role="editor")
+    mine = house.with_token(made.spec.key_hash)
+    await mine("agent", "create", manifest("agent", "first", AGENT, org=""))
+    # The note of its use is a change of the key, too, and is not to come in between.
+    await noted(house, made.metadata.id)
+    await house.api.app.resources.settle()
+    await mine("agent", "create", manifest("agent", "other", AGENT, org=""))
+    store, committed, goes_on = house.api.app.resources.store, asyncio.Event(), asyncio.Event()
+    transact = store.transact
+
+    async def slow(*given: Any, **options: Any) -> Any:
+        result = await transact(*given, **options)
+        committed.set()
+        await goes_on.wait()
+        return result
+
+    made.spec.role = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "transact", slow)
+        update = asyncio.create_task(house.api("api_key", "update", made))
+        async with asyncio.timeout(10):
+            await committed.wait()
+            # Whoever asked for it is gone, in the moment in which it is done.
+            update.cancel()
+            await asyncio.gather(update, return_exceptions=True)
+        goes_on.set()
+    async with asyncio.timeout(10):
+        await house.api.app.resources.settle()
+    with pytest.raises(PermissionDeniedError):
+        await mine("agent", "create", manifest("agent", "second", AGENT, org=""))
+
+
 async def test_keys_are_named(house: House) -> None:
     await create(house)
     with pytest.raises(AlreadyExistsError):

@@ -44,7 +44,7 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
     saved = await resources.look(lambda unit: _unchanged(kind, draft, unit))
     if saved is None and kind.prepare is not None:
         await kind.prepare(resources, draft)
-    return resources.answer(saved or await resources.transact(work))
+    return resources.answer(saved or await resources.transact_on(kind, work))
 
 
 def _unchanged(kind: Kind, draft: Message, unit: Unit) -> Saved:

@@ -35,9 +35,8 @@ async def store(resources: Resources, kind: Kind, request: Message, draft: Messa
     Raises:
         As `create`.
     """
-    transact = resources.transact_runs if kind.phases else resources.transact
     if not resources.call.idempotency_key:
-        return resources.answer(await transact(lambda unit: drafts.insert(kind, draft, unit)))
+        return resources.answer(await resources.transact_on(kind, lambda unit: drafts.insert(kind, draft, unit)))
 
     def once(unit: Unit) -> Saved:
         if (known := idempotency.recall(unit, kind, request)) is not None:
@@ -47,4 +46,4 @@ async def store(resources: Resources, kind: Kind, request: Message, draft: Messa
         idempotency.remember(unit, request, answer)
         return answer
 
-    return resources.answer(await transact(once))
+    return resources.answer(await resources.transact_on(kind, once))

@@ -28,7 +28,7 @@ async def update(resources: Resources, kind: Kind, request: Message) -> bytes:
         message, _ = drafts.renew(kind, draft, stored, unit)
         return unit.replace(kind, message, stored)
 
-    return resources.answer(await resources.transact(work))
+    return resources.answer(await resources.transact_on(kind, work))
 
 
 def _named(kind: Kind, draft: Message, unit: Unit) -> Message:
