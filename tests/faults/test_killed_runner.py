@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 import uvicorn
 import yaml
+from agent_runner.settings import Settings as AgentSettings
+from agent_runner.worker import serve as serve_agents
 from mcp.server.mcpserver import MCPServer
 from stigmer_server.messages import value_to_plain
 from stigmer_server.testing import Api, ServerProcess, TemporalServer, manifest
@@ -57,7 +59,7 @@ _ONCE = re.compile(r"once-[\w-]+")
 _MARK = re.compile(r"ONCE(-[a-z0-9]+)?(-\$[\w.]+)?")
 _CHANGING = {
     *(names.CALL_HTTP, names.CALL_OPENAPI, names.CALL_GRPC, names.CALL_MCP, names.CALL_A2A, names.PUBLISH_MESSAGE),
-    *(names.RUN_PROCESS, names.RUN_CONTAINER, "Charge"),
+    *(names.RUN_PROCESS, names.RUN_CONTAINER, names.ASK_MODEL, "Charge"),
 }
 
 
@@ -229,6 +231,19 @@ def _filled(mark: re.Match[str]) -> str:
     return f'\'${{ "once-" + ($workflow.input.run? // $workflow.id) + "{name}"{last} }}\''
 
 
+@asynccontextmanager
+async def models(folder: Path, temporal: str, server: str) -> AsyncGenerator[None]:
+    """Have a runner of agents, which asks models, until the block ends."""
+    given = {"temporal_address": temporal, "server_address": server, "data_folder": folder / "agents", "sandbox": "off"}
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve_agents(AgentSettings.model_validate(given), stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await serving
+
+
 @pytest.fixture
 async def world(tmp_path: Path, server: Callable[..., ServerProcess]) -> AsyncGenerator[World]:
     """Temporal, a server, a runner and their peers, with a workflow of every construct."""
@@ -250,6 +265,7 @@ async def world(tmp_path: Path, server: Callable[..., ServerProcess]) -> AsyncGe
             site_server() as site,
             shop_server() as shop,
             container_engine(tmp_path / "engine.sock") as engine,
+            models(tmp_path, temporal.address, process.address),
         ):
             peers = Peers(site, shop, engine)
             peers.build()
@@ -459,6 +475,7 @@ async def test_runs_of_every_construct_end_as_if_their_runner_had_never_been_kil
     unrecorded = told - begun_calls
     assert not unrecorded, unrecorded
     assert all(number == 1 for once, number in told.items() if once.endswith("-asked"))
+    assert all(number == 1 for once, number in begun_calls.items() if once.endswith("-model"))
     figures(
         kills=kills,
         constructs=len(constructs) + len(TIMED) + 1,
