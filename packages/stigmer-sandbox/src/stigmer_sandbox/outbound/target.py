@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from stigmer_sandbox.errors import TargetError
@@ -27,8 +28,9 @@ class Target:
     port: int
 
 
+@lru_cache(maxsize=256)
 def read_target(url: str) -> Target:
-    """Return whom `url` names.
+    """Return whom `url` names. Each exchange asks several times, and most are with the same few.
 
     Raises:
         TargetError: It is not plain http or https, or is written in an ambiguous way: user
