@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,8 @@ OPTIONAL, WEB_FETCH = "stigmer.ai/mcp-optional", "stigmer.ai/web-fetch"
 """Annotations of an agent: MCP servers that it can do without (names, or `*`), and `true` if it may fetch web pages."""
 _NEXT_PAGE = "x-next-page-token"
 """Trailing metadata: where a list goes on."""
-_PAGE = 100
+_PAGE = 20
+"""Executions that are asked for at once: each comes with all that was said in it."""
 _RULES: tuple[Rule, ...] = (Rule.REQUIRE, Rule.REQUIRE, Rule.ALLOW, Rule.DENY)
 _ON_EXPIRY: tuple[Action, ...] = (Action.REJECT, Action.REJECT, Action.APPROVE, Action.FAIL)
 """By the numbers of the contract's enums."""
@@ -99,24 +100,17 @@ class Resources:
         """
         return _fork(await self._get(f"{_AGENTIC}.session.v1.SessionQueryController", "session", session_id))
 
-    async def executions(self, session_id: str) -> AsyncIterator[Message]:
-        """The executions of a session, oldest first.
-
-        Raises:
-            ExecutionEndedError: One is gone meanwhile.
-        """
-        service, ids, token = f"{_EXECUTION}.AgentExecutionQueryController", list[str](), ""
+    async def executions(self, session_id: str) -> list[Message]:
+        """The executions of a session, oldest first."""
+        service, found, token = f"{_EXECUTION}.AgentExecutionQueryController", list[Message](), ""
         while True:
             trailers: dict[str, str | bytes] = {}
             request = {"session_id": session_id, "page_size": _PAGE, "page_token": token}
             page = await self._server.call(service, "listBySession", request, trailers=trailers)
-            ids += [each.metadata.id for each in page.entries]
+            found += page.entries
             token = str(trailers.get(_NEXT_PAGE, ""))
             if not token:
-                break
-        # One by one: long conversations are read once more, and never held as a whole.
-        for execution_id in reversed(ids):
-            yield await self.execution(execution_id)
+                return found[::-1]
 
     async def agent(self, agent_id: str) -> AgentDefinition:
         """The agent.

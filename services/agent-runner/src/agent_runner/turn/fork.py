@@ -15,7 +15,7 @@ from langchain_core.messages import AnyMessage, ToolMessage
 from loguru import logger
 
 from agent_runner.contract import Fork, ResolvedRun
-from agent_runner.errors import ExecutionEndedError, ResourceError
+from agent_runner.errors import ResourceError
 from agent_runner.models.marks import begins_turn
 from agent_runner.resources import Resources
 from agent_runner.turn.agent import Graph, differences
@@ -88,12 +88,12 @@ async def _told(fork: Fork, resources: Resources) -> list[AnyMessage]:
     try:
         earlier = await resources.forked_from(fork.session_id)
         before = [] if earlier is None else await _told(earlier, resources)
-        async for execution in resources.executions(fork.session_id):
+        for execution in await resources.executions(fork.session_id):
             before += messages_of(execution)
             if execution.metadata.id == fork.execution_id:
                 end = _end(before, fork)
                 return before if end is None else before[:end]
-    except (ExecutionEndedError, ResourceError):
+    except ResourceError:
         logger.info("the server does not have {} either", fork.session_id)
     raise ResourceError(
         f"the session cannot begin: it was forked from {fork.session_id} at {fork.execution_id}, and neither this "
