@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from stigmer_runner.settings import RunnerSettings, folders, setting
 from stigmer_sandbox import IMAGE, Limits, OutboundPolicy
 
+from agent_runner.files.limits import FileLimits
 from agent_runner.models.catalog import ModelSettings
 from agent_runner.tools.settings import ToolSettings, WebLimits
 from agent_runner.workspace.daytona.settings import API_URL, DaytonaSettings
@@ -143,6 +144,13 @@ class Settings(RunnerSettings):
     workspace_days: float = setting(
         30.0, "STIGMER_AGENT_WORKSPACE_DAYS", description="days that an unused workspace is kept", gt=0
     )
+    file_mb: int = setting(
+        32, "STIGMER_AGENT_FILE_MB", description="mebibytes of the largest file that is kept of a workspace", ge=1
+    )
+    files_mb: int = setting(
+        256, "STIGMER_AGENT_FILES_MB", description="mebibytes of files that are kept of one turn", ge=1
+    )
+    files: int = setting(500, "STIGMER_AGENT_FILES", description="files that are kept of one turn", ge=1)
     mcp_network: bool = setting(
         True,
         "STIGMER_AGENT_MCP_NETWORK",
@@ -218,6 +226,11 @@ class Settings(RunnerSettings):
             folder=self.daytona_folder.rstrip("/") or "/workspace",
             idle_seconds=self.sandbox_idle_seconds,
         )
+
+    @property
+    def file_limits(self) -> FileLimits:
+        """What is taken out of workspaces."""
+        return FileLimits(file_bytes=self.file_mb * 2**20, turn_bytes=self.files_mb * 2**20, turn_files=self.files)
 
     @property
     def outbound(self) -> OutboundPolicy:

@@ -23,6 +23,7 @@ from stigmer_runner.testing import free_port
 from temporalio.client import Client
 
 AGENTIC = "ai.stigmer.agentic"
+FILES = "ai.stigmer.files.v1"
 START_SECONDS = 60.0
 RUN_SECONDS = 60.0
 FINAL = ("EXECUTION_COMPLETED", "EXECUTION_FAILED", "EXECUTION_CANCELLED", "EXECUTION_TERMINATED")
@@ -177,6 +178,42 @@ class Stigmer:
             "spec": spec,
         }
         return await self.call("agentexecution.v1.AgentExecutionCommandController", "create", execution)
+
+    async def session(self, agent: str) -> str:
+        """A new session with an agent; gives its id."""
+        found = await self.call("agentinstance.v1.AgentInstanceQueryController", "getByAgent", {"agent_id": agent})
+        session = {
+            "api_version": "agentic.stigmer.ai/v1",
+            "kind": "Session",
+            "metadata": {
+                "name": f"session-{uuid.uuid4().hex[:12]}",
+                "org": "local",
+                "owner_scope": "organization",
+            },
+            "spec": {"agent_instance_id": found.items[0].metadata.id},
+        }
+        return str((await self.call("session.v1.SessionCommandController", "create", session)).metadata.id)
+
+    async def put_file(self, session: str, path: str, content: bytes) -> None:
+        """Put a file into a session."""
+        part: Any = descriptors.message_type(f"{FILES}.PutFilePart")
+        sent = [part(header={"session_id": session, "path": path}), part(chunk=content)]
+        await self._channel.service(f"{FILES}.FileCommandController").client_stream("put", sent)
+
+    async def delete_file(self, session: str, path: str) -> None:
+        """Take a file out of a session."""
+        request = {"session_id": session, "path": path}
+        await self._channel.service(f"{FILES}.FileCommandController").unary("delete", request)
+
+    async def files(self, owner: str) -> dict[str, bytes]:
+        """The files of a session, or of an execution, with what is in them."""
+        queries = self._channel.service(f"{FILES}.FileQueryController")
+        listed = await queries.unary("list", {"resource_id": owner})
+        found: dict[str, bytes] = {}
+        for entry in sorted(listed.entries, key=lambda entry: entry.path):
+            parts: AsyncIterator[Any] = queries.stream("get", {"resource_id": owner, "path": entry.path})
+            found[entry.path] = b"".join([part.chunk async for part in parts])
+        return found
 
     async def get(self, execution_id: str) -> Any:
         """The execution."""

@@ -19,6 +19,7 @@ from agent_runner.calls.activity import ModelCalls
 from agent_runner.cloud import CloudActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
+from agent_runner.files.kept import KeptFiles
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Resources
@@ -65,8 +66,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             journal=journal,
             models=models,
             keys=settings.keys,
-            limits=TurnLimits(steps=settings.max_steps, status_seconds=settings.status_seconds),
+            limits=TurnLimits(
+                steps=settings.max_steps, status_seconds=settings.status_seconds, files=settings.file_limits
+            ),
             equipper=Equipper(workspaces, Shelf(settings.skills, server), toolbox),
+            files=KeptFiles(server),
             prices=prices,
         )
         tidying = asyncio.create_task(workspaces.tidy()) if workspaces is not None else None

@@ -16,21 +16,23 @@ sandbox far away, where files cross in a place of their own:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # Not to wait for the other end of a pipe that somebody put there.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _CHUNK = 1 << 20
 _SMALL = 1 << 18
 
@@ -46,14 +48,28 @@ def opened(folder: Path, path: PurePosixPath) -> int:
         return file
 
 
-def made(folder: Path, path: PurePosixPath, owner: int | None = None) -> int:
-    """A file, empty and open to be written; folders on the way are made. Raises: OSError."""
+@contextmanager
+def placed(folder: Path, path: PurePosixPath, owner: int | None = None) -> Generator[IO[bytes]]:
+    """Open a file to be written, which takes its place when it is whole; folders on the way are made. Raises: OSError.
+
+    Whoever is killed meanwhile leaves what was there before; only a file is replaced by it.
+    """
     with ExitStack() as stack:
         here = _walked(folder, path, stack, owner=owner, make=True)
-        file = os.open(path.name, _WRITE, 0o700, dir_fd=here)
-        if owner is not None:
-            os.fchown(file, owner, owner)
-        return file
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(path.name, dir_fd=here, follow_symlinks=False).st_mode):
+                raise OSError(errno.EINVAL, "something that is no file is there")
+        beside = f".{secrets.token_hex(8)}"
+        file = os.open(beside, _WRITE, 0o700, dir_fd=here)
+        try:
+            with os.fdopen(file, "wb") as opened:
+                if owner is not None:
+                    os.fchown(file, owner, owner)
+                yield opened
+            os.replace(beside, path.name, src_dir_fd=here, dst_dir_fd=here)
+        except BaseException:
+            os.unlink(beside, dir_fd=here)
+            raise
 
 
 def found(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -148,7 +164,7 @@ def _put(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if held(folder, asked["most"]) + given.stat().st_size > asked["most"]:
             return {"error": "full"}
-        with given.open("rb") as source, os.fdopen(made(folder, PurePosixPath(asked["path"])), "wb") as target:
+        with given.open("rb") as source, placed(folder, PurePosixPath(asked["path"])) as target:
             while chunk := source.read(_CHUNK):
                 target.write(chunk)
         given.unlink()

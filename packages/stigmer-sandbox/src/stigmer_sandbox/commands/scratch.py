@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +33,7 @@ def put_files(folder: Path, files: Mapping[str, bytes], *, owner: int | None = N
     for name, content in files.items():
         path = checked_name(name)
         try:
-            with os.fdopen(beneath.made(folder, path, owner), "wb") as opened:
+            with beneath.placed(folder, path, owner) as opened:
                 opened.write(content)
         except OSError as error:
             raise CommandError(f"the file {name!r} cannot be put into the workspace: {error.strerror}") from error

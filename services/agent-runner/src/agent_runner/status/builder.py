@@ -8,13 +8,14 @@ taken out first.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.values import fill_struct, fill_value
 
+from agent_runner.files.kept import KeptFile
 from agent_runner.status.components import component_group, component_type
 from agent_runner.status.drafts import LONGEST, Drafts
 from agent_runner.turn.events import (
@@ -117,6 +118,14 @@ class StatusBuilder:
         if error:
             self.status.error = self._clean(error)
             self.notice(f"error:{phase}", error)
+
+    def made(self, files: Iterable[KeptFile]) -> None:
+        """Files that the agent has made or changed; a path that is told already is told anew."""
+        told = {artifact.path: artifact for artifact in self.status.artifacts}
+        for file in files:
+            path = self._clean(file.path)
+            artifact = told.get(path) or self.status.artifacts.add()
+            artifact.path, artifact.bytes, artifact.sha256 = path, file.size, file.hash
 
     def said_by_person(self, message_id: str, text: str) -> None:
         """The person's message, which comes first."""

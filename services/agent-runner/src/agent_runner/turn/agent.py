@@ -39,13 +39,15 @@ def build_agent(
     of_sub_agents: Mapping[str, tuple[BaseTool, ...]] | None = None,
     backend: BackendProtocol | None = None,
     skills: Mapping[str, tuple[Skill, ...]] | None = None,
+    files: str = "",
     schema: Mapping[str, Any] | None = None,
 ) -> Graph:
     """The graph that runs `definition`, with planning, files in its own state, and its sub-agents.
 
     Without a backend, files live in the session's checkpoint, and there is no shell. Of several models, those after
     the first answer when the one before cannot. Sub-agents have the tools `of_sub_agents`, by their names; the one for
-    general purposes has `tools`, as the main agent. With a schema, the turn ends with an answer that fits it.
+    general purposes has `tools`, as the main agent, which `files` tells of its files. With a schema, the turn ends with
+    an answer that fits it.
 
     Raises:
         ConfigurationError: A model cannot be made.
@@ -93,7 +95,7 @@ def build_agent(
     return create_deep_agent(
         next(iter(asked.values())),
         list(tools),
-        system_prompt=_instructions(definition.instructions, MAIN, skills),
+        system_prompt="\n\n".join(filter(None, (_instructions(definition.instructions, MAIN, skills), files))),
         middleware=[TodoListMiddleware(), *answering, RunnerMiddleware(context, asked)],
         subagents=sub_agents,
         backend=backend or StateBackend(),

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessageChunk, AnyMessage, HumanMessage
 
 from agent_runner.contract import COMPLETED, WAITING, TurnResult
 from agent_runner.errors import ResourceError
+from agent_runner.files.exchange import prompt
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Resources
@@ -61,11 +62,12 @@ class Loop:
             ResourceError: The session has gone on, or the agent's definition is no good.
         """
         run, definition = taken.run, plan.definition
+        files = await taken.bring_files()
         context = await self._context(taken, lease, plan)
         decisions = Decisions(self.resources, run.execution_id, taken.builder)
         config: Any = {"configurable": {"thread_id": run.thread}, "recursion_limit": self.steps}
         async with self.journal.checkpoints(lease) as saver:
-            graph = await self._graph(plan, context, saver)
+            graph = await self._graph(plan, context, saver, prompt(files))
             state = await opened(graph, config, saver, run, self.resources)
             # Not `state.next`: a step whose result is kept and whose successors are not yet known is not in there.
             waiting = bool(state.tasks)
@@ -109,9 +111,10 @@ class Loop:
             meter=Meter(record=lease, prices=self.prices, budget=definition.budget, used=used, earlier=earlier),
             gate=Gate(policies=definition.approvals, observe=taken.reporter.observe, origins=equipment.tools.origins),
             inbox=taken.inbox,
+            bring=taken.bring_files,
         )
 
-    async def _graph(self, plan: Plan, context: TurnContext, saver: FencedSaver) -> Graph:
+    async def _graph(self, plan: Plan, context: TurnContext, saver: FencedSaver, files: str) -> Graph:
         definition, equipment = plan.definition, plan.equipment
         # In a thread: the first use of a provider imports its package, which takes seconds.
         return await asyncio.to_thread(
@@ -125,6 +128,7 @@ class Loop:
             of_sub_agents=equipment.tools.of_sub_agents,
             backend=equipment.backend,
             skills=equipment.skills,
+            files=files,
             schema=definition.schema,
         )
 
@@ -137,12 +141,14 @@ async def _end(taken: Taken, messages: Sequence[AnyMessage], definition: AgentDe
     if not taken.inbox.unseen(messages):
         if definition.schema is not None:
             taken.builder.answer(read_answer(messages, definition.schema))
+        await taken.take_files()
         taken.builder.finish(COMPLETED)
         await taken.deliver()
     sent = taken.inbox.unseen(messages)
     if not sent:
         return None
     taken.builder.start()
+    await taken.bring_files()
     for message in sent:
         taken.reporter.observe(Heard(message_id=message.id or "", text=message.text))
     return {"messages": sent}
@@ -150,6 +156,7 @@ async def _end(taken: Taken, messages: Sequence[AnyMessage], definition: AgentDe
 
 async def _wait(taken: Taken, calls: tuple[Waiting, ...]) -> TurnResult:
     """Report that people must decide; the turn goes on when they have, or when they may no longer."""
+    await taken.take_files()
     taken.builder.wait()
     await taken.deliver()
     return TurnResult(phase=WAITING, until=next_expiry(calls, taken.builder.status.approvals))

@@ -49,6 +49,10 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+async def _nothing() -> None:
+    return None
+
+
 ToolResult = ToolMessage | Command[Any]
 
 _TASK = "task"
@@ -73,6 +77,7 @@ class TurnContext:
         redact: Takes secrets out of a JSON value.
         recorder: Writes down what models answer, if they are to be.
         effects: What tools do when run twice, beyond the built-in ones.
+        bring: Brings files to the workspace that people have put into the session since.
         call_ids: Every tool_call_id that was seen; some providers give the same one twice.
         tasks: The step of the graph that runs a `task` call → that call's id.
         resumed: The `task` calls whose sub-agents have been told of.
@@ -89,6 +94,7 @@ class TurnContext:
     redact: Callable[[Any], Any] = _as_it_is
     recorder: Recorder | None = None
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
+    bring: Callable[[], Awaitable[object]] = _nothing
     call_ids: set[str] = field(default_factory=set[str])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
     resumed: set[str] = field(default_factory=set[str])
@@ -124,6 +130,7 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
             self._resume(task, request)
         heard = [] if "|" in scope else self._heard(request)
         if heard:
+            await self._context.bring()
             request = request.override(messages=[*request.messages, *heard])
         response, model = await self._answered(request, handler)
         for message in response.result:

@@ -12,6 +12,8 @@ from stigmer_grpc.errors import DeadlineExceededError, UnavailableError
 from stigmer_runner.redaction import Redactor
 
 from agent_runner.contract import ResolvedRun
+from agent_runner.files.exchange import Exchange, told
+from agent_runner.files.kept import KeptFile
 from agent_runner.models.catalog import ModelChoice
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
@@ -46,6 +48,7 @@ class Taken:
     reporter: StatusReporter
     teller: Teller
     stop: asyncio.Event
+    files: Exchange | None = None
     model: str = ""
 
     def tell_beginning(self, choice: ModelChoice, notices: Mapping[str, str]) -> None:
@@ -61,6 +64,34 @@ class Taken:
         for key, text in notices.items():
             self.builder.notice(key, text)
         self.reporter.soon()
+
+    async def bring_files(self) -> tuple[KeptFile, ...]:
+        """Bring to the workspace what people have put into the session; gives all that they have.
+
+        Raises:
+            ResourceError: There are files, and no workspace.
+            RpcError: The server is away.
+        """
+        if self.files is None:
+            return ()
+        files, failed = await self.files.bring()
+        if failed:
+            self.builder.notice("files:in", told("Files could not be brought to the workspace:", failed))
+        return files
+
+    async def take_files(self) -> None:
+        """Take to the server what the agent has made, and tell it.
+
+        Raises:
+            ExecutionEndedError: The execution is gone or over.
+            RpcError: The server is away.
+        """
+        if self.files is None:
+            return
+        made, left = await self.files.take()
+        self.builder.made(made)
+        if left:
+            self.builder.notice("files:out", told("Files stay in the workspace alone:", left))
 
     async def deliver(self) -> None:
         """Report the end, waiting for a server that is away: only this attempt knows all that is in the status.

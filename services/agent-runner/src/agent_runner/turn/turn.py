@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
@@ -19,6 +19,9 @@ from stigmer_runner.server import Environments
 
 from agent_runner.contract import FAILED, FINAL_PHASES, QUEUED, WAITING, ResolvedRun, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
+from agent_runner.files.exchange import Exchange
+from agent_runner.files.kept import KeptFiles
+from agent_runner.files.limits import FileLimits
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Message, Resources, of_execution, phase_name, status_of
@@ -52,11 +55,13 @@ class TurnLimits:
         steps: Steps of the graph.
         status_seconds: Pause between reports of an answer that is being given.
         attempts: Attempts after which a failing model fails the run.
+        files: What is taken out of the workspace.
     """
 
     steps: int = 1000
     status_seconds: float = 0.5
     attempts: int = 6
+    files: FileLimits = field(default_factory=FileLimits)
 
 
 class TurnTaker:
@@ -70,6 +75,7 @@ class TurnTaker:
         keys: Secrets of this process.
         limits: What bounds each turn.
         equipper: Gets ready what agents have at hand.
+        files: What people put into sessions, and get out of them.
         prices: What models cost.
     """
 
@@ -83,6 +89,7 @@ class TurnTaker:
         keys: tuple[str, ...],
         limits: TurnLimits,
         equipper: Equipper,
+        files: KeptFiles,
         prices: Prices,
     ) -> None:
         self._resources = resources
@@ -92,6 +99,7 @@ class TurnTaker:
         self._keys = keys
         self._limits = limits
         self._equipper = equipper
+        self._files = files
         self._loop = Loop(resources=resources, journal=journal, models=models, prices=prices, steps=limits.steps)
 
     async def take(self, run: ResolvedRun, *, attempt: int, stop: asyncio.Event) -> TurnResult:
@@ -186,6 +194,15 @@ class TurnTaker:
 
     async def _hold(self, taken: Taken, lease: Lease, plan: Plan) -> TurnResult:
         """Run the agent while the status is reported and the lease renewed; whichever of them fails ends the turn."""
+        backend = plan.equipment.backend
+        taken.files = Exchange(
+            kept=self._files,
+            workspace=None if backend is None else backend.workspace,
+            session=taken.run.session_id,
+            execution=taken.run.execution_id,
+            limits=self._limits.files,
+            redactor=taken.redactor,
+        )
         taken.tell_beginning(plan.choices[0], plan.equipment.tools.notices)
         work = asyncio.create_task(self._loop.run(taken, lease, plan))
         watchers = [asyncio.create_task(each) for each in (taken.reporter.run(), taken.teller.run(), _renew(lease))]
@@ -210,12 +227,23 @@ class TurnTaker:
             taken.builder.notice("retry", f"{known}. Trying again (attempt {attempt} of {self._limits.attempts}).")
             await _quietly(taken.reporter.flush())
             raise TransientError(known) from None
-        taken.builder.finish(FAILED, error=str(known))
         try:
+            await self._take_files(taken)
+            taken.builder.finish(FAILED, error=str(known))
             await taken.deliver()
         except ExecutionEndedError:
             return TurnResult(phase=await self._phase(taken.run.execution_id))
         return TurnResult(phase=FAILED, code=known.code, error=redactor.text(known.summary))
+
+    async def _take_files(self, taken: Taken) -> None:
+        """Save what a run that failed has made. Raises: ExecutionEndedError."""
+        try:
+            await taken.take_files()
+        except ExecutionEndedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the failure that is to be told goes before
+            text = taken.redactor.text(str(error))
+            logger.warning("{}: its files stay in the workspace alone: {}", taken.run.execution_id, text)
 
     async def _phase(self, execution_id: str) -> str:
         """The phase of an execution that is over; one that is deleted counts as cancelled."""

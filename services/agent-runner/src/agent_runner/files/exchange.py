@@ -1,0 +1,255 @@
+"""Brings files that people have put into a session to its workspace, and what the agent has made there to the server.
+
+Both sides are compared with what was known last. Whatever is done can be done again without harm, so a worker may be
+killed anywhere: what it has done is found to be so, and only what it has not is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from stigmer_runner.redaction import Redactor
+from stigmer_sandbox import CommandError
+
+from agent_runner.errors import ResourceError, WorkspaceFileError
+from agent_runner.files import known
+from agent_runner.files.kept import KeptFile, KeptFiles, RefusedFileError
+from agent_runner.files.known import Knowledge, Known
+from agent_runner.files.limits import FileLimits
+from agent_runner.workspace.port import MOST_ENTRIES, Entry, Workspace
+
+_IGNORED = frozenset(
+    {
+        known.FOLDER,
+        *(".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".nox"),
+        *(".cache", ".npm", ".local", ".config", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
+    }
+)
+"""Folders of which nothing is told: others make what is in them again."""
+_SHOWN = 20
+_LISTED = 100
+_MAX_IN_BYTES = 2**31
+
+
+@dataclass(slots=True, kw_only=True)
+class _Takings:
+    """What is being taken out of a workspace."""
+
+    limits: FileLimits
+    made: list[KeptFile] = field(default_factory=list[KeptFile])
+    left: dict[str, str] = field(default_factory=dict[str, str])
+    """Path → why it was left where it is."""
+
+    def full(self, file: KeptFile) -> str:
+        """Why a file has to wait for the next turn; "": it has not."""
+        if len(self.made) >= self.limits.turn_files:
+            return f"no more than {self.limits.turn_files} files are taken in one turn"
+        if sum(each.size for each in self.made) + file.size > self.limits.turn_bytes:
+            return f"no more than {self.limits.turn_bytes} bytes are taken in one turn"
+        return ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """The files of one turn.
+
+    Attributes:
+        kept: The server's side.
+        workspace: Where the agent works; None: nowhere.
+        session: Id of the session.
+        execution: Id of the execution.
+        limits: What is taken out.
+        redactor: Knows the execution's secrets.
+        is_offered: Whether the server keeps files; known when files have been brought.
+    """
+
+    kept: KeptFiles
+    workspace: Workspace | None
+    session: str
+    execution: str
+    limits: FileLimits
+    redactor: Redactor
+    is_offered: bool = False
+
+    async def bring(self) -> tuple[tuple[KeptFile, ...], Mapping[str, str]]:
+        """Bring to the workspace what was put into the session since; gives people's files, and which could not be.
+
+        What the agent has made and nobody has put anew stays as it is here.
+
+        Raises:
+            ResourceError: There are files, and no workspace.
+            RpcError: The server is away.
+        """
+        files = await self.kept.of(self.session)
+        self.is_offered = files is not None
+        by_people = tuple(file for file in files or () if file.by_person)
+        if self.workspace is None:
+            if by_people:
+                raise ResourceError(
+                    "files were put into the session, and this runner has no workspace to bring them to: its agents "
+                    "work without a sandbox (STIGMER_AGENT_SANDBOX); delete the files, or use another runner"
+                )
+            return (), {}
+        if files is None or (not files and not self.workspace.id):
+            return (), {}
+        entries = await self._entries(self.workspace)
+        before = await self._known(self.workspace, entries)
+        if not files and not before.files:
+            return (), {}
+        after, failed = dict(before.files), dict[str, str]()
+        for file in files:
+            try:
+                await self._bring(self.workspace, file, entries.get(file.path), before, after)
+            except (WorkspaceFileError, CommandError) as error:
+                failed[file.path] = str(error)
+        await self._forget(self.workspace, {file.path for file in files}, entries, before, after)
+        await self._note(self.workspace, before, replace(before, files=after))
+        return by_people, failed
+
+    async def take(self) -> tuple[tuple[KeptFile, ...], Mapping[str, str]]:
+        """Take to the server what the agent has made or changed; gives that, and what was left where it is, and why.
+
+        Raises:
+            ExecutionEndedError: The execution is gone or over.
+            RpcError: The server is away.
+        """
+        workspace = self.workspace
+        if workspace is None or not workspace.id or not self.is_offered:
+            return (), {}
+        looked_at = time.time()
+        entries = await self._entries(workspace)
+        before = await self._known(workspace, entries)
+        after, takings = dict(before.files), _Takings(limits=self.limits)
+        for path, entry in entries.items():
+            seen = before.files.get(path)
+            if not _is_ignored(path) and (seen is None or not seen.is_still(entry, before.looked_at)):
+                after[path] = await self._take(workspace, entry, seen, takings)
+        if len(entries) < MOST_ENTRIES:
+            for path in before.files.keys() - entries.keys():
+                gone = after.pop(path)
+                if gone.hash:
+                    await self.kept.delete(self.session, path, gone.hash)
+        await self._note(workspace, before, Knowledge(files=after, looked_at=looked_at))
+        return tuple(takings.made), takings.left
+
+    async def _bring(
+        self, workspace: Workspace, file: KeptFile, entry: Entry | None, before: Knowledge, after: dict[str, Known]
+    ) -> None:
+        seen = before.files.get(file.path)
+        if seen is not None and seen.hash == file.hash:
+            return
+        here = "" if entry is None else await self._hash(workspace, entry)
+        if here != file.hash and (file.by_person or here == (seen.hash if seen is not None else "")):
+            content = await self.kept.content(self.session, file)
+            if content is None:
+                return
+            await workspace.write(file.path, content)
+            if file.executable:
+                await workspace.run("chmod", "+x", "--", file.path)
+        after[file.path] = Known(hash=file.hash, executable=file.executable)
+
+    async def _forget(
+        self,
+        workspace: Workspace,
+        files: set[str],
+        entries: Mapping[str, Entry],
+        before: Knowledge,
+        after: dict[str, Known],
+    ) -> None:
+        """Remove what the session has no more, as far as it is here what it was there."""
+        for path in before.files.keys() - files:
+            seen, entry = before.files[path], entries.get(path)
+            if not seen.hash:
+                continue
+            after.pop(path, None)
+            if entry is not None and await self._hash(workspace, entry) == seen.hash:
+                await workspace.run("rm", "-f", "--", path)
+
+    async def _take(self, workspace: Workspace, entry: Entry, seen: Known | None, takings: _Takings) -> Known:
+        """Take one file, if it is another one than before; gives what is known of it now."""
+        now = Known(
+            hash=seen.hash if seen is not None else "",
+            size=entry.size,
+            modified=entry.modified,
+            executable=seen.executable if seen is not None else False,
+        )
+        try:
+            if entry.size > self.limits.file_bytes:
+                raise RefusedFileError(f"it has more than {self.limits.file_bytes} bytes")
+            content = await workspace.read(entry.path, most=self.limits.file_bytes)
+            file = KeptFile(
+                path=entry.path,
+                size=len(content),
+                hash=hashlib.sha256(content).hexdigest(),
+                executable=now.executable,
+            )
+            if file.hash == now.hash:
+                return now
+            if reason := takings.full(file):
+                takings.left[entry.path] = reason
+                return replace(now, modified=0.0)
+            if self._holds_secret(content):
+                raise RefusedFileError("it holds a secret of the execution")
+            await self.kept.put(self.session, self.execution, file, content, replaces=now.hash)
+        except RefusedFileError as error:
+            takings.left[entry.path] = str(error)
+            return now
+        except WorkspaceFileError as error:
+            # Gone or grown meanwhile: it will be looked at again.
+            takings.left[entry.path] = str(error)
+            return replace(now, modified=0.0)
+        takings.made.append(file)
+        return replace(now, hash=file.hash)
+
+    def _holds_secret(self, content: bytes) -> bool:
+        text = content.decode("utf-8", "replace")
+        return self.redactor.text(text) != text
+
+    async def _hash(self, workspace: Workspace, entry: Entry) -> str:
+        try:
+            return hashlib.sha256(await workspace.read(entry.path, most=_MAX_IN_BYTES)).hexdigest()
+        except WorkspaceFileError:
+            return ""
+
+    async def _entries(self, workspace: Workspace) -> dict[str, Entry]:
+        return {entry.path: entry for entry in await workspace.entries() if not entry.is_folder}
+
+    async def _known(self, workspace: Workspace, entries: Mapping[str, Entry]) -> Knowledge:
+        if known.PATH not in entries:
+            return Knowledge(files={})
+        try:
+            return known.decoded(await workspace.read(known.PATH, most=known.MOST_BYTES))
+        except WorkspaceFileError:
+            return Knowledge(files={})
+
+    async def _note(self, workspace: Workspace, before: Knowledge, after: Knowledge) -> None:
+        """Write down what is known; without, as in a full workspace, everything is compared anew next time."""
+        if after.files == before.files and all(seen.modified < before.looked_at for seen in after.files.values()):
+            return
+        try:
+            await workspace.write(known.PATH, known.encoded(after))
+        except WorkspaceFileError:
+            return
+
+
+def prompt(files: Iterable[KeptFile]) -> str:
+    """What the model is told of files that people have put into the workspace; empty when there are none."""
+    listed = [f"- {file.path} ({file.size} bytes)" for file in files]
+    if not listed:
+        return ""
+    more = [f"- and {len(listed) - _LISTED} more"] if len(listed) > _LISTED else []
+    return "\n".join(("## Files", "People have put these files into your workspace:", *listed[:_LISTED], *more))
+
+
+def told(what: str, left: Mapping[str, str]) -> str:
+    """What people are told of files for which something was not done."""
+    lines = [f"- {path!r}: {reason}" for path, reason in sorted(left.items())[:_SHOWN]]
+    more = [f"- and {len(left) - _SHOWN} more"] if len(left) > _SHOWN else []
+    return "\n".join((what, *lines, *more))
+
+
+def _is_ignored(path: str) -> bool:
+    return not _IGNORED.isdisjoint(path.split("/"))

@@ -1,0 +1,128 @@
+"""The files of sessions and executions that the server keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stigmer_grpc.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnimplementedError,
+)
+from stigmer_protos.descriptors import message_type
+from stigmer_runner.server import StigmerServer
+
+from agent_runner.errors import ExecutionEndedError
+
+_PACKAGE = "ai.stigmer.files.v1"
+_COMMANDS, _QUERIES = f"{_PACKAGE}.FileCommandController", f"{_PACKAGE}.FileQueryController"
+_PAGE, _PART_BYTES = 1000, 2**20
+
+
+class RefusedFileError(Exception):
+    """The server does not take a file; its `str` says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFile:
+    """A file of a session.
+
+    Attributes:
+        path: Where it is in the workspace.
+        size: How many bytes it has.
+        hash: SHA-256 of its content, in hex.
+        executable: Whether it can be run.
+        by_person: Whether a person has put it there, and no execution has changed it since.
+    """
+
+    path: str
+    size: int
+    hash: str
+    executable: bool = False
+    by_person: bool = False
+
+
+class KeptFiles:
+    """Reads and writes them. Every method raises the RpcError of a server that is away."""
+
+    def __init__(self, server: StigmerServer) -> None:
+        self._server = server
+
+    async def of(self, session: str) -> tuple[KeptFile, ...] | None:
+        """The files of a session; None: the server keeps none of anybody's."""
+        found: list[KeptFile] = []
+        token = ""
+        while True:
+            request = {"resource_id": session, "page_size": _PAGE, "page_token": token}
+            try:
+                page = await self._server.call(_QUERIES, "list", request)
+            except UnimplementedError:
+                return None
+            except NotFoundError:
+                return ()
+            found += map(_kept, page.entries)
+            token = page.next_page_token
+            if not token:
+                return tuple(found)
+
+    async def content(self, session: str, file: KeptFile) -> bytes | None:
+        """What is in a file; None: it is another one by now, and will be found again."""
+        request = {"resource_id": session, "path": file.path}
+        try:
+            parts = [part.chunk async for part in self._server.stream(_QUERIES, "get", request)]
+        except NotFoundError:
+            return None
+        content = b"".join(parts)
+        return content if hashlib.sha256(content).hexdigest() == file.hash else None
+
+    async def put(self, session: str, execution: str, file: KeptFile, content: bytes, *, replaces: str) -> None:
+        """Keep a file that an execution has made, in place of the session's with the hash `replaces`.
+
+        Raises:
+            RefusedFileError: The server does not take it.
+            ExecutionEndedError: The execution is gone or over.
+        """
+        header = {
+            "session_id": session,
+            "execution_id": execution,
+            "path": file.path,
+            "sha256": file.hash,
+            "executable": file.executable,
+            "replaces": replaces,
+        }
+        try:
+            await self._server.upload(_COMMANDS, "put", list(_parts(header, content)))
+        except (InvalidArgumentError, ResourceExhaustedError) as error:
+            raise RefusedFileError(error.message) from None
+        except (NotFoundError, FailedPreconditionError) as error:
+            raise ExecutionEndedError(f"execution {execution} takes no more files: {error}") from None
+
+    async def delete(self, session: str, path: str, hash_: str) -> None:
+        """Take a file out of the session, unless it has another content than the hash says."""
+        request = {"session_id": session, "path": path, "sha256": hash_}
+        try:
+            await self._server.call(_COMMANDS, "delete", request)
+        except NotFoundError:
+            return
+
+
+def _kept(entry: Any) -> KeptFile:
+    return KeptFile(
+        path=entry.path,
+        size=entry.bytes,
+        hash=entry.sha256,
+        executable=entry.executable,
+        by_person=not entry.execution_id,
+    )
+
+
+def _parts(header: dict[str, Any], content: bytes) -> Iterator[Any]:
+    part: Any = message_type(f"{_PACKAGE}.PutFilePart")
+    yield part(header=header)
+    for start in range(0, len(content), _PART_BYTES):
+        yield part(chunk=content[start : start + _PART_BYTES])
