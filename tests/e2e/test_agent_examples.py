@@ -101,7 +101,7 @@ def _beside(example: Path, what: str) -> Any:
 
 
 def _options(example: Path) -> list[str]:
-    return _beside(example, "options")
+    return [str(FOLDER / word) if word.startswith("files/") else word for word in _beside(example, "options")]
 
 
 def _commands(example: Path, what: str) -> list[list[str]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stigmer_cli import __version__, console
-from stigmer_cli.commands import env, events, key, org, schedule, session, skill
+from stigmer_cli.commands import env, events, files, key, org, schedule, session, skill
 from stigmer_cli.commands.apply import apply
 from stigmer_cli.commands.approve import approve
 from stigmer_cli.commands.cancel import cancel
@@ -89,6 +89,7 @@ _FAMILIES = (
     ("Runs", "session", session.app),
     ("Resources", "env", env.app),
     ("Resources", "skill", skill.app),
+    ("Resources", "files", files.app),
     ("Events", "events", events.app),
     ("Events", "schedule", schedule.app),
     ("Access", "org", org.app),

@@ -9,6 +9,7 @@ from typing import Any
 
 from stigmer_cli import console, keyboard, references, runtime
 from stigmer_cli.errors import InvalidInputError
+from stigmer_cli.files.given import Given
 from stigmer_cli.keyboard import Keyboard
 from stigmer_cli.options import Session
 from stigmer_cli.resources import Message, Resources
@@ -38,6 +39,8 @@ class Chat:
     org: str
     model: str
     environment: Mapping[str, Mapping[str, Any]]
+    files: tuple[Given, ...] = ()
+    """What is put into the workspace before anything is said."""
     conversation: str = ""
     """Id of the session, once there is one."""
     _typed: Keyboard = field(default_factory=Keyboard)
@@ -82,8 +85,14 @@ class Chat:
 
     async def _say(self, resources: Resources, agent: Message, text: str) -> None:
         request = Request(
-            input=NO_INPUT, message=text, environment=self.environment, session=self.conversation, model=self.model
+            input=NO_INPUT,
+            message=text,
+            environment=self.environment,
+            session=self.conversation,
+            model=self.model,
+            files=self.files,
         )
+        self.files = ()
         created = await create(resources, agent, request)
         self.conversation = created.spec.session_id
         run, showed = await self._follow(resources, created.metadata.id)

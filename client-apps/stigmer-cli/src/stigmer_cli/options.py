@@ -56,6 +56,12 @@ Set = Annotated[
     str,
     typer.Option("--set", metavar="NAME", help="Label what the files declare as one set, such as a project's name."),
 ]
+Put = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file", metavar="FILE[=AS]", help="Of an agent: a file or folder for its workspace, and where it goes there."
+    ),
+]
 Runs = Annotated[
     list[str],
     typer.Argument(metavar="ID...", help="Ids of runs, such as wex-… or aex-….", autocompletion=complete_execution),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stigmer_cli import console
-from stigmer_cli.options import Debug, Org, Output, Script, Server, session
+from stigmer_cli.options import Debug, Org, Output, Put, Script, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
@@ -29,6 +29,7 @@ def chat(
     ] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which agent, where there are several.")] = "",
     model: Annotated[str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Which model answers.")] = "",
+    file: Put = None,
     script: Script = None,
     org: Org = "",
     output: Output = None,
@@ -43,6 +44,7 @@ def chat(
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
     from stigmer_cli.chatting import Chat
+    from stigmer_cli.files.given import read_files
     from stigmer_cli.runs.inputs import read_environment
     from stigmer_cli.runs.scripted import scripted_model
 
@@ -53,6 +55,7 @@ def chat(
         org=org,
         model=scripted_model(script, model, environment=made.environment, server=made.server),
         environment=read_environment(env or [], secret or []),
+        files=read_files(file or []),
     )
     try:
         code = runtime.run(talk.main())

@@ -8,7 +8,7 @@ import typer
 
 from stigmer_cli import console
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.options import Debug, Org, Output, Script, Server, session
+from stigmer_cli.options import Debug, Org, Output, Put, Script, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
@@ -38,6 +38,7 @@ def run(
             "--model", metavar="PROVIDER:MODEL", help="Which model answers; of a workflow: where a task names none."
         ),
     ] = "",
+    file: Put = None,
     script: Script = None,
     env: Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of the run.")] = None,
     secret: Annotated[
@@ -79,6 +80,7 @@ def run(
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
+    from stigmer_cli.files.given import read_files
     from stigmer_cli.runs.declared import Declared
     from stigmer_cli.runs.inputs import read_environment, read_json
     from stigmer_cli.runs.scripted import scripted_model
@@ -93,6 +95,7 @@ def run(
         session=session_,
         from_run=from_,
         from_task=from_task,
+        files=read_files(file or []),
         model=scripted_model(script, model, environment=made.environment, server=made.server),
     )
     if declared.chosen is not None:

@@ -11,6 +11,9 @@ from stigmer_cli.messages import to_plain, value_to_plain
 from stigmer_cli.resources import Message
 from stigmer_cli.runs.phases import OVER, seconds_between
 
+_SHOWN = 5
+"""Files that are told by name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -64,6 +67,8 @@ class AgentRun:
     """Why a call waits for a person, by its id."""
     answer: Any = None
     """The answer, where it has a schema."""
+    artifacts: tuple[tuple[str, int, str], ...] = ()
+    """Files that it has made or changed: path, bytes, SHA-256 in hex."""
     usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What it has used up, as the contract spells it; empty when nothing was counted."""
 
@@ -101,6 +106,15 @@ class AgentRun:
         return ", ".join(parts)
 
     @property
+    def made(self) -> str:
+        """Which files it has made or changed, in words; "" when there are none."""
+        if not self.artifacts:
+            return ""
+        shown = ", ".join(f"{path} ({console.size(size)})" for path, size, _ in self.artifacts[:_SHOWN])
+        more = f" and {len(self.artifacts) - _SHOWN} more" if len(self.artifacts) > _SHOWN else ""
+        return f"files: {shown}{more}; `stigmer files get {self.id} --to DIR` gets them"
+
+    @property
     def waiting(self) -> tuple[Call, ...]:
         """The calls on which people must decide."""
         return tuple(call for call in self.calls if call.status == "WAITING_APPROVAL")
@@ -118,6 +132,7 @@ class AgentRun:
             "completed_at": self.completed_at or None,
             "messages": [{"by": each.by, "text": each.text} for each in self.messages],
             "tool_calls": [_call_to_dict(call) for call in self.calls],
+            "artifacts": [{"path": path, "bytes": size, "sha256": sha256} for path, size, sha256 in self.artifacts],
         }
 
 
@@ -158,6 +173,7 @@ def read_agent_run(message: Message) -> AgentRun:
         ),
         calls=tuple(_read_call(call, plain, agents) for call, plain in _calls(status, plain)),
         answer=value_to_plain(status.output) if status.HasField("output") else None,
+        artifacts=tuple((each.path, each.bytes, each.sha256) for each in status.artifacts),
         usage=plain.get("usage", {}),
         why_waiting={call: asked.reason for call, asked in status.approvals.items() if not asked.decision},
     )

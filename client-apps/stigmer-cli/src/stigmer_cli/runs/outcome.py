@@ -7,6 +7,7 @@ import sys
 from stigmer_cli import console
 from stigmer_cli.console import OutputFormat, Style
 from stigmer_cli.errors import RUN_FAILED
+from stigmer_cli.runs.agent import AgentRun
 from stigmer_cli.runs.phases import duration
 from stigmer_cli.runs.states import Run
 
@@ -25,6 +26,8 @@ def tell(execution: Run, output: OutputFormat, *, showed_answer: bool = False) -
         took = f" in {duration(execution.seconds)}" if execution.seconds is not None else ""
         told = f" ({execution.summary})" if execution.summary else ""
         console.note(f"{execution.phase.lower()}{took}{told}", style=Style.GREEN if is_good else Style.RED)
+        if isinstance(execution, AgentRun) and execution.made:
+            console.note(execution.made)
         if is_good and not (showed_answer and sys.stdout.isatty()):
             console.result(execution.printed)
     if not is_good and output is not OutputFormat.JSON and output is not OutputFormat.YAML:

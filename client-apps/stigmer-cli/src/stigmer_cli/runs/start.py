@@ -13,6 +13,8 @@ from stigmer_protos.descriptors import Kind
 
 from stigmer_cli import references
 from stigmer_cli.errors import InvalidInputError, NotFoundError
+from stigmer_cli.files import transfer
+from stigmer_cli.files.given import Given
 from stigmer_cli.manifests import Manifest
 from stigmer_cli.messages import to_value
 from stigmer_cli.plain import Json, is_object
@@ -23,6 +25,7 @@ _MODEL = "STIGMER_LLM_MODEL"
 """Variable of a workflow's run that names the model which answers where a task names none."""
 RUNNABLE = ("Workflow", "Agent")
 """Kinds that can be run; where both fit, the first one is meant."""
+_AUTO_CREATED = "stigmer.ai/auto-created"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class Request:
     """The task to begin with then; empty is where that one was last."""
     model: str = ""
     """`provider:model`; empty leaves it to the agent, or the workflow's tasks, and the runner."""
+    files: tuple[Given, ...] = ()
+    """Of an agent: what is put into its workspace before it begins."""
 
     def check_kind(self, kind: str) -> None:
         """Refuse what a run of this kind cannot take, before anything is stored. Raises: InvalidInputError."""
@@ -56,10 +61,9 @@ class Request:
                 raise InvalidInputError("--input is for workflows", hint="tell the agent with --message TEXT")
             if not self.message:
                 raise InvalidInputError("an agent needs something to do", hint="tell it with --message TEXT")
-        elif self.session:
-            raise InvalidInputError(
-                "--session is for agents", hint="a workflow says itself which agents it calls, and with what"
-            )
+        elif self.session or self.files:
+            msg = f"{'--session' if self.session else '--file'} is for agents"
+            raise InvalidInputError(msg, hint="a workflow says itself which agents it calls, and with what")
 
     def check(self, manifest: Manifest) -> None:
         """Hold the request against what the manifest declares, before anything is stored.
@@ -100,6 +104,8 @@ def pick(manifests: Sequence[Manifest], name: str) -> Manifest:
 
 async def create(resources: Resources, runnable: Message, request: Request) -> Message:
     """Create the execution of a stored workflow or agent; it starts as soon as it can."""
+    if request.files:
+        request = replace(request, session=await put_files(resources, runnable, request))
     make = _of_agent if runnable.kind == "Agent" else _of_workflow
     kind, execution = make(runnable, request)
     execution.metadata.org = runnable.metadata.org
@@ -108,6 +114,29 @@ async def create(resources: Resources, runnable: Message, request: Request) -> M
         execution.spec.runtime_env[name].value = entry["value"]
         execution.spec.runtime_env[name].is_secret = bool(entry.get("is_secret"))
     return await resources.create(kind, execution, idempotency_key=request.idempotency_key)
+
+
+async def put_files(resources: Resources, agent: Message, request: Request) -> str:
+    """Put the files into the session, which is opened where there is none yet, and return its id."""
+    session = request.session or await _open_session(resources, agent, request.idempotency_key)
+    await transfer.put(resources.channel, session, request.files)
+    return session
+
+
+async def _open_session(resources: Resources, agent: Message, key: str) -> str:
+    """Open a session that goes with its last run, as one does that the server opens."""
+    kind = descriptors.kind_by_enum_name("session")
+    session: Message = descriptors.message_type(kind.message)()
+    session.api_version, session.kind = kind.api_version, kind.name
+    scope = agent.metadata.owner_scope
+    # A session cannot belong to the platform; that of a platform's agent belongs to whoever runs it.
+    session.metadata.org, session.metadata.owner_scope = agent.metadata.org, 2 if scope == 1 else scope
+    session.metadata.name = f"{agent.metadata.name} {_mark(key)}"
+    session.metadata.labels[_AUTO_CREATED] = "true"
+    session.spec.agent_instance_id = agent.status.default_instance_id
+    session.spec.subject = "A run with files"
+    made = await resources.create(kind, session, idempotency_key=f"{key} session" if key else "")
+    return made.metadata.id
 
 
 def _of_workflow(workflow: Message, request: Request) -> tuple[Kind, Message]:

@@ -1,0 +1,1 @@
+"""Files of agents' workspaces: which are meant, and how they travel."""
