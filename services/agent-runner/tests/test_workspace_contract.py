@@ -179,6 +179,12 @@ async def test_files_are_listed_with_their_sizes(workspace: Workspace) -> None:
     assert all(entry.modified > 1_600_000_000 for entry in entries)
 
 
+async def test_folders_are_left_out_of_the_list_with_all_that_is_in_them(workspace: Workspace) -> None:
+    await shell(workspace, "mkdir -p a/node_modules/b node_modules; touch a/x a/node_modules/b/y node_modules/z cache")
+    entries = await workspace.entries(without={"node_modules", "cache"})
+    assert [entry.path for entry in entries] == ["a", "a/x", "cache"]
+
+
 async def test_what_is_written_can_be_changed_by_commands(workspace: Workspace) -> None:
     await workspace.write("folder/file", b"one\n")
     assert await shell(workspace, "echo two >> folder/file; echo x > folder/more; cat folder/file") == "one\ntwo\n"

@@ -4,7 +4,7 @@ Every path is walked one folder at a time, no link is followed, and nothing is o
 choose what is read or written. Like the supervisor it stands alone, because its text is also given to the Python of a
 sandbox far away, where files cross in a place of their own:
 
-    list {folder, most}             -> [[path, size, modified, is a folder], …]
+    list {folder, most, without}    -> [[path, size, modified, is a folder], …]
     held {folder, most}             -> {held}
     get {folder, path, most, to}    copies a file to a place   -> {}, {content} of a small one instead, or {error}
     put {folder, path, most, from}  moves a file from a place  -> {} or {error}
@@ -23,7 +23,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -72,9 +72,12 @@ def placed(folder: Path, path: PurePosixPath, owner: int | None = None) -> Gener
             raise
 
 
-def found(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a folder; what is gone meanwhile, or has a name that is no text, is left out."""
+def found(folder: Path, without: Collection[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder; what is gone meanwhile, or has a name that is no text, is left out, and so are folders
+    that are called as one of `without`.
+    """
     for parent, folders, names, here in os.fwalk(folder):
+        folders[:] = [name for name in folders if name not in without]
         for name in (*folders, *names):
             path = str(Path(parent, name).relative_to(folder))
             try:
@@ -84,11 +87,11 @@ def found(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 continue
 
 
-def entries(folder: Path, most: int) -> list[tuple[str, int, float, bool]]:
+def entries(folder: Path, most: int, without: Collection[str] = ()) -> list[tuple[str, int, float, bool]]:
     """Files and folders, by path: path, size, time of the last change, and whether it is a folder."""
     listed = (
         (path, 0 if stat.S_ISDIR(each.st_mode) else each.st_size, each.st_mtime, stat.S_ISDIR(each.st_mode))
-        for path, each in found(folder)
+        for path, each in found(folder, without)
         if stat.S_ISDIR(each.st_mode) or stat.S_ISREG(each.st_mode)
     )
     return sorted(islice(listed, most))
@@ -218,7 +221,7 @@ def remove(folder: Path) -> None:
 def _main(verb: str, said: str) -> None:
     asked: dict[str, Any] = json.loads(base64.b64decode(said))
     answers: dict[str, Any] = {
-        "list": lambda: entries(Path(asked["folder"]), asked["most"]),
+        "list": lambda: entries(Path(asked["folder"]), asked["most"], asked["without"]),
         "held": lambda: {"held": held(Path(asked["folder"]), asked["most"])},
         "drop": lambda: _drop(Path(asked["place"])),
         "get": lambda: _get(asked),

@@ -95,8 +95,8 @@ class Exchange:
             return (), {}
         if files is None or (not files and not self.workspace.id):
             return (), {}
-        entries = await self._entries(self.workspace)
-        before = await self._known(self.workspace, entries)
+        entries, _ = await self._entries(self.workspace)
+        before = await self._known(self.workspace)
         if not files and not before.files:
             return (), {}
         after, failed = dict(before.files), dict[str, str]()
@@ -110,7 +110,8 @@ class Exchange:
         return by_people, failed
 
     async def take(self) -> tuple[tuple[KeptFile, ...], Mapping[str, str]]:
-        """Take to the server what the agent has made or changed; gives that, and what was left where it is, and why.
+        """Take to the server what the agent has made or changed; gives all that the execution has by now, and what was
+        left where it is, and why.
 
         Raises:
             ExecutionEndedError: The execution is gone or over.
@@ -120,20 +121,22 @@ class Exchange:
         if workspace is None or not workspace.id or not self.is_offered:
             return (), {}
         looked_at = time.time()
-        entries = await self._entries(workspace)
-        before = await self._known(workspace, entries)
+        entries, is_all = await self._entries(workspace)
+        before = await self._known(workspace)
         after, takings = dict(before.files), _Takings(limits=self.limits)
         for path, entry in entries.items():
             seen = before.files.get(path)
-            if not _is_ignored(path) and (seen is None or not seen.is_still(entry, before.looked_at)):
+            if seen is None or not seen.is_still(entry, before.looked_at):
                 after[path] = await self._take(workspace, entry, seen, takings)
-        if len(entries) < MOST_ENTRIES:
-            for path in before.files.keys() - entries.keys():
-                gone = after.pop(path)
-                if gone.hash:
-                    await self.kept.delete(self.session, path, gone.hash)
+        if not is_all:
+            takings.left["."] = f"it holds more than {MOST_ENTRIES} files and folders, and not all were looked at"
+        for path in before.files.keys() - entries.keys() if is_all else ():
+            if not _is_ignored(path) and (gone := after.pop(path)).hash:
+                await self.kept.delete(self.session, path, gone.hash)
         await self._note(workspace, before, Knowledge(files=after, looked_at=looked_at))
-        return tuple(takings.made), takings.left
+        # Not what was taken now alone: an attempt that was killed may have told nobody of what it has taken.
+        made = await self.kept.of(self.execution) if after else ()
+        return made or (), takings.left
 
     async def _bring(
         self, workspace: Workspace, file: KeptFile, entry: Entry | None, before: Knowledge, after: dict[str, Known]
@@ -214,12 +217,12 @@ class Exchange:
         except WorkspaceFileError:
             return ""
 
-    async def _entries(self, workspace: Workspace) -> dict[str, Entry]:
-        return {entry.path: entry for entry in await workspace.entries() if not entry.is_folder}
+    async def _entries(self, workspace: Workspace) -> tuple[dict[str, Entry], bool]:
+        """The files that may be told of, by path, and whether these are all."""
+        found = await workspace.entries(without=_IGNORED)
+        return {entry.path: entry for entry in found if not entry.is_folder}, len(found) < MOST_ENTRIES
 
-    async def _known(self, workspace: Workspace, entries: Mapping[str, Entry]) -> Knowledge:
-        if known.PATH not in entries:
-            return Knowledge(files={})
+    async def _known(self, workspace: Workspace) -> Knowledge:
         try:
             return known.decoded(await workspace.read(known.PATH, most=known.MOST_BYTES))
         except WorkspaceFileError:
@@ -252,4 +255,4 @@ def told(what: str, left: Mapping[str, str]) -> str:
 
 
 def _is_ignored(path: str) -> bool:
-    return not _IGNORED.isdisjoint(path.split("/"))
+    return not _IGNORED.isdisjoint(path.split("/")[:-1])

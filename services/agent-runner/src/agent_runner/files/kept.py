@@ -53,12 +53,12 @@ class KeptFiles:
     def __init__(self, server: StigmerServer) -> None:
         self._server = server
 
-    async def of(self, session: str) -> tuple[KeptFile, ...] | None:
-        """The files of a session; None: the server keeps none of anybody's."""
+    async def of(self, owner: str) -> tuple[KeptFile, ...] | None:
+        """The files of a session or an execution; None: the server keeps none of anybody's."""
         found: list[KeptFile] = []
         token = ""
         while True:
-            request = {"resource_id": session, "page_size": _PAGE, "page_token": token}
+            request = {"resource_id": owner, "page_size": _PAGE, "page_token": token}
             try:
                 page = await self._server.call(_QUERIES, "list", request)
             except UnimplementedError:

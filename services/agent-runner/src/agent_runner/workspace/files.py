@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from stigmer_sandbox import CommandError, beneath, checked_name
@@ -11,11 +12,11 @@ from agent_runner.errors import WorkspaceFileError
 from agent_runner.workspace.port import MOST_ENTRIES, Entry
 
 
-def listed(folder: Path) -> tuple[Entry, ...]:
+def listed(folder: Path, without: Collection[str] = ()) -> tuple[Entry, ...]:
     """See `Workspace.entries`."""
     return tuple(
         Entry(path=path, size=size, modified=modified, is_folder=is_folder)
-        for path, size, modified, is_folder in beneath.entries(folder, MOST_ENTRIES)
+        for path, size, modified, is_folder in beneath.entries(folder, MOST_ENTRIES, without)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,9 +91,9 @@ class FolderWorkspace:
         self._is_full = await self._measured()
         return Outcome(finished=finished, is_full=self._is_full)
 
-    async def entries(self) -> tuple[Entry, ...]:
+    async def entries(self, *, without: Collection[str] = ()) -> tuple[Entry, ...]:
         """See `Workspace`."""
-        return await asyncio.to_thread(files.listed, self._place.folder)
+        return await asyncio.to_thread(files.listed, self._place.folder, without)
 
     async def read(self, path: str, *, most: int) -> bytes:
         """See `Workspace`."""

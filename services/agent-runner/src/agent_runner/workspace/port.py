@@ -7,7 +7,7 @@ itself, and sandboxes of a provider. It knows nothing of agents or of deepagents
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -96,8 +96,11 @@ class Workspace(Protocol):
         """
         ...
 
-    async def entries(self) -> tuple[Entry, ...]:
+    async def entries(self, *, without: Collection[str] = ()) -> tuple[Entry, ...]:
         """Its files and folders, by path; links and devices left out, and what comes after the first `MOST_ENTRIES`.
+
+        Args:
+            without: Names of folders that are left out with all that is in them, wherever they stand.
 
         Raises:
             SandboxUnavailableError: The place where it is cannot be reached.

@@ -7,7 +7,7 @@ import base64
 import io
 import tarfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,11 +110,11 @@ class DaytonaWorkspace:
         self._is_full = report.held > self.most_bytes
         return self._outcome(report.finished)
 
-    async def entries(self) -> tuple[Entry, ...]:
+    async def entries(self, *, without: Collection[str] = ()) -> tuple[Entry, ...]:
         """See `Workspace`."""
         if not await self._sandbox.exists():
             return ()
-        listed = await self._sandbox.ask("list", folder=self.root, most=MOST_ENTRIES)
+        listed = await self._sandbox.ask("list", folder=self.root, most=MOST_ENTRIES, without=list(without))
         return tuple(
             Entry(path=path, size=size, modified=modified, is_folder=is_folder)
             for path, size, modified, is_folder in listed
