@@ -64,7 +64,7 @@ class ServersWorkflow:
                 schedule_to_start_timeout=timedelta(minutes=1),
                 start_to_close_timeout=timedelta(seconds=limit),
                 heartbeat_timeout=timedelta(seconds=heartbeat),
-                retry_policy=RetryPolicy(maximum_attempts=1),
+                retry_policy=RetryPolicy(maximum_attempts=workflow.memo_value("attempts", type_hint=int)),
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
         except ActivityError as error:
@@ -97,7 +97,9 @@ class Driver:
             {"execution_id": execution_id, "status": status},
         )
 
-    async def drive(self, execution: Any, *, heartbeat: float = 30, limit: float = 600) -> WorkflowHandle[Any, Any]:
+    async def drive(
+        self, execution: Any, *, heartbeat: float = 30, limit: float = 600, attempts: int = 1
+    ) -> WorkflowHandle[Any, Any]:
         data = json_format.MessageToJson(execution, descriptor_pool=descriptors.pool()).encode()
         metadata = {"encoding": b"json/protobuf", "messageType": EXECUTION.encode()}
         return await self.client.start_workflow(
@@ -109,6 +111,7 @@ class Driver:
                 "activityTaskQueue": self.stigmer.stack.queue,
                 "heartbeatSeconds": heartbeat,
                 "limitSeconds": limit,
+                "attempts": attempts,
             },
             run_timeout=timedelta(minutes=10),
             result_type=RawValue,
@@ -333,6 +336,32 @@ async def test_a_killed_worker_fails_the_one_attempt_and_nothing_hangs(temporal:
         again = await start(stigmer, "turns: [{text: Back.}]", "Again", session=execution.spec.session_id)
         status = await driver.status(await driver.drive(again))
         assert (phase(status), said(status)) == ("EXECUTION_COMPLETED", ["Back."])
+
+
+async def test_where_further_attempts_are_allowed_another_worker_goes_on(
+    temporal: str, tmp_path: Path, openai_server: OpenAIServer
+) -> None:
+    openai_server.replies["You go on."] = [{"text": "One.", "tool_calls": [("ls", {"path": "/"})]}, {"text": "Two."}]
+    openai_server.hold_at = 1
+    async with (
+        run_stack(tmp_path / "stack", temporal, TEMPORAL_HOST_PORT="127.0.0.1:1") as stack,
+        client_of(stack) as stigmer,
+        driver_of(stigmer) as driver,
+    ):
+        runner = await stack.start_runner()
+        env = {"OPENAI_BASE_URL": openai_server.url, "OPENAI_API_KEY": "sk-cloud"}
+        agent = await stigmer.agent("You go on.")
+        execution = await stigmer.execute(agent, "Go", model="openai:test", env=env)
+        handle = await driver.drive(execution, heartbeat=4, attempts=2)
+        assert await asyncio.to_thread(openai_server.held.wait, 60)
+        runner.send_signal(signal.SIGKILL)
+        await runner.wait()
+        openai_server.release.set()
+        await stack.start_runner()
+        status = await driver.status(handle)
+
+    assert (phase(status), said(status)) == ("EXECUTION_COMPLETED", ["One.", "Two."])
+    assert len(openai_server.calls) == 3, "only the call in flight was made again"
 
 
 async def test_a_server_that_knows_the_contract_only_can_drive_a_turn(

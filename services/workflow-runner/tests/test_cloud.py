@@ -262,7 +262,7 @@ async def test_a_killed_runner_is_followed_by_another_whether_or_not_it_is_misse
 async def test_a_server_that_knows_the_contract_only_can_drive_a_run(
     undriven: Driver, server: ServerProcess, temporal: str, site: Site
 ) -> None:
-    site.page("/", {"seen": True})
+    site.page("/", [1, 2])
     config = {"method": "GET", "endpoint": {"uri": site.url}, "headers": {"X-Place": "${.env_vars.PLACE}"}}
     ask = {"name": "ask", "kind": "WORKFLOW_TASK_KIND_HTTP_CALL", "taskConfig": config}
     say = {"name": "say", "kind": "WORKFLOW_TASK_KIND_SET"}
@@ -274,6 +274,7 @@ async def test_a_server_that_knows_the_contract_only_can_drive_a_run(
     assert (status.phase, dict(status.output)) == (3, {"said": "you, hello"}), status.error
     assert [request.headers["x-place"] for request in site.seen("/")] == ["there"]
     assert [task.task_name for task in status.tasks] == ["ask", "greet", "say"]
+    assert dict(status.tasks[0].output) == {"result": [1, 2]}
     assert [len(report.status.tasks) for report in plain.reports if report.status.tasks][-1] == 3
 
 

@@ -11,7 +11,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
-from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value
+from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value, read_value
 from stigmer_runner.claims import Owner
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -28,6 +28,9 @@ _QUERY = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionQueryControll
 _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
 _CHECKPOINT = "ai.stigmer.runtime.v1.WorkflowCheckpoint"
 _PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
+
+RESULT = "result"
+"""The key of a value that is no object, where only an object can be shown."""
 
 Message = Any
 
@@ -72,8 +75,10 @@ class Reporting:
             if not report["tasks"] and "phase" not in report:
                 return
         message = await self._with_large_output(report) if report.get("large") else _message(report)
-        if report.get("replaces") and message.status.tasks:
-            await self._add_known(message)
+        if report.get("replaces"):
+            _fit_contract(message.status)
+            if message.status.tasks:
+                await self._add_known(message)
         await self._server.call(_COMMAND, "updateStatus", message, metadata=MINIMAL)
 
     async def _add_known(self, message: Message) -> None:
@@ -130,6 +135,14 @@ class Reporting:
             await self._server.call(RUNTIME, "saveCheckpoint", request)
         except REFUSED as error:
             logger.debug("the checkpoint of {} is not kept: {}", report["execution_id"], error)
+
+
+def _fit_contract(status: Message) -> None:
+    """Show inputs and outputs that are no objects where a server looks that knows no other place: in one."""
+    places = [(status, "output"), *((task, name) for task in status.tasks for name in ("input", "output"))]
+    for holder, name in places:
+        if holder.HasField(f"{name}_value") and not holder.HasField(name):
+            fill_struct(getattr(holder, name), {RESULT: read_value(getattr(holder, f"{name}_value"))})
 
 
 def _shown(report: Report) -> tuple[Any, bytes]:
