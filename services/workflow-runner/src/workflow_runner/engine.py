@@ -480,6 +480,7 @@ class TemporalEngine:
             return
         lends_more = lends and "lends_reports" in self._limits
         report = self.reporter.lend(_MOST_LENT_BYTES if lends_more else _MOST_COMPANION_BYTES)
+        call["report"] = None if lends else report
         is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
         call["report_after"] = 0 if is_due else _MOMENT_SECONDS
         delivered = False
@@ -491,7 +492,6 @@ class TemporalEngine:
         if report is None:
             yield settle
             return
-        call["report"] = None if lends else report
         with LOANS.lending(workflow.info().run_id, report) if lends else contextlib.nullcontext():
             try:
                 yield settle
