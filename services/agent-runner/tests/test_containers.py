@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from agent_runner.settings import Settings
-from agent_runner.testing import Stigmer, phase
 from agent_runner.workspace.choosing import choose
 from agent_runner.workspace.daytona.api import POLICY
 from agent_runner.workspace.folders import FolderWorkspaces
@@ -282,18 +281,3 @@ async def test_containers_stand_in_where_namespaces_cannot_be_made(
     assert chosen.workspaces is not None
     assert chosen.workspaces.name == "containers of docker"
     assert alone.workspaces is None
-
-
-@pytest.mark.slow
-async def test_an_agent_works_in_a_container(own_stigmer: Stigmer, docker: Path) -> None:
-    await own_stigmer.stack.start_runner(STIGMER_AGENT_SANDBOX="docker", STIGMER_AGENT_CONTAINER_PROGRAM=str(docker))
-    text = (
-        "turns:\n  - tool_calls: [{name: execute, args: {command: 'echo kept > note.txt; echo in $PWD'}}]\n"
-        "  - tool_calls: [{name: read_file, args: {file_path: /note.txt}}]\n  - text: done\n"
-    )
-    status = await own_stigmer.run(await own_stigmer.agent(), "Go", model=own_stigmer.stack.script("boxed", text))
-    assert phase(status) == "EXECUTION_COMPLETED"
-    ran, read = status.tool_calls
-    assert "in /workspace" in ran.result
-    assert "kept" in read.result
-    assert len(asked(docker, "exec")) >= 2

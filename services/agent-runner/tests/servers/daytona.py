@@ -53,7 +53,7 @@ class Daytona:
         self.bodies: list[bytes] = []
         self.failing: list[int] = []
         """What it answers next, in place of doing anything."""
-        self._docker = docker
+        self.docker_program = docker
         self._folder = folder
         self._lock = threading.RLock()
         platform = self
@@ -180,7 +180,7 @@ class Daytona:
         box.container, box.state = "", "stopped"
 
     def docker(self, *words: str) -> None:
-        subprocess.run([self._docker, *words], check=True, capture_output=True)
+        subprocess.run([self.docker_program, *words], check=True, capture_output=True)
 
     def of_toolbox(
         self, method: str, box: Box, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
@@ -204,7 +204,7 @@ class Daytona:
 
     def execute(self, box: Box, asked: dict[str, Any]) -> tuple[int, Any]:
         # As `docker exec` does, without a program of its own for each.
-        first = json.loads((self._docker.parent / "engine" / f"{box.container}.json").read_text())["first"]
+        first = json.loads((self.docker_program.parent / "engine" / f"{box.container}.json").read_text())["first"]
         entered = [*ENTERED, f"--wdns={asked.get('cwd') or HOME}", "--", *AS_USER, "sh", "-c", asked["command"]]
         process = subprocess.Popen(
             [shutil.which("nsenter") or "nsenter", "--target", str(first), *entered],

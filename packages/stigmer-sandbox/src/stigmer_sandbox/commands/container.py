@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
-import shutil
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from stigmer_sandbox.commands import supervised
+from stigmer_sandbox.commands.engine import Engine, is_rootless, said_by
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Pipes, Talk
-from stigmer_sandbox.commands.running import run_process
 from stigmer_sandbox.commands.scratch import put_files
 from stigmer_sandbox.errors import CommandError, SandboxUnavailableError
 
@@ -33,10 +30,6 @@ MANAGED = "ai.stigmer.managed=agent-runner"
 OWNER = "ai.stigmer.workspaces"
 """Label: whose containers these are."""
 _WORKSPACE_LABEL = "ai.stigmer.workspace"
-_INHERITED = frozenset(
-    ("HOME", "PATH", "USER", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE")
-)
-_INHERITED_PREFIXES = ("DOCKER_", "CONTAINER_", "CONTAINERS_")
 _ENVIRONMENT = {"HOME": WORKSPACE, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108 - its own
 _USER = 1000
 """Who commands are when this process is root."""
@@ -44,11 +37,8 @@ _GENERATION_SECONDS = 43_200
 """How long a container is given new commands; it lasts twice as long, so that the last of them has time."""
 _SPARE_SECONDS = 15.0
 _INSIDE = (*supervised.PYTHON, "-c")
-_ENGINE_SECONDS = 60.0
 _PULL_SECONDS = 1800.0
 _KILLED = 137
-_TALK_LIMITS = Limits(memory_bytes=2**40, processes=10_000)
-"""Of the engine's program, which is ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +62,12 @@ class ContainerOptions:
     user: int | None = None
 
 
-def find_engine(*names: str) -> str:
-    """The path of the first of these programs that is here; "" when none is."""
-    return next((found for name in names if (found := shutil.which(name))), "")
-
-
 class ContainerSandbox:
     """See `Sandbox`."""
 
     def __init__(self, options: ContainerOptions) -> None:
         self._options = options
-        self._engine = _Engine(options.program)
+        self._engine = Engine(options.program)
         self._rootless = False
         self._started: set[str] = set()
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -99,7 +84,7 @@ class ContainerSandbox:
         options = self._options
         if not options.program:
             raise SandboxUnavailableError("neither docker nor podman is found; install one, or choose another sandbox")
-        self._rootless = _is_rootless(await self._engine.info())
+        self._rootless = is_rootless(await self._engine.info())
         if (await self._engine.ask("image", "inspect", options.image)).code:
             if not options.pull:
                 advice = "fetch it, or allow it (STIGMER_SANDBOX_AUTO_PULL=true)"
@@ -168,7 +153,7 @@ class ContainerSandbox:
             # The command has ended its supervisor, and what it started may still run: nothing is left of any of it.
             await self._engine.ask("rm", "--force", "--volumes", name)
             return replace(ran, code=_KILLED, stdout=b"", stderr=b"")
-        return _said(ran)
+        return said_by(ran)
 
     async def _end(self, name: str, identifier: str) -> None:
         """End a command, or its container when it cannot be ended."""
@@ -187,7 +172,7 @@ class ContainerSandbox:
                 # One that had ended may have been in the way.
                 started = await self._engine.ask(*made)
                 if started.code:
-                    raise SandboxUnavailableError(f"a container cannot be started: {_said(started)}")
+                    raise SandboxUnavailableError(f"a container cannot be started: {said_by(started)}")
             self._started.add(name)
 
     async def _is_running(self, name: str) -> bool:
@@ -237,7 +222,7 @@ class ContainerSandbox:
         report = supervised.report(ran.stdout.decode("utf-8", "replace"))
         if report is None:
             raise SandboxUnavailableError(
-                f"no command can be run in a container of {self._options.image}: {_said(ran)}"
+                f"no command can be run in a container of {self._options.image}: {said_by(ran)}"
             )
         return report.finished
 
@@ -285,70 +270,6 @@ class ContainerSandbox:
         yield from ("--workdir", WORKSPACE, "--entrypoint", "", self._options.image)
 
 
-class _Engine:
-    """The engine's command line."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-        self.is_podman = "podman" in Path(program).name
-        self._environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name in _INHERITED or name.startswith(_INHERITED_PREFIXES) or name.lower().endswith("_proxy")
-        }
-
-    async def info(self) -> dict[str, Any]:
-        """What it says of itself. Raises: SandboxUnavailableError."""
-        self.is_podman = "podman" in (await self.told("--version")).lower()
-        said = await self.told("info", "--format", "{{json .}}")
-        try:
-            told: dict[str, Any] = json.loads(said)
-        except ValueError:
-            raise SandboxUnavailableError(f"{self._program} says of itself what is no JSON") from None
-        if failures := told.get("ServerErrors"):
-            raise SandboxUnavailableError(self._refused("info", "; ".join(map(str, failures))))
-        return told
-
-    async def told(self, *arguments: str, seconds: float = _ENGINE_SECONDS) -> str:
-        """What it answers. Raises: SandboxUnavailableError."""
-        ran = await self.ask(*arguments, seconds=seconds)
-        if ran.code or ran.ending is not Ending.EXITED:
-            raise SandboxUnavailableError(self._refused(arguments[0], _said(ran)))
-        return ran.stdout.decode("utf-8", "replace")
-
-    async def ask(self, *arguments: str, seconds: float = _ENGINE_SECONDS) -> Finished:
-        """Have it do something, whatever comes of it. Raises: SandboxUnavailableError."""
-        return await self.run(*arguments, stdin=b"", seconds=seconds, most=2**20)
-
-    async def run(self, *arguments: str, stdin: bytes, seconds: float, most: int, talk: Talk | None = None) -> Finished:
-        """Run it. Raises: SandboxUnavailableError."""
-        try:
-            return await run_process(
-                (self._program, *arguments),
-                stdin=stdin,
-                environment=self._environment,
-                limits=replace(_TALK_LIMITS, seconds=seconds, output_bytes=most),
-                remains=lambda _: False,
-                talk=talk,
-            )
-        except OSError as error:
-            raise SandboxUnavailableError(f"{self._program} cannot be run: {error}") from error
-
-    def _refused(self, verb: str, why: str) -> str:
-        name = Path(self._program).name
-        advice = "see that its service runs and that this user may use it, or choose another sandbox"
-        return f"`{name} {verb}` fails: {why}; {advice}"
-
-
-def _is_rootless(info: dict[str, Any]) -> bool:
-    of_docker: list[str] = info.get("SecurityOptions") or []
-    try:
-        of_podman = bool(info["host"]["security"]["rootless"])
-    except (KeyError, TypeError):
-        of_podman = False
-    return of_podman or any("rootless" in each for each in of_docker)
-
-
 def _mount(kind: str, source: Path, target: str, *, read_only: bool = False) -> str:
     """A mount as the engines read it: comma-separated values, quoted where they must be."""
     fields = [f"type={kind}", f"source={source}", f"target={target}", *(["readonly"] if read_only else [])]
@@ -361,8 +282,3 @@ def _text() -> str:
 
 def _short(workspace: Path) -> str:
     return hashlib.sha256(str(workspace).encode()).hexdigest()[:16]
-
-
-def _said(ran: Finished) -> str:
-    text = (ran.stderr or ran.stdout).decode("utf-8", "replace").strip()
-    return text[-500:] or f"exit code {ran.code}"

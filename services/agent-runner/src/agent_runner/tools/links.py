@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import CallToolResult
+from stigmer_sandbox import find_engine
 
 from agent_runner.tools.connection import CallFailedError, Connection, NotSentError
 from agent_runner.tools.connections import Place
@@ -92,15 +91,9 @@ class Link:
                 return ProcessTransport(self.box.sandbox, command, most=settings.most_bytes)
             case Container() as container:
                 allowed = settings.allowed(self.server.name, container)
-                program = _program(settings.container_program)
+                program = str(settings.container_program or find_engine("docker", "podman"))
                 return ContainerTransport(allowed, program, most=settings.most_bytes, limits=settings.limits)
             case Web() as web:
                 return HttpTransport(web, self.box.outbound, most=settings.most_bytes)
             case None:
                 raise ServerError(f"MCP server {self.server.name!r} does not say how it is reached")
-
-
-def _program(given: Path | None) -> str:
-    if given is not None:
-        return str(given)
-    return next((found for name in ("docker", "podman") if (found := shutil.which(name))), "")

@@ -71,8 +71,7 @@ class DaytonaSandbox:
         async with self._readying:
             if self._ready is None:
                 box = await self._started()
-                for place, path in _PROGRAMS:
-                    await self.api.upload(box, place, path.read_bytes())
+                await asyncio.gather(*(self.api.upload(box, place, path.read_bytes()) for place, path in _PROGRAMS))
                 await self._make_folder(box)
                 self._ready = box
             return self._ready

@@ -19,6 +19,7 @@ from agent_runner.workspace.folders import name_of
 from agent_runner.workspace.limits import WorkspaceLimits
 
 _DAY_MINUTES = 1440
+_OURS = "stigmer-"
 
 
 class DaytonaWorkspaces:
@@ -64,9 +65,9 @@ class DaytonaWorkspaces:
         return DaytonaWorkspace(sandbox, Wanted(environment=environment or {}, readable=readable, limits=self._limits))
 
     async def remove(self, thread: str) -> None:
-        """See `Workspaces`."""
-        box = await self._api.find(_name(thread))
-        if box is not None:
+        """See `Workspaces`; a sandbox of ours may be named by its id as well."""
+        box = await self._api.find(_name(thread)) or (await self._api.find(thread) if thread else None)
+        if box is not None and box.name.startswith(_OURS):
             await self._api.delete(box)
 
     async def tidy(self) -> None:
@@ -74,4 +75,4 @@ class DaytonaWorkspaces:
 
 
 def _name(thread: str) -> str:
-    return f"stigmer-{name_of(thread)}"
+    return f"{_OURS}{name_of(thread)}"
