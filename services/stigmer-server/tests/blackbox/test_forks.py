@@ -132,3 +132,5 @@ def test_a_fork_that_is_asked_for_again_by_its_key_is_made_once(client: Any, mak
     made = client(FORK, {"id": session}, metadata=key)
     assert client(FORK, {"id": session}, metadata=key) == made
     client.refused(FORK, {"id": session, "name": "other"}, "FAILED_PRECONDITION", metadata=key)
+    tried = client(FORK, {"id": session}, metadata={"x-stigmer-dry-run": "true"})
+    client.refused("session/get", {"value": tried.metadata.id}, "NOT_FOUND")
