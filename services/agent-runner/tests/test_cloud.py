@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import io
 import json
 import signal
 import uuid
+import zipfile
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -368,7 +371,7 @@ async def test_a_server_that_knows_the_contract_only_can_drive_a_turn(
     temporal: str, tmp_path: Path, openai_server: OpenAIServer
 ) -> None:
     openai_server.replies["You are plain."] = [
-        {"text": "One.", "tool_calls": [("ls", {"path": "/"})]},
+        {"text": "One.", "tool_calls": [("write_file", {"file_path": "/a.txt", "content": "a"})]},
         {"text": "Two."},
     ]
     async with (
@@ -379,11 +382,22 @@ async def test_a_server_that_knows_the_contract_only_can_drive_a_turn(
     ):
         await stack.start_runner(STIGMER_BACKEND_ENDPOINT=plain.address)
         env = {"OPENAI_BASE_URL": openai_server.url, "OPENAI_API_KEY": "sk-plain"}
-        agent = await stigmer.agent("You are plain.")
+        skill = {"scope": 2, "org": "local", "kind": 43, "slug": "plain"}
+        await stigmer.call("skill.v1.SkillCommandController", "push", _plain_skill())
+        agent = await stigmer.agent("You are plain.", skillRefs=[skill])
         execution = await stigmer.execute(agent, "Go", model="openai:test", env=env)
         status = await driver.status(await driver.drive(execution))
+        (unpacked,) = (stack.data / "skills").iterdir()
 
     assert (phase(status), said(status)) == ("EXECUTION_COMPLETED", ["One.", "Two."])
+    assert (unpacked / "SKILL.md").read_text() == "# Plain\nBe plain.\n", "its archive came whole"
     assert set(openai_server.keys) == {"Bearer sk-plain"} or set(openai_server.keys) == {"sk-plain"}
     phases = [enum_name(report.status, "phase") for report in plain.reports]
     assert (phases[0], phases[-1]) == ("EXECUTION_IN_PROGRESS", "EXECUTION_COMPLETED")
+
+
+def _plain_skill() -> dict[str, Any]:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("SKILL.md", "# Plain\nBe plain.\n")
+    return {"name": "plain", "scope": 2, "org": "local", "artifact": base64.b64encode(data.getvalue()).decode()}
