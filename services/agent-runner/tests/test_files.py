@@ -179,6 +179,44 @@ async def test_a_killed_worker_neither_loses_nor_repeats_a_file(
 
 
 @pytest.mark.slow
+async def test_a_file_that_comes_with_what_is_said_meanwhile_is_there_when_it_is_heard(
+    stigmer: Stigmer, openai_server: OpenAIServer
+) -> None:
+    you = "You wait for more."
+    look = {"tool_calls": [("execute", {"command": "cat late.csv"})]}
+    openai_server.replies[you] = [look, {"text": "Done."}]
+    openai_server.hold_at = 0
+    session = await stigmer.session(await stigmer.agent(you))
+    options = {"env": {"OPENAI_BASE_URL": openai_server.url}, "secrets": {"OPENAI_API_KEY": "sk-late"}}
+    execution = await stigmer.execute("", "Go", model="openai:test", session=session, **options)
+    assert await asyncio.to_thread(openai_server.held.wait, 60)
+    await stigmer.put_file(session, "late.csv", CSV)
+    control = "agentexecution.v1.AgentExecutionControlController"
+    await stigmer.call(control, "sendMessage", {"id": execution.metadata.id, "text": "Look at late.csv"})
+    openai_server.release.set()
+    status = await stigmer.finish(execution.metadata.id)
+    assert ["Rome" in call.result for call in status.tool_calls] == [False, True]
+    assert made(status) == []
+
+
+@pytest.mark.slow
+async def test_people_who_are_asked_find_what_was_made_so_far(stigmer: Stigmer) -> None:
+    agent = await stigmer.agent(approval_policies=[{"tool": "write_file"}])
+    session = await stigmer.session(agent)
+    calls = [("execute", {"command": "echo draft > draft.txt"}), ("write_file", {"file_path": "/a", "content": "x"})]
+    turns = [{"tool_calls": [{"name": name, "args": args}]} for name, args in calls]
+    model = stigmer.stack.script("files-asked", json.dumps({"turns": [*turns, {"text": "done"}]}))
+    execution = await stigmer.execute("", "Go", model=model, session=session)
+    waiting = (await stigmer.follow(execution.metadata.id, lambda status: phase(status).endswith("APPROVAL")))[-1]
+    assert made(waiting) == [artifact("draft.txt", b"draft\n")]
+    assert await stigmer.files(session) == {"draft.txt": b"draft\n"}
+    request = {"id": execution.metadata.id, "toolCallId": waiting.tool_calls[1].id, "action": "APPROVAL_ACTION_APPROVE"}
+    await stigmer.call("agentexecution.v1.AgentExecutionControlController", "submitApproval", request)
+    status = await stigmer.finish(execution.metadata.id)
+    assert sorted(made(status)) == [artifact("a", b"x"), artifact("draft.txt", b"draft\n")]
+
+
+@pytest.mark.slow
 async def test_files_are_refused_where_there_is_no_workspace(own_stigmer: Stigmer) -> None:
     await own_stigmer.stack.start_runner(STIGMER_AGENT_SANDBOX="off")
     session = await own_stigmer.session(await own_stigmer.agent())
