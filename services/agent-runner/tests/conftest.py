@@ -76,7 +76,7 @@ def engine(tmp_path: Path) -> Generator[Callable[[str], Path]]:
 
     yield install
     for program in (folder / "docker", folder / "podman"):
-        if program.exists():
+        if any((folder / "engine").glob("stigmer-*.json")) and program.exists():
             (folder / "engine" / "down").unlink(missing_ok=True)
             names = [file.stem for file in (folder / "engine").glob("stigmer-*.json")]
             subprocess.run([program, "rm", "--force", *names], check=True)

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loguru import logger
+
 from stigmer_sandbox.commands import supervised
 from stigmer_sandbox.commands.engine import Engine, is_rootless, said_by
 from stigmer_sandbox.commands.port import WORKSPACE, Command, Ending, Finished, Limits, Pipes, Talk
@@ -89,6 +91,7 @@ class ContainerSandbox:
             if not options.pull:
                 advice = "fetch it, or allow it (STIGMER_SANDBOX_AUTO_PULL=true)"
                 raise SandboxUnavailableError(f"there is no image {options.image} on this machine; {advice}")
+            logger.info("fetching the image {} for containers", options.image)
             await self._engine.told("pull", options.image, seconds=_PULL_SECONDS)
         await self.run(Command(arguments=("true",)))
 
