@@ -108,3 +108,14 @@ def test_files_are_for_agents(stigmer: Any, write: Write) -> None:
     )
     refused = stigmer("run", flow, "--file", write("a.csv", "x"))
     assert (refused.code, "--file is for agents" in refused.err) == (2, True)
+
+
+def test_a_file_goes_along_with_what_is_said(stigmer: Any, conversation: str, write: Write) -> None:
+    run = f"kind: AgentExecution\nmetadata: {{name: look}}\nspec: {{sessionId: {conversation}, message: go}}\n"
+    made = stigmer("apply", "-f", write("run.yaml", run), "-o", "json")
+    (resource,) = json.loads(made.out)["resources"]
+    said = stigmer("send", resource["id"], "look at this", "--file", f"{write('a.csv', 'x')}=in/")
+    assert said.code == 0, said.err
+    assert stigmer("files", "list", conversation, "-o", "name").out == "in/a.csv\n"
+    assert stigmer("files", "put", resource["id"], write("b.csv", "y")).code == 0
+    assert sorted(stigmer("files", "list", conversation, "-o", "name").out.split()) == ["b.csv", "in/a.csv"]
