@@ -25,6 +25,7 @@ from stigmer_sandbox import (
     ContainerSandbox,
     Ending,
     Limits,
+    LocalSandbox,
     Pipes,
     SandboxUnavailableError,
     guarded_client,
@@ -74,6 +75,10 @@ def values(words: list[str], option: str) -> list[str]:
 
 def command(folder: Path | None, script: str, **more: Any) -> Command:
     return replace(Command(arguments=("/bin/sh", "-c", script), workspace=folder, limits=LIMITS), **more)
+
+
+def owner(path: Path) -> int:
+    return path.stat().st_uid
 
 
 def remove_all(program: Path) -> None:
@@ -252,6 +257,21 @@ async def test_workspaces_go_with_their_containers(options: ContainerOptions, do
     tidying.cancel()
     assert len(containers(docker)) == 1
     assert next(each for each in asked(docker, "ps") if "status=exited" in each)[-2:] == ["--filter", "status=exited"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root's containers have another user than the runner")
+async def test_files_from_before_belong_to_the_commands_of_containers(
+    options: ContainerOptions, tmp_path: Path
+) -> None:
+    root, limits = tmp_path / "workspaces", WorkspaceLimits(command=LIMITS)
+    before = await FolderWorkspaces(root, LocalSandbox(), limits).open("thread-1")
+    beside = tmp_path / "beside"
+    beside.touch()
+    await before.run("/bin/sh", "-c", f"mkdir folder; echo one > folder/file; ln -s {beside} link")
+    after = await FolderWorkspaces(root, ContainerSandbox(options), limits).open("thread-1")
+    ran = await after.run("/bin/sh", "-c", "echo two >> folder/file; touch folder/more; cat folder/file")
+    assert (ran.finished.stdout, ran.finished.stderr) == (b"one\ntwo\n", b"")
+    assert owner(beside) == 0, "no link was followed"
 
 
 @pytest.mark.parametrize(

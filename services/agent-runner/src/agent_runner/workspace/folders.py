@@ -107,9 +107,17 @@ def name_of(thread: str) -> str:
 def _made(folder: Path, owner: int | None) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(exist_ok=True, mode=0o700)
-    if owner is not None:
-        os.chown(folder, owner, owner)
+    if owner is not None and folder.stat().st_uid != owner:
+        _given(folder, owner)
     os.utime(folder)
+
+
+def _given(folder: Path, owner: int) -> None:
+    """Give a folder with all that is in it, from when commands were somebody else, to who they are now."""
+    for _, _, names, here in os.fwalk(folder, topdown=False):
+        for name in names:
+            os.chown(name, owner, owner, dir_fd=here, follow_symlinks=False)
+        os.fchown(here, owner, owner)
 
 
 def _unused(root: Path, before: float) -> list[Path]:
