@@ -344,7 +344,8 @@ do:
     place = next(item for item in execution.checkpoints[-1].positions if item.failed)
     assert place.reference == "/do/0/f/fork/branches/1/fails/do/2/flaky"
     assert await ended(await runs.recover(execution)) == [1, 3, 5]
-    assert [request.json["n"] for request in site.seen("/echo")] == [1, 2, 4]
+    # Each once; which of them comes first is up to them.
+    assert sorted(request.json["n"] for request in site.seen("/echo")) == [1, 2, 4]
     assert set(statuses(execution).values()) == {COMPLETED}
 
 
