@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stigmer_sqlite.errors import InvalidCursorError
-from stigmer_sqlite.port import LabelTerm, Query, Transaction
+from stigmer_sqlite.port import LabelTerm, Query
 
 from stigmer_server.errors import InvalidError, TooLargeError
 from stigmer_server.kinds import Kind
@@ -176,8 +176,4 @@ async def _query(resources: Resources, kind: Kind, listing: Listing) -> Query:
 async def _filtered(resources: Resources, kind: Kind, name: str, value: Filter) -> Mapping[str, Filter]:
     if name in kind.all_indexes:
         return {name: value}
-
-    def work(transaction: Transaction) -> Mapping[str, Filter]:
-        return kind.filtered(name, value, transaction)
-
-    return await resources.store.transact(work)
+    return await resources.store.read(lambda reader: kind.filtered(name, value, reader))
