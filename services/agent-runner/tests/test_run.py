@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.testing import Stigmer, enum_name, phase
-from stigmer_grpc.errors import InvalidArgumentError
+from stigmer_grpc.errors import InvalidArgumentError, PermissionDeniedError
+from stigmer_runner.contract_testing import contract_server
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 HELPER = {"name": "helper", "description": "Looks things up.", "instructions": "You are the helper agent."}
@@ -272,3 +273,14 @@ async def _history(stigmer: Stigmer, execution_id: str) -> bytes:
     stored = b"".join(event.SerializeToString() for event in history.events)
     assert execution_id.encode() in stored, "payloads are searched in clear"
     return stored
+
+
+async def test_a_run_that_the_server_refuses_for_good_is_not_tried_for_hours(own_stigmer: Stigmer) -> None:
+    async with contract_server(own_stigmer.stack.address) as server:
+        server.refused["updateStatus"] = PermissionDeniedError("this runner may not report")
+        await own_stigmer.stack.start_runner(STIGMER_BACKEND_ENDPOINT=server.address)
+        status = await own_stigmer.run(await own_stigmer.agent(), "Go")
+        await own_stigmer.stack.stop()
+
+    assert phase(status) == "EXECUTION_FAILED"
+    assert "refuses: PERMISSION_DENIED" in status.error

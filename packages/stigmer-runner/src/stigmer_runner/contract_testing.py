@@ -12,6 +12,7 @@ from stigmer_grpc import CallContext, Server, bind
 from stigmer_grpc.binding import Handler, Service
 from stigmer_grpc.channel import Channel
 from stigmer_grpc.client import connect
+from stigmer_grpc.errors import RpcError
 from stigmer_protos import descriptors
 
 from stigmer_runner.contract import drop_additions
@@ -38,10 +39,12 @@ class ContractServer:
     Attributes:
         address: Where it listens.
         reports: Every request of `updateStatus`, in order.
+        refused: Names of methods that are refused for good, each with what it says.
     """
 
     address: str = ""
     reports: list[Message] = field(default_factory=list[Message])
+    refused: dict[str, RpcError] = field(default_factory=dict[str, RpcError])
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +75,8 @@ def _passed_on(channel: Channel, service: str, made: ContractServer) -> Service:
             drop_additions(request)
             if method == "updateStatus":
                 made.reports.append(request)
+            if method in made.refused:
+                raise made.refused[method]
             answer = await stub.unary(method, request)
             drop_additions(answer)
             return answer

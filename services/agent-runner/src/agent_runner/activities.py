@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from loguru import logger
-from stigmer_grpc.errors import RpcError
+from stigmer_grpc.errors import RpcError, StatusCode
 from stigmer_runner.redaction import Redactor
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -26,7 +26,17 @@ from agent_runner.turn.turn import TransientError, TurnTaker
 
 HANDED_OVER = "HandedOver"
 SERVER_UNAVAILABLE = "ServerUnavailable"
-"""Types of failures; that of a server that cannot be used has what it said as its detail."""
+"""Types of failures."""
+_FINAL_CODES = frozenset(
+    (
+        StatusCode.NOT_FOUND,
+        StatusCode.INVALID_ARGUMENT,
+        StatusCode.FAILED_PRECONDITION,
+        StatusCode.PERMISSION_DENIED,
+        StatusCode.UNIMPLEMENTED,
+    )
+)
+"""What the server says for good: no repetition changes it."""
 
 
 class AgentActivities:
@@ -49,7 +59,7 @@ class AgentActivities:
         except AgentRunnerError as error:
             raise _refusal(error) from None
         except RpcError as error:
-            raise _server_away(error) from None
+            raise server_away(error) from None
 
     @activity.defn(name=contract.TURN)
     async def turn(self, run: ResolvedRun) -> TurnResult:
@@ -85,7 +95,7 @@ class AgentActivities:
         except ExecutionEndedError as error:
             raise _refusal(error) from None
         except RpcError as error:
-            raise _server_away(error) from None
+            raise server_away(error) from None
 
     async def _take(self, run: ResolvedRun, attempt: int, stop: asyncio.Event) -> TurnResult:
         """Take the turn; when the execution was paused, to the end of the step in flight."""
@@ -136,7 +146,7 @@ class AgentActivities:
         except ExecutionEndedError as error:
             logger.info("{}", error)
         except RpcError as error:
-            raise _server_away(error) from None
+            raise server_away(error) from None
         await self._journal.forget_effects(end.execution_id)
         await self._leave(end.execution_id)
 
@@ -178,6 +188,8 @@ def handed_over() -> ApplicationError:
     )
 
 
-def _server_away(error: RpcError) -> ApplicationError:
-    code = error.code.name
-    return ApplicationError(f"stigmer-server cannot be used: {code}", code, type=SERVER_UNAVAILABLE)
+def server_away(error: RpcError) -> ApplicationError:
+    """What an activity ends with when the server is away, or refuses for good."""
+    final = error.code in _FINAL_CODES
+    told = f"stigmer-server {'refuses' if final else 'cannot be used'}: {error.code.name}"
+    return ApplicationError(told, type=SERVER_UNAVAILABLE, non_retryable=final)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from loguru import logger
-from stigmer_grpc.errors import RpcError, StatusCode
+from stigmer_grpc.errors import RpcError
 from stigmer_protos.descriptors import message_type
 from stigmer_runner.contract import answer_of, message_of
 from temporalio import activity
@@ -47,17 +47,6 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before further attempts."""
 _LOOK_SECONDS = 1.0
 _TELL_SECONDS = 15.0
-_FINAL_CODES = frozenset(
-    code.name
-    for code in (
-        StatusCode.NOT_FOUND,
-        StatusCode.INVALID_ARGUMENT,
-        StatusCode.FAILED_PRECONDITION,
-        StatusCode.PERMISSION_DENIED,
-        StatusCode.UNIMPLEMENTED,
-    )
-)
-"""What the server says for good."""
 _STOPPED = "The server that runs this execution has given it up before its turn was over."
 _TOO_LONG = "The turn took longer than the server that runs this execution lets it."
 _UNDECIDED = "Nobody decided on what this turn waits for within the time that the server lets it take."
@@ -142,7 +131,7 @@ class CloudActivities:
                 decided = await self._decided(driven)
                 result = await self._activities.attempt(run, driven.attempt, driven.stop)
             except ApplicationError as error:
-                if error.non_retryable or error.type == HANDED_OVER or _is_final(error):
+                if error.non_retryable or error.type == HANDED_OVER:
                     raise
                 pause = error.next_retry_delay or timedelta(seconds=_PAUSES[min(failures, len(_PAUSES) - 1)])
                 failures, driven.attempt = failures + 1, driven.attempt + 1
@@ -234,11 +223,6 @@ def _status(phase: str) -> Message:
     status: Message = message_type(f"{_EXECUTION}Status")()
     status.phase = status.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[phase].number
     return status
-
-
-def _is_final(error: ApplicationError) -> bool:
-    """Whether the server said something that no repetition changes."""
-    return error.type == SERVER_UNAVAILABLE and not _FINAL_CODES.isdisjoint(map(str, error.details))
 
 
 def _is_last() -> bool:

@@ -96,7 +96,11 @@ class AgentExecutionWorkflow:
                 raise
             if not isinstance(error, ActivityError):
                 raise
-            await self._finish(RunEnd(execution_id=given.execution_id, phase=contract.FAILED, error=_sentence(error)))
+            # A server that takes no report learns from the run itself how it ended.
+            with contextlib.suppress(ActivityError):
+                await self._finish(
+                    RunEnd(execution_id=given.execution_id, phase=contract.FAILED, error=_sentence(error))
+                )
             _fail(error)
         if result.phase == contract.FAILED:
             raise ApplicationError(

@@ -20,10 +20,9 @@ from stigmer_grpc.errors import RpcError
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from agent_runner import contract
-from agent_runner.activities import alive, handed_over
+from agent_runner.activities import alive, handed_over, server_away
 from agent_runner.calls.question import Reply, answered, question_of
 from agent_runner.errors import AgentRunnerError, AnswerError, ConfigurationError, ModelCallError, ResourceError
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
@@ -60,15 +59,13 @@ class ModelCalls:
         """Ask the model; gives `output` with its content, model and usage, or `error`.
 
         Raises:
-            ApplicationError: The server is away, or this worker goes: ask again.
+            ApplicationError: The server is away, or this worker goes: ask again, unless it is not retryable.
         """
         try:
             async with alive():
                 return await self._ask(request)
         except RpcError as error:
-            raise ApplicationError(
-                f"stigmer-server cannot be used: {error.code.name}", type="ServerUnavailable"
-            ) from None
+            raise server_away(error) from None
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.worker_shutdown and not details.cancel_requested:
