@@ -398,7 +398,7 @@ def test_endless_nesting_is_refused() -> None:
     ("stored", "code", "pointer"),
     [
         (task("t", "sett", {}), "stored.kind", "/tasks/0/kind"),
-        (task("t", "llm_call", {}), "dsl.missing-field", "/tasks/0/task_config"),
+        (task("t", "llm_call", {}), "dsl.one-of", "/tasks/0/task_config"),
         (task("t", "llm_call", {"prompt": "x", "max_tokens": 0}), "dsl.value", "/tasks/0/task_config/max_tokens"),
         (task("t", "transform", {"as": "..["}), "expression.syntax", "/tasks/0/task_config/as"),
         (task("t", "eval", {"criteria": []}), "dsl.value", "/tasks/0/task_config/criteria"),

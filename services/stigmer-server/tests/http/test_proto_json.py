@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, cast
 
 import pytest
@@ -41,6 +42,11 @@ def types() -> list[Descriptor]:
         for descriptor in (method.input_type, method.output_type)
     }
     return [found[name] for name in sorted(found)]
+
+
+def _plain(number: float) -> float:
+    """JSON has one way to say that something is no number, of the many that a float has."""
+    return math.nan if math.isnan(number) else number
 
 
 @st.composite
@@ -114,9 +120,9 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
         case FieldDescriptor.CPPTYPE_STRING:
             return st.binary(max_size=8) if field.type == FieldDescriptor.TYPE_BYTES else TEXT
         case FieldDescriptor.CPPTYPE_DOUBLE:
-            return st.floats()
+            return st.floats().map(_plain)
         case FieldDescriptor.CPPTYPE_FLOAT:
-            return st.floats(width=32)
+            return st.floats(width=32).map(_plain)
         case _:
             return _INTEGERS[field.cpp_type]
 
