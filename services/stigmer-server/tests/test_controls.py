@@ -322,6 +322,20 @@ async def test_what_a_terminated_workflow_waited_for_is_terminated_with_it(local
     assert [(await found(AGENT, each)).phase for each in (done, other)] == [COMPLETED, PENDING]
 
 
+@pytest.mark.requirement("phases")
+async def test_executions_that_say_to_have_called_each_other_are_terminated_all_the_same(
+    local: Api, make: Make
+) -> None:
+    first = await make(local, AGENT, "first")
+    second = await make(local, AGENT, "second", labels={"stigmer.ai/called-by": first.metadata.id})
+    first.metadata.labels["stigmer.ai/called-by"] = second.metadata.id
+    first.ClearField("status")
+    await local(AGENT, "update", first)
+    ended = await local(AGENT, "terminate", {"id": second.metadata.id})
+    assert ended == await local(AGENT, "get", {"value": second.metadata.id})
+    assert [each.status.phase for each in (ended, await local(AGENT, "get", {"value": first.metadata.id}))] == [8, 8]
+
+
 async def test_a_cancelled_workflow_stops_what_it_waits_for_by_itself(local: Api, make: Make) -> None:
     caller = await make(local, WORKFLOW, "caller")
     agent = await make(local, AGENT, "agent", labels={"stigmer.ai/called-by": caller.metadata.id})

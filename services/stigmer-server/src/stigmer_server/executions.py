@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -114,31 +114,49 @@ def change(unit: Unit, kind: Kind, message: Message, cause: Cause, wanted: Phase
     Raises:
         RefusedError: It cannot be, and the cause is somebody's wish.
     """
-    now = kind.phase_of(message.status)
-    verdict = judge(cause, now, wanted)
+    verdict = _change(unit, kind, message, cause, wanted, **why)
+    if verdict is Verdict.CHANGE and cause in _UNSEEN:
+        _stop_called(unit, message)
+    return verdict
+
+
+def _change(unit: Unit, kind: Kind, message: Message, cause: Cause, wanted: Phase, **why: str) -> Verdict:
+    """See `change`; this leaves alone what the execution waits for."""
+    verdict = judge(cause, kind.phase_of(message.status), wanted)
     if verdict is Verdict.REFUSE:
         raise RefusedError(_refusal(kind, message, cause))
     if verdict is Verdict.CHANGE:
         message.status.error = why.get("error", "") or message.status.error
         _enter(unit, kind, message, wanted, why.get("reason", ""))
-        if cause in _UNSEEN:
-            _stop_called(unit, message)
     return verdict
 
 
 def _stop_called(unit: Unit, message: Message) -> None:
-    """Terminate what the execution waited for: its run, which would have seen to it, does nothing any more."""
-    id, org = message.metadata.id, message.metadata.org
-    reason = f"{id}, which called it, has ended without it"
+    """Terminate what the execution waited for, and what that did: a run that is gone sees to nothing any more.
+
+    Labels are anybody's to write, so they may go round in circles, or lead back to the execution.
+    """
+    ended, callers = {message.metadata.id}, [message]
+    while callers:
+        caller = callers.pop()
+        reason = f"{caller.metadata.id}, which called it, has ended without it"
+        for kind, called in _called(unit, caller):
+            if called.metadata.id in ended or kind.phase_of(called.status) in ENDED:
+                continue
+            _change(unit, kind, called, Cause.TERMINATE, Phase.TERMINATED, error=reason)
+            stop_run(unit, kind, called, reason, at_once=True)
+            unit.replace_status(kind, called)
+            ended.add(called.metadata.id)
+            callers.append(called)
+
+
+def _called(unit: Unit, caller: Message) -> Iterator[tuple[Kind, Message]]:
+    """Yield the executions that say that this one called them."""
+    id, org = caller.metadata.id, caller.metadata.org
     for kind in unit.kinds.values():
-        if not kind.phases:
-            continue
-        for record in list(unit.records(kind.name, org=org, label=CALLER, value=id)):
-            called = unit.require(kind.name, record.id)
-            if kind.phase_of(called.status) not in ENDED:
-                change(unit, kind, called, Cause.TERMINATE, Phase.TERMINATED, error=reason)
-                stop_run(unit, kind, called, reason, at_once=True)
-                unit.replace_status(kind, called)
+        if kind.phases:
+            for record in list(unit.records(kind.name, org=org, label=CALLER, value=id)):
+                yield kind, unit.require(kind.name, record.id)
 
 
 def _refusal(kind: Kind, message: Message, cause: Cause) -> str:
