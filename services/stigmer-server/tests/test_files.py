@@ -21,7 +21,7 @@ from stigmer_grpc import (
 )
 from stigmer_protos import descriptors
 
-from stigmer_server import artifacts, files
+from stigmer_server import artifacts, drafts, files
 from stigmer_server.access.testing import ACME, OTHER, House, opened
 from stigmer_server.artifacts import FILES
 from stigmer_server.commands import put_file
@@ -169,7 +169,7 @@ async def test_a_status_tells_what_was_made(local: Api) -> None:
 
 UNSAFE = [
     *("/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/", "a\\b", "a\nb", "a\x1b[31m", "a\u202eb", "a\u2028"),
-    *(".stigmer/files.json", "a" * 256, "/".join("a" * 40), "é" * 200),
+    *(".stigmer/files.json", ".Stigmer/x", "a" * 256, "/".join("a" * 40), "é" * 200),
 ]
 
 
@@ -306,3 +306,39 @@ async def test_a_fork_of_a_session_has_its_files_and_keeps_them(api: Api) -> Non
     assert (await paths(api, fork), await get(api, fork, "in/cities.csv")) == (["in/cities.csv"], CSV)
     await api("session", "delete", {"value": session})
     assert await get(api, fork, "in/cities.csv") == CSV
+
+
+FORKS = "ai.stigmer.agentic.session.v1.SessionForkController"
+
+
+async def ended_session(api: Api) -> str:
+    made = await execution_of(api)
+    report = {"executionId": made.metadata.id, "status": {"phase": "EXECUTION_COMPLETED"}}
+    await api("agent_execution", "updateStatus", report)
+    return str(made.spec.session_id)
+
+
+async def test_a_fork_of_a_fork_in_which_nothing_was_said_has_the_files_of_that_fork(local: Api) -> None:
+    session = await ended_session(local)
+    await put(local, session, "first.csv")
+    forks = local.channel.service(FORKS)
+    fork = (await forks.unary("fork", {"id": session})).metadata.id
+    await put(local, fork, "second.csv")
+    await local("session", "delete", {"value": session})
+    again = await forks.unary("fork", {"id": fork})
+    assert await paths(local, again.metadata.id) == ["first.csv", "second.csv"]
+
+
+async def test_a_session_that_is_deleted_while_it_is_forked_has_no_fork(
+    local: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, draft = await ended_session(local), drafts.draft
+
+    async def drafted(*given: Any) -> Any:
+        await local("session", "delete", {"value": session})
+        return await draft(*given)
+
+    monkeypatch.setattr(drafts, "draft", drafted)
+    with pytest.raises(NotFoundError, match=session):
+        await local.channel.service(FORKS).unary("fork", {"id": session})
+    assert not (await local("session", "list", {})).entries

@@ -20,7 +20,7 @@ from stigmer_server.errors import InvalidError
 SCHEMA = KindSchema(kind="workspace_file", named=False, indexes={"owner": "$.owner"})
 """The store's kind of what says that a session or an execution has a file; no resource of anybody's."""
 RESERVED = ".stigmer"
-"""The folder of workspaces that is the runner's own."""
+"""The folder of workspaces that is the runner's own; to some file systems, however it is written."""
 
 _LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 255, 1024, 32
 _UNSPEAKABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -59,7 +59,7 @@ def check_path(field: str, path: str) -> None:
         raise _wrong(field, path, "has an empty name, `.` or `..` in it")
     if any(unicodedata.category(each) in _UNSPEAKABLE or each in _TURNING for each in path) or "\\" in path:
         raise _wrong(field, path, "has a control character or a backslash in it")
-    if names[0] == RESERVED:
+    if names[0].casefold() == RESERVED:
         raise _wrong(field, path, f"is in the folder {RESERVED}, which is Stigmer's own")
     too_long = len(path.encode()) > _LONGEST_PATH or any(len(name.encode()) > _LONGEST_NAME for name in names)
     if too_long or len(names) > _DEEPEST:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stigmer_server import drafts, idempotency
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
@@ -26,22 +28,23 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     drafts.resolve_slug(kind, draft)
     if kind.prepare is not None:
         await kind.prepare(resources, draft)
-    return await store(resources, kind, request, draft)
+    return await store(resources, kind, request, lambda unit: drafts.insert(kind, draft, unit))
 
 
-async def store(resources: Resources, kind: Kind, request: Message, draft: Message) -> bytes:
-    """Store what a request asks for as a new resource, unless the call's idempotency key has made it already.
+async def store(resources: Resources, kind: Kind, request: Message, make: Callable[[Unit], Saved]) -> bytes:
+    """Make what a request asks for in one transaction, unless the call's idempotency key has made it already.
 
     Raises:
-        As `create`.
+        RefusedError: The key belongs to another request.
+        What `make` raises.
     """
     if not resources.call.idempotency_key:
-        return resources.answer(await resources.transact_on(kind, lambda unit: drafts.insert(kind, draft, unit)))
+        return resources.answer(await resources.transact_on(kind, make))
 
     def once(unit: Unit) -> Saved:
         if (known := idempotency.recall(unit, kind, request)) is not None:
             return known
-        saved = drafts.insert(kind, draft, unit)
+        saved = make(unit)
         answer = Saved(kind=kind, id=saved.id, wire=resources.redacted(kind, saved.wire))
         idempotency.remember(unit, request, answer)
         return answer

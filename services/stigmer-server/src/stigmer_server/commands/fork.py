@@ -7,26 +7,28 @@ from dataclasses import replace
 
 from stigmer_sqlite.port import Query
 
-from stigmer_server import drafts
+from stigmer_server import drafts, files
 from stigmer_server.commands.create import store
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
 from stigmer_server.resources import Resources
-from stigmer_server.unit import assign_id, wire_of
+from stigmer_server.unit import Saved, Unit, assign_id, wire_of
 
 _EXECUTION = "agent_execution"
 _SAID = (1, 2)
 """MessageType: of a person, and of the agent. The others are the runner's own, and the model never sees them."""
 _KEY = "message_id"
-_PAGE = 50
+_PAGE = 4
+"""Executions that are read at a time: each is whole, and some are long."""
 
 
 async def fork(resources: Resources, kind: Kind, request: Message) -> bytes:
     """Store a new session that goes on from a place in the conversation of another.
 
     Nothing of the conversation is copied here: the runner that takes the fork's first turn does that, which has it as
-    the model saw it. The place is in executions that have ended, so it stays what it is.
+    the model saw it. The place is in executions that have ended, so it stays what it is. The files are those of the
+    session that is forked, as they are now.
 
     Raises:
         MissingError: There is no such session or execution.
@@ -39,7 +41,14 @@ async def fork(resources: Resources, kind: Kind, request: Message) -> bytes:
     draft = await drafts.draft(kind, _wanted(kind, source, request), resources.call)
     draft.status.forked_from.CopyFrom(place)
     drafts.resolve_slug(kind, draft)
-    return await store(resources, kind, request, draft)
+
+    def make(unit: Unit) -> Saved:
+        unit.require_exists(kind.name, request.id)
+        made = drafts.insert(kind, draft, unit)
+        files.share(unit.transaction, request.id, made.id)
+        return made
+
+    return await store(resources, kind, request, make)
 
 
 def _wanted(kind: Kind, source: Message, request: Message) -> Message:

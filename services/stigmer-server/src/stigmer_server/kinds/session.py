@@ -41,11 +41,6 @@ def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
         query = replace(query, cursor=page.next_cursor)
 
 
-def _settle(message: Message, stored: Message | None, unit: Unit) -> None:
-    if stored is None and (source := message.status.forked_from.session_id):
-        files.share(unit.transaction, source, message.metadata.id)
-
-
 def _removed(message: Message, unit: Unit) -> None:
     files.drop(unit.transaction, message.metadata.id)
 
@@ -54,7 +49,6 @@ KIND = Kind(
     name="session",
     parents=(Parent(kind="agent_instance", path="spec.agent_instance_id"),),
     filtered=_filtered,
-    settle=_settle,
     incidental=_is_incidental,
     removed=_removed,
 )
