@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import pytest
 from stigmer_grpc import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from stigmer_sqlite.port import Query
 
+from stigmer_server import checkpoints
 from stigmer_server.engine.port import AwayError, Runs
 from stigmer_server.engine.testing import MemoryRuns
 from stigmer_server.testing import Api, manifest, serve
@@ -205,3 +207,18 @@ async def test_a_state_that_is_not_to_be_had_is_refused(
     monkeypatch.setattr(runs, "checkpoint", away)
     with pytest.raises(FailedPreconditionError, match="does not answer: no answer"):
         await begin(api, fromExecution=before.metadata.id)
+
+
+async def test_of_an_execution_that_is_deleted_while_its_run_is_asked_nothing_stays(
+    api: Api, runs: MemoryRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await earlier(api, runs, "COMPLETED")
+
+    async def told(_: str) -> Any:
+        await api(WORKFLOW, "delete", {"value": before.metadata.id})
+        return STATE
+
+    monkeypatch.setattr(runs, "checkpoint", told)
+    with pytest.raises(NotFoundError):
+        await begin(api, fromExecution=before.metadata.id)
+    assert not (await api.app.resources.store.list(Query(kind=checkpoints.SCHEMA.kind))).records

@@ -40,7 +40,7 @@ async def prepare(resources: Resources, message: Message) -> None:
     earlier_id: str = message.spec.from_execution
     if not earlier_id or message.spec.from_task in checkpoints.BEGINNING:
         return
-    run = await resources.transact(lambda unit: _run_to_ask(unit, earlier_id))
+    run = await resources.read(lambda unit: _run_to_ask(unit, earlier_id))
     if not run:
         return
     try:
@@ -60,7 +60,13 @@ async def prepare(resources: Resources, message: Message) -> None:
     )
     # In a dry run, too: it is no resource, and what follows looks for it in a transaction of its own.
     keeping = resources.on_behalf_of(replace(resources.call, dry_run=False))
-    await keeping.transact(lambda unit: checkpoints.save(unit, found))
+    await keeping.transact(lambda unit: _keep(unit, found))
+
+
+def _keep(unit: Unit, found: Message) -> None:
+    """Keep what a run has told, unless its execution was deleted or has left something newer meanwhile."""
+    if _run_to_ask(unit, found.execution_id) == found.temporal_workflow_id:
+        checkpoints.save(unit, found)
 
 
 def _run_to_ask(unit: Unit, earlier_id: str) -> str:

@@ -118,7 +118,14 @@ class Resources:
         return result
 
     async def look(self, work: Callable[[Unit], T]) -> T | None:
-        """Run `work` on what is stored now, without waiting for writers; None, and nothing done, if it is to write."""
+        """As `read`, but None, and nothing done, if it is to write."""
+        try:
+            return await self.read(work)
+        except WouldWrite:
+            return None
+
+    async def read(self, work: Callable[[Unit], T]) -> T:
+        """Run `work`, which only reads, on what is stored now, without waiting for writers."""
 
         def run(reader: Reader) -> T:
             return work(
@@ -127,10 +134,7 @@ class Resources:
                 )
             )
 
-        try:
-            return await self.store.read(run)
-        except WouldWrite:
-            return None
+        return await self.store.read(run)
 
     async def transact_runs(self, work: Callable[[Unit], T]) -> T:
         """As `transact`, but a caller that gives up does not interrupt it: what was begun is committed and told."""

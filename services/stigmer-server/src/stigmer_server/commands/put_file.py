@@ -33,7 +33,7 @@ async def put_file(resources: Resources, given: AsyncIterator[Message]) -> File:
         raise InvalidError.of("header", "file.parts.header", "send a header first, and after it the file")
     header = first.header
     files.check_path("header.path", header.path)
-    await resources.transact(lambda unit: _check(unit, header))
+    await resources.read(lambda unit: _check(unit, header))
     async with resources.files.receiving() as incoming:
         async for part in given:
             if part.WhichOneof("part") != "chunk":

@@ -33,7 +33,7 @@ async def get_environment(resources: Resources, tokens: ExecutionTokens, executi
             raise RefusedError(msg)
         return environments.of_execution(unit.within(execution.metadata.org), kind.name, execution)
 
-    values = await resources.transact(work)
+    values = await resources.read(work)
     answer: Message = descriptors.message_type("ai.stigmer.runtime.v1.ExecutionEnvironment")()
     for name, layered in values.items():
         answer.values[name].value = layered.opened(name, resources.sealer)
