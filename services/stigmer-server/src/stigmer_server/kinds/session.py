@@ -42,6 +42,7 @@ def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
 
 
 def _removed(message: Message, unit: Unit) -> None:
+    """Let the files go with the session; its forks have their own."""
     files.drop(unit.transaction, message.metadata.id)
 
 
