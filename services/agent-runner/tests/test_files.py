@@ -233,6 +233,25 @@ def test_what_is_known_is_said_and_read_again_and_spoiled_knowledge_is_none() ->
     assert decoded(encoded(knowledge)) == knowledge
     for spoiled in (b"", b"{}", b"[1]", b'{"looked_at": "x", "files": {}}', b'{"looked_at": 1, "files": {"a": 1}}'):
         assert decoded(spoiled) == Knowledge(files={})
+    for path, hash_, size in (
+        ("a", "0" * 64, "Infinity"),
+        ("a", "no hash", "1"),
+        ("../a", "0" * 64, "1"),
+        ("", "0" * 64, "1"),
+        ("\\ud800", "0" * 64, "1"),
+    ):
+        spoiled = f'{{"looked_at": 1, "files": {{"{path}": ["{hash_}", {size}, 1, false]}}}}'
+        assert decoded(spoiled.encode()) == Knowledge(files={})
+
+
+@pytest.mark.slow
+async def test_an_agent_that_spoils_what_is_known_of_its_files_harms_no_turn(stigmer: Stigmer) -> None:
+    session = await stigmer.session(await stigmer.agent())
+    spoil = """mkdir -p .stigmer; echo '{"looked_at": 1, "files": {"b": ["x", 1, 1, false]}}' > .stigmer/files.json"""
+    _, status = await run(stigmer, session, shell(stigmer, "files-spoiled", "echo 1 > a", spoil))
+    assert (phase(status), made(status)) == (DONE, [artifact("a", b"1\n")])
+    _, status = await run(stigmer, session, shell(stigmer, "files-spoiled-again", spoil.replace('"x", 1', '"", 1e999')))
+    assert (phase(status), await stigmer.files(session)) == (DONE, {"a": b"1\n"})
 
 
 def test_a_file_that_was_just_written_is_not_taken_for_unchanged() -> None:

@@ -241,6 +241,20 @@ async def test_a_full_workspace_can_only_be_tidied_up(workspace: Workspace) -> N
     assert await shell(workspace, "head -c 50000 /dev/zero > more && echo fine") == "fine\n"
 
 
+async def test_folders_deeper_than_can_be_looked_into_are_too_much_and_can_be_tidied_up(
+    workspaces: Workspaces,
+) -> None:
+    workspace = await workspaces.open("thread-1")
+    made = await workspace.run("/bin/sh", "-c", "mkdir -p $(printf 'a/%.0s' $(seq 1500)); echo fine > file")
+    assert (made.finished.code, made.is_full) == (0, True)
+    again = await workspaces.open("thread-1")
+    listed = [entry for entry in await again.entries() if not entry.is_folder]
+    assert [(entry.path, entry.size) for entry in listed] == [("file", 5)]
+    with pytest.raises(WorkspaceFileError, match="100 folders in one another"):
+        await again.write("more", b"x")
+    assert not (await again.run("/bin/rm", "-rf", "a")).is_full
+
+
 async def test_what_would_be_too_much_is_not_written(workspace: Workspace) -> None:
     with pytest.raises(WorkspaceFileError, match=f"more than {MOST} bytes"):
         await workspace.write("big", b"x" * (MOST + 1))

@@ -22,8 +22,9 @@ import json
 import os
 import secrets
 import stat
+import subprocess
 import sys
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -35,12 +36,14 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _CHUNK = 1 << 20
 _SMALL = 1 << 18
+DEEPEST = 100
+"""How many folders may stand in one another. Each that is looked into takes an open file, and Python's stack ends."""
 
 
 def opened(folder: Path, path: PurePosixPath) -> int:
     """A file, open to be read. Raises: OSError, also when it is none."""
     with ExitStack() as stack:
-        here = _walked(folder, path, stack, owner=None, make=False)
+        here = _way(folder, path, stack, owner=None, make=False)
         file = os.open(path.name, _READ, dir_fd=here)
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
@@ -55,7 +58,7 @@ def placed(folder: Path, path: PurePosixPath, owner: int | None = None) -> Gener
     Whoever is killed meanwhile leaves what was there before; only a file is replaced by it.
     """
     with ExitStack() as stack:
-        here = _walked(folder, path, stack, owner=owner, make=True)
+        here = _way(folder, path, stack, owner=owner, make=True)
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.stat(path.name, dir_fd=here, follow_symlinks=False).st_mode):
                 raise OSError(errno.EINVAL, "something that is no file is there")
@@ -72,11 +75,21 @@ def placed(folder: Path, path: PurePosixPath, owner: int | None = None) -> Gener
             raise
 
 
+def walked(
+    folder: Path, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str], list[str], int]]:
+    """What `os.fwalk` gives, down to the folders that are too deep, which are not looked into."""
+    for parent, folders, names, here in os.fwalk(folder, onerror=onerror):
+        yield parent, folders, names, here
+        if len(Path(parent).relative_to(folder).parts) == DEEPEST:
+            folders.clear()
+
+
 def found(folder: Path, without: Collection[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a folder; what is gone meanwhile, or has a name that is no text, is left out, and so are folders
-    that are called as one of `without`.
+    """Everything below a folder; what is gone meanwhile, is too deep, or has a name that is no text, is left out, and
+    so are folders that are called as one of `without`.
     """
-    for parent, folders, names, here in os.fwalk(folder):
+    for parent, folders, names, here in walked(folder):
         folders[:] = [name for name in folders if name not in without]
         for name in (*folders, *names):
             path = str(Path(parent, name).relative_to(folder))
@@ -98,10 +111,16 @@ def entries(folder: Path, most: int, without: Collection[str] = ()) -> list[tupl
 
 
 def held(folder: Path, most: int) -> int:
-    """How many bytes the files below a folder take, as soon as they are more than `most`; links are not followed."""
+    """How many bytes the files below a folder take, as soon as they are more than `most`; links are not followed.
+
+    Nobody can tell what is in folders that are too deep: they are more than `most`, too.
+    """
     total = 0
-    for _, each in found(folder):
-        total += 0 if stat.S_ISDIR(each.st_mode) else each.st_size
+    for path, each in found(folder):
+        if stat.S_ISDIR(each.st_mode):
+            total += most + 1 if path.count("/") == DEEPEST else 0
+        else:
+            total += each.st_size
         if total > most:
             break
     return total
@@ -118,7 +137,7 @@ def digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def _walked(folder: Path, path: PurePosixPath, stack: ExitStack, *, owner: int | None, make: bool) -> int:
+def _way(folder: Path, path: PurePosixPath, stack: ExitStack, *, owner: int | None, make: bool) -> int:
     """The folder of a path, open."""
     here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     stack.callback(os.close, here)
@@ -170,9 +189,10 @@ def _put(asked: dict[str, Any]) -> dict[str, Any]:
         with given.open("rb") as source, placed(folder, PurePosixPath(asked["path"])) as target:
             while chunk := source.read(_CHUNK):
                 target.write(chunk)
-        given.unlink()
     except OSError as error:
         return {"error": error.strerror or "it cannot be written"}
+    finally:
+        _drop(given)
     return {}
 
 
@@ -207,15 +227,15 @@ def _unpack(asked: dict[str, Any]) -> dict[str, Any]:
 
 def remove(folder: Path) -> None:
     """Remove a folder with everything in it, also what its owner may not look into or change."""
-    import shutil
+    # Not Python's own, which cannot remove what is very deep.
+    _quietly("rm", "-rf", "--", str(folder))
+    if folder.exists():
+        _quietly("chmod", "-R", "u+rwx", "--", str(folder))
+        _quietly("rm", "-rf", "--", str(folder))
 
-    if folder.is_dir():
-        folder.chmod(0o700)
-    for parent, names, _ in os.walk(folder):
-        for each in (Path(parent, name) for name in names):
-            if not each.is_symlink():
-                each.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+
+def _quietly(*command: str) -> None:
+    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _main(verb: str, said: str) -> None:

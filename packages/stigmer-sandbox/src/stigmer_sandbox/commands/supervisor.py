@@ -37,6 +37,7 @@ _SETTLED_SECONDS = 10.0
 _GONE_SECONDS = 10.0
 _SIGNALLED = 128
 _CHUNK = 65536
+_DEEPEST = 100
 
 
 def run(identifier: str, source: int) -> None:
@@ -189,9 +190,11 @@ def _end() -> None:
 
 
 def held(folder: str) -> int:
-    """How many bytes the files below a folder take."""
+    """How many bytes the files below a folder take; more than any, when folders are too deep to be looked into."""
     total = 0
-    for _, _, names, opened in os.fwalk(folder):
+    for parent, folders, names, opened in os.fwalk(folder):
+        if folders and parent[len(folder) :].count("/") == _DEEPEST:
+            return sys.maxsize
         for name in names:
             try:
                 total += os.stat(name, dir_fd=opened, follow_symlinks=False).st_size

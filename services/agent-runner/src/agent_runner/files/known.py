@@ -7,10 +7,13 @@ it spoils nothing but what is known of its own files: they are then read, and co
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent_runner.errors import WorkspaceFileError
+from agent_runner.workspace import files
 from agent_runner.workspace.port import Entry
 
 FOLDER = ".stigmer"
@@ -18,6 +21,7 @@ FOLDER = ".stigmer"
 PATH = f"{FOLDER}/files.json"
 MOST_BYTES = 8 * 2**20
 
+_HASH = re.compile("(?:[0-9a-f]{64})?")
 _COARSEST_SECONDS = 2.0
 """A file that was written shortly before it was looked at may have been written once more within the same tick."""
 
@@ -64,10 +68,18 @@ def decoded(content: bytes) -> Knowledge:
     """What a file says; nothing when an agent has spoiled it."""
     try:
         said: Any = json.loads(content)
-        files = {
-            str(path): Known(hash=str(hash_), size=int(size), modified=float(modified), executable=bool(executable))
-            for path, (hash_, size, modified, executable) in said["files"].items()
-        }
-        return Knowledge(files=files, looked_at=float(said["looked_at"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        known = {_path(path): _known(*each) for path, each in said["files"].items()}
+        return Knowledge(files=known, looked_at=float(said["looked_at"]))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, WorkspaceFileError):
         return Knowledge(files={})
+
+
+def _path(said: str) -> str:
+    said.encode()
+    return files.checked(said)
+
+
+def _known(hash_: str, size: int, modified: float, executable: bool) -> Known:
+    if not _HASH.fullmatch(hash_):
+        raise ValueError(hash_)
+    return Known(hash=hash_, size=int(size), modified=float(modified), executable=bool(executable))

@@ -26,6 +26,7 @@ from deepagents.backends.protocol import (
 from deepagents.backends.sandbox import BaseSandbox
 from stigmer_sandbox import CommandError, Ending, Finished, SandboxUnavailableError
 
+from agent_runner.workspace.files import TOO_DEEP
 from agent_runner.workspace.port import Workspace
 
 _SYSTEM = ("/tmp", "/usr", "/etc", "/proc", "/dev", "/bin", "/lib")  # noqa: S108 - the sandbox's own
@@ -71,7 +72,8 @@ class SandboxBackend(BaseSandbox):
         if finished.ending is not Ending.EXITED:
             output += f"\n(ended: the command used too much {finished.ending.value})"
         elif outcome.is_full:
-            output += f"\n(the workspace holds more than {self._workspace.most_bytes} bytes: delete files)"
+            most = self._workspace.most_bytes
+            output += f"\n(the workspace holds more than {most} bytes, or has {TOO_DEEP}: delete files)"
         return ExecuteResponse(output=output, exit_code=finished.code, truncated=finished.truncated)
 
     async def als(self, path: str) -> LsResult:

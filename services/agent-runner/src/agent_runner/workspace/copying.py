@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from stigmer_sandbox import beneath
+
 from agent_runner.errors import WorkspaceFileError
 from agent_runner.workspace.port import Workspaces
 
@@ -67,8 +69,11 @@ class _Copy:
     files_left: int = MOST_FILES
 
     def make(self) -> None:
-        for parent, folders, names, opened in os.fwalk(self.source, onerror=_unless_gone):
-            to = self.target / Path(parent).relative_to(self.source)
+        for parent, folders, names, opened in beneath.walked(self.source, onerror=_unless_gone):
+            place = Path(parent).relative_to(self.source)
+            if folders and len(place.parts) == beneath.DEEPEST:
+                raise WorkspaceFileError(f"the workspace has more than {beneath.DEEPEST} folders in one another")
+            to = self.target / place
             for name in (*folders, *names):
                 self._count()
                 try:

@@ -11,6 +11,8 @@ from stigmer_sandbox import CommandError, beneath, checked_name
 from agent_runner.errors import WorkspaceFileError
 from agent_runner.workspace.port import MOST_ENTRIES, Entry
 
+TOO_DEEP = f"more than {beneath.DEEPEST} folders in one another"
+
 
 def listed(folder: Path, without: Collection[str] = ()) -> tuple[Entry, ...]:
     """See `Workspace.entries`."""
@@ -53,4 +55,4 @@ def too_large(path: str, most: int) -> WorkspaceFileError:
 
 def full(most: int) -> WorkspaceFileError:
     """What to say of a workspace that holds too much."""
-    return WorkspaceFileError(f"the workspace would hold more than {most} bytes: delete files first")
+    return WorkspaceFileError(f"the workspace would hold more than {most} bytes, or has {TOO_DEEP}: delete files first")

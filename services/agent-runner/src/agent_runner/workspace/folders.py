@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -81,7 +82,7 @@ class FolderWorkspaces:
         while True:
             try:
                 await self._sweep()
-            except SandboxUnavailableError as error:
+            except (SandboxUnavailableError, OSError) as error:
                 logger.warning("workspaces are not tidied up: {}", error)
             await asyncio.sleep(_SWEEP_SECONDS)
 
@@ -114,11 +115,17 @@ def _made(folder: Path, owner: int | None) -> None:
 
 def _given(folder: Path, owner: int) -> None:
     """Give a folder with all that is in it, from when commands were somebody else, to who they are now."""
-    for _, _, names, here in os.fwalk(folder, topdown=False):
-        for name in names:
+    for _, folders, names, here in beneath.walked(folder):
+        for name in (*folders, *names):
             os.chown(name, owner, owner, dir_fd=here, follow_symlinks=False)
-        os.fchown(here, owner, owner)
+    # Last, as this tells that all of it was done.
+    os.chown(folder, owner, owner)
 
 
 def _unused(root: Path, before: float) -> list[Path]:
-    return [folder for folder in (root.iterdir() if root.is_dir() else ()) if folder.stat().st_mtime < before]
+    found: list[Path] = []
+    for folder in root.iterdir() if root.is_dir() else ():
+        # Another worker that shares the folder may be tidying up, too.
+        with contextlib.suppress(FileNotFoundError):
+            found += [folder] if folder.stat().st_mtime < before else []
+    return found
