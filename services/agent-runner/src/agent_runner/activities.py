@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import traceback
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -17,9 +18,10 @@ from temporalio.service import RPCError
 
 from agent_runner import contract
 from agent_runner.contract import FINAL_PHASES, ResolvedRun, RunEnd, RunInput, TurnResult
-from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
+from agent_runner.errors import AgentRunnerError, ExecutionEndedError
 from agent_runner.resources import Resources, phase_name, status_of
 from agent_runner.status.builder import StatusBuilder
+from agent_runner.turn.failures import classify, fault
 from agent_runner.turn.journal import Journal
 from agent_runner.turn.loop import HandedOverError
 from agent_runner.turn.turn import TransientError, TurnTaker
@@ -54,12 +56,8 @@ class AgentActivities:
     @activity.defn(name=contract.RESOLVE)
     async def resolve(self, given: RunInput) -> ResolvedRun:
         """Find the resources that the run is made of."""
-        try:
+        with _in_our_words(given.execution_id):
             return await self._resources.resolve(given.execution_id, org=given.org, turn_seconds=self._turn_seconds)
-        except AgentRunnerError as error:
-            raise _refusal(error) from None
-        except RpcError as error:
-            raise server_away(error) from None
 
     @activity.defn(name=contract.TURN)
     async def turn(self, run: ResolvedRun) -> TurnResult:
@@ -74,28 +72,23 @@ class AgentActivities:
             ApplicationError: It failed, and another attempt may help unless the error is not retryable.
             CancelledError: The activity is to stop.
         """
-        try:
-            result = await self._take(run, number, stop)
-            if result.phase in FINAL_PHASES:
-                await self._leave(run.execution_id)
-            return result
-        except HandedOverError:
-            raise handed_over() from None
-        except asyncio.CancelledError:
-            # Temporal cancels activities both when a person cancels the run and when a worker's time to stop is over.
-            details = activity.cancellation_details()
-            if details is not None and details.worker_shutdown and not details.cancel_requested:
+        with _in_our_words(run.execution_id):
+            try:
+                result = await self._take(run, number, stop)
+                if result.phase in FINAL_PHASES:
+                    await self._leave(run.execution_id)
+                return result
+            except HandedOverError:
                 raise handed_over() from None
-            raise
-        except TransientError as error:
-            delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-            raise ApplicationError(str(error), type=error.code, next_retry_delay=delay) from None
-        except SupersededError as error:
-            raise ApplicationError(str(error), type=error.code, non_retryable=True) from None
-        except ExecutionEndedError as error:
-            raise _refusal(error) from None
-        except RpcError as error:
-            raise server_away(error) from None
+            except asyncio.CancelledError:
+                # Temporal cancels activities both when a person cancels the run and when a worker's time is over.
+                details = activity.cancellation_details()
+                if details is not None and details.worker_shutdown and not details.cancel_requested:
+                    raise handed_over() from None
+                raise
+            except TransientError as error:
+                delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+                raise ApplicationError(str(error), type=error.code, next_retry_delay=delay) from None
 
     async def _take(self, run: ResolvedRun, attempt: int, stop: asyncio.Event) -> TurnResult:
         """Take the turn; when the execution was paused, to the end of the step in flight."""
@@ -111,7 +104,8 @@ class AgentActivities:
         stop.set()
         try:
             return await turn
-        except HandedOverError:
+        except (HandedOverError, TransientError, RpcError):
+            # What may go well later is tried later: Temporal makes no further attempt of what is to stop.
             return TurnResult(phase=contract.PAUSED)
 
     async def _leave(self, execution_id: str) -> None:
@@ -135,20 +129,23 @@ class AgentActivities:
     @activity.defn(name=contract.FINISH)
     async def finish(self, end: RunEnd) -> None:
         """Report the end of a run that could not report it itself; one that did is left alone."""
-        try:
-            execution = await self._resources.execution(end.execution_id)
-            if phase_name(execution) not in FINAL_PHASES:
-                builder = StatusBuilder(status_of(execution), Redactor(()))
-                builder.finish(end.phase, error=end.error)
-                # A late attempt of a run that a recovery has replaced is known by this.
-                builder.status.temporal_workflow_id = activity.info().workflow_id or ""
-                await self._resources.report(end.execution_id, builder.status)
-        except ExecutionEndedError as error:
-            logger.info("{}", error)
-        except RpcError as error:
-            raise server_away(error) from None
-        await self._journal.forget_effects(end.execution_id)
-        await self._leave(end.execution_id)
+        with _in_our_words(end.execution_id):
+            try:
+                await self._report(end)
+            except ExecutionEndedError as error:
+                logger.info("{}", error)
+            await self._journal.forget_effects(end.execution_id)
+            await self._leave(end.execution_id)
+
+    async def _report(self, end: RunEnd) -> None:
+        execution = await self._resources.execution(end.execution_id)
+        if phase_name(execution) in FINAL_PHASES:
+            return
+        builder = StatusBuilder(status_of(execution), Redactor(()))
+        builder.finish(end.phase, error=end.error)
+        # A late attempt of a run that a recovery has replaced is known by this.
+        builder.status.temporal_workflow_id = activity.info().workflow_id or ""
+        await self._resources.report(end.execution_id, builder.status)
 
 
 @asynccontextmanager
@@ -173,6 +170,30 @@ async def alive() -> AsyncGenerator[asyncio.Event]:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _in_our_words(execution_id: str) -> Generator[None]:
+    """Tell whatever goes wrong in a sentence of ours; what it says itself may hold anything, and Temporal keeps it.
+
+    A fault of this runner is told once, so that the run ends: no further attempt would be without it.
+
+    Raises:
+        ApplicationError: Something went wrong.
+    """
+    try:
+        yield
+    except ApplicationError:
+        raise
+    except RpcError as error:
+        raise server_away(error) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, Temporal must not keep its words
+        known = classify(error, model="")
+        if known is None:
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("{}: {} at\n{}", execution_id, type(error).__name__, where)
+            known = fault(error)
+        raise _refusal(known) from None
 
 
 def _refusal(error: AgentRunnerError) -> ApplicationError:

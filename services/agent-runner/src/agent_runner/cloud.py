@@ -25,7 +25,7 @@ from temporalio.exceptions import ApplicationError
 from agent_runner import contract
 from agent_runner.activities import HANDED_OVER, SERVER_UNAVAILABLE, AgentActivities, alive, handed_over
 from agent_runner.contract import CANCELLED, FAILED, PAUSED, QUEUED, WAITING, ResolvedRun, RunEnd, RunInput, TurnResult
-from agent_runner.errors import ExecutionEndedError
+from agent_runner.errors import ExecutionEndedError, SupersededError
 from agent_runner.resources import Message, Resources, status_of
 from agent_runner.workspace.port import Workspaces
 
@@ -94,7 +94,7 @@ class CloudActivities:
         """Take the turn of an AgentExecution in a thread; gives its AgentExecutionStatus, also when it failed.
 
         Raises:
-            ApplicationError: The argument is no execution, or the worker stops: another may go on with the turn.
+            ApplicationError: The argument is no execution, or another attempt goes on with the turn, or may.
             CancelledError: The turn was cancelled, which the execution's status tells.
         """
         execution_id = _id_of(execution)
@@ -106,7 +106,8 @@ class CloudActivities:
             except TimeoutError:
                 await self._end(driven, FAILED, _UNDECIDED if driven.waits else _TOO_LONG)
             except ApplicationError as error:
-                if error.type == HANDED_OVER:
+                # Another attempt has the turn, or gets it: it is not for this one to tell an end.
+                if error.type in (HANDED_OVER, SupersededError.code):
                     raise
                 await self._end(driven, FAILED, error.message)
             except asyncio.CancelledError:

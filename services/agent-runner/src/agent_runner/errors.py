@@ -8,6 +8,7 @@
     ├── McpServerError            an MCP server that the agent cannot do without is not to be had
     ├── ModelCallError            the model provider answered with an error
     ├── WorkspaceFileError        a file of a workspace is not there, or cannot be read or written as asked
+    ├── WorkspaceUnavailableError the place where the agent works cannot be used for now
     ├── JournalError              what the runner remembers cannot be read or written for now
     ├── TurnLimitError            the agent took more steps than a turn may have
     ├── AnswerError               the model gives no answer that fits the schema
@@ -107,6 +108,21 @@ class WorkspaceFileError(AgentRunnerError):
     def __init__(self, detail: str, *, missing: bool = False) -> None:
         super().__init__(detail)
         self.missing = missing
+
+
+class WorkspaceUnavailableError(AgentRunnerError):
+    """The place where the agent works cannot be used for now."""
+
+    code = "WorkspaceUnavailable"
+    transient = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.summary}: {detail}")
+
+    @property
+    def summary(self) -> str:
+        """What happened, without the words of who keeps the workspace."""
+        return "the agent's workspace cannot be used"
 
 
 class JournalError(AgentRunnerError):

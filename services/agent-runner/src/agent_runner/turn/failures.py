@@ -5,8 +5,15 @@ from __future__ import annotations
 import sqlite3
 
 from langgraph.errors import GraphRecursionError
+from stigmer_sandbox import SandboxUnavailableError
 
-from agent_runner.errors import AgentRunnerError, JournalError, ModelCallError, TurnLimitError
+from agent_runner.errors import (
+    AgentRunnerError,
+    JournalError,
+    ModelCallError,
+    TurnLimitError,
+    WorkspaceUnavailableError,
+)
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "ConnectError", "ConnectionError", "TimeoutError"})
@@ -20,6 +27,8 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
         return error
     if isinstance(error, GraphRecursionError):
         return TurnLimitError("the agent took more steps than one turn may have (STIGMER_AGENT_MAX_STEPS)")
+    if isinstance(error, SandboxUnavailableError):
+        return WorkspaceUnavailableError(str(error))
     if isinstance(error, sqlite3.OperationalError):
         # Locked for too long, or a disk that is full for a while: the turn stands at its last step.
         return JournalError(f"the runner's journal cannot be used: {error}")
@@ -39,6 +48,11 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
             f"the conversation is longer than the model {model} can take", detail=_line(error), transient=False
         )
     return None
+
+
+def fault(error: Exception) -> AgentRunnerError:
+    """What people are told of a fault of the runner."""
+    return AgentRunnerError(f"the run failed inside the runner ({type(error).__name__}); its log tells more")
 
 
 def _retry_after(error: Exception) -> float | None:

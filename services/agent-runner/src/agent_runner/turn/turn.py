@@ -29,7 +29,7 @@ from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter
 from agent_runner.status.teller import Teller
 from agent_runner.turn.equipment import Equipper
-from agent_runner.turn.failures import classify
+from agent_runner.turn.failures import classify, fault
 from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.loop import HandedOverError, Loop
@@ -221,7 +221,7 @@ class TurnTaker:
         known = classify(error, model=taken.model)
         if known is None:
             logger.error("{}: {}", taken.run.execution_id, redactor.text("".join(traceback.format_exception(error))))
-            known = AgentRunnerError(f"the run failed inside the runner ({type(error).__name__}); its log tells more")
+            known = fault(error)
         logger.warning("{}: attempt {}: {}", taken.run.execution_id, attempt, redactor.text(str(known)))
         if known.transient and attempt < self._limits.attempts:
             taken.builder.notice("retry", f"{known}. Trying again (attempt {attempt} of {self._limits.attempts}).")
