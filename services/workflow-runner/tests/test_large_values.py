@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from stigmer_runner.claims import FolderStore, Owner, collect
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.worker import _workflow
+from temporalio.worker import Worker, _workflow
 from workflow_runner import names
 from workflow_runner.settings import Settings
-from workflow_runner.testing import Execution, PeerServer, Response, RunnerProcess, Runs, Site, StartRunner
+from workflow_runner.testing import Execution, PeerServer, Request, Response, RunnerProcess, Runs, Site, StartRunner
 from workflow_runner.worker import serve
 
 MIB = 2**20
@@ -109,18 +110,61 @@ async def test_a_value_above_the_bound_is_a_clear_error(start_runner: StartRunne
     assert "the answer takes 2500012 bytes, more than the 2000000 that can be kept" in error["detail"]
 
 
+def many(count: int, task: str) -> str:
+    """A document that does the same in so many branches."""
+    branches = "\n".join(f"      - branch{index}: {task}" for index in range(count))
+    return f"do:\n- all:\n    fork:\n      branches:\n{branches}\n"
+
+
+@pytest.fixture(params=["blobs", "history"])
+async def usual(request: pytest.FixtureRequest, start_runner: StartRunner, blobs: Path) -> Runs:
+    """A runner with a place for large values, and one without."""
+    return await start_runner(**({"blob_folder": blobs} if request.param == "blobs" else {}))
+
+
 async def test_many_calls_at_once_with_arguments_just_below_the_threshold_fit_into_their_messages(
-    large: Runs, site: Site
+    usual: Runs, site: Site
 ) -> None:
     site.page("/take", lambda request: Response({"length": len(request.json["text"])}))
-    branches = "\n".join(
-        f"    - branch{index}: {{call: http, with: {{method: post, endpoint: {site.url}/take,"
-        " body: {text: '${ .text }'}}}"
-        for index in range(60)
-    )
-    definition = f"do:\n- all:\n    fork:\n      branches:\n{branches.replace('    -', '      -')}\n"
-    execution = await large.run(definition, {"text": "y" * 120_000})
-    assert execution.output == [{"length": 120_000}] * 60
+    task = f"{{call: http, with: {{method: post, endpoint: {site.url}/take, body: {{text: '${{ .text }}'}}}}}}"
+    assert await usual.output(many(60, task), {"text": "y" * 120_000}) == [{"length": 120_000}] * 60
+
+
+async def test_calls_that_hear_at_once_that_there_is_room_do_not_all_take_it(large: Runs, site: Site) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def take(request: Request) -> Response:
+        arrived.set()
+        await go_on.wait()
+        return Response({"length": len(request.json["text"])})
+
+    site.page("/take", take)
+    task = f"{{call: http, with: {{method: post, endpoint: {site.url}/take, body: {{text: '${{ .text }}'}}}}}}"
+    execution = large.add(many(60, task), {"text": "y" * 120_000})
+    handle = await large.start(execution)
+    async with asyncio.timeout(60):
+        await arrived.wait()
+        go_on.set()
+        assert await handle.result() == [{"length": 120_000}] * 60
+
+
+async def test_answers_to_many_calls_at_once_fit_into_their_message(usual: Runs, site: Site) -> None:
+    site.page("/large", {"text": "x" * 120_000})
+    task = f"{{call: http, with: {{method: get, endpoint: {site.url}/large}}, output: {{as: '${{ .text | length }}'}}}}"
+    assert await usual.output(many(60, task)) == [120_000] * 60
+
+
+async def test_what_many_activities_of_other_workers_are_given_at_once_fits_into_their_messages(
+    usual: Runs, client: Client
+) -> None:
+    @activity.defn(name="Measure")
+    async def measure(text: str) -> int:
+        return len(text)
+
+    queue = f"foreign-{uuid.uuid4().hex}"
+    task = f"{{call: activity, with: {{name: Measure, taskQueue: {queue}, arguments: ['${{ .text }}']}}}}"
+    async with Worker(client, task_queue=queue, activities=[measure]):
+        assert await usual.output(many(40, task), {"text": "y" * 120_000}) == [120_000] * 40
 
 
 async def test_a_missing_value_ends_the_run_with_an_error_that_names_it(

@@ -54,6 +54,7 @@ from workflow_runner.messages import (
 from workflow_runner.models import ask_model
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
+from workflow_runner.room import Room
 from workflow_runner.sizes import Sizes, size_of
 from workflow_runner.strands import Rest, Strands
 
@@ -73,12 +74,8 @@ _MOST_ROW_BYTES = 512 * 1024
 """What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
 _MOST_CALLS = 1_000
 """What one run may have in flight: Temporal refuses more than two thousand."""
-_MOST_SENT_BYTES = 2_500_000
-"""What calls in progress may have been given together: all that begin in one step go in one message."""
 _LARGE_BYTES = 4 * 1024 * 1024
 _MOMENT = timedelta(milliseconds=1)
-_CLAIM_BYTES = 1024
-"""What a reference to a value outside of the history takes, at most."""
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 
@@ -104,7 +101,7 @@ class TemporalEngine:
         control: Control,
         loaded_at: int | None = None,
     ) -> None:
-        """Serve one run; `loaded_at` is the length of the history in which it was loaded, if it was in this one."""
+        """Serve one run; `loaded_at` is how long the history was when it had been loaded, unless that is in it."""
         self.org = org
         self._loaded_at = loaded_at
         self._execution_id = execution_id
@@ -122,7 +119,7 @@ class TemporalEngine:
         self._page = Page()
         self.strands = Strands()
         self._sizes = Sizes()
-        self._sent_bytes = 0
+        self._room = Room(limits)
         self._executions = Executions(until_it_works, control.tokens, self._room_for)
         self.reporter = Reporter(
             execution_id,
@@ -259,7 +256,7 @@ class TemporalEngine:
                     if answer is not None:
                         return answer
                     self._slow.add(key)
-                async with self._room(size):
+                async with self._room.taken(size):
                     return await self._call_durably(activity, call, key, repeatable=repeatable)
         except FailureError as error:
             if is_cancelled_exception(error):
@@ -310,24 +307,12 @@ class TemporalEngine:
             "arguments": arguments,
             "seconds": seconds,
         }
-        async with self._calls, self._room(size):
+        async with self._calls, self._room.taken(size):
             return await ask_model(request, self._limits, summary(key))
 
-    @contextlib.asynccontextmanager
-    async def _room(self, size: int) -> AsyncGenerator[None]:
-        """Wait while calls in progress have been given so much that this one might not fit into their message."""
-        size = self._inline(size)
-        if "max_inline_bytes" in self._limits:
-            await workflow.wait_condition(lambda: not self._sent_bytes or self._sent_bytes + size <= _MOST_SENT_BYTES)
-        self._sent_bytes += size
-        try:
-            yield
-        finally:
-            self._sent_bytes -= size
-
     def _room_for(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
-        """Return `_room` for what an execution is started with."""
-        return self._room(size_of(request)) if "max_agent_bytes" in self._limits else contextlib.nullcontext()
+        """Return the room for what an execution is started with."""
+        return self._room.taken(size_of(request)) if "max_agent_bytes" in self._limits else contextlib.nullcontext()
 
     def _refuse_too_much(self, arguments: AgentArguments) -> None:
         most = self._limits.get("max_agent_bytes")
@@ -338,33 +323,29 @@ class TemporalEngine:
             )
             raise WorkflowError.standard("configuration", detail)
 
-    def _inline(self, size: int) -> int:
-        """Return what a value of some size takes in history."""
-        most = self._limits.get("max_inline_bytes", 0)
-        return size if not most or size < most else _CLAIM_BYTES
-
     async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """See `Engine`."""
         self._refuse_secrets(
             activity.arguments, "the arguments hold", "secrets are not given to activities of other workers"
         )
-        self._checked_size(activity.arguments, "the arguments take")
+        size = self._checked_size(activity.arguments, "the arguments take")
         self.reporter.flush(deliver_durably)
         options = activity.options
         try:
-            result: RawValue = await workflow.execute_activity(
-                activity.name,
-                args=activity.arguments,
-                result_type=RawValue,
-                task_queue=activity.task_queue,
-                start_to_close_timeout=options.start_to_close(seconds),
-                schedule_to_close_timeout=options.schedule_to_close_timeout,
-                schedule_to_start_timeout=options.schedule_to_start_timeout,
-                heartbeat_timeout=options.heartbeat_timeout,
-                retry_policy=options.retry_policy.policy(),
-                summary=options.summary or summary(key),
-                priority=options.precedence(),
-            )
+            async with self._room.taken(size) if "max_sent_bytes" in self._limits else contextlib.nullcontext():
+                result: RawValue = await workflow.execute_activity(
+                    activity.name,
+                    args=activity.arguments,
+                    result_type=RawValue,
+                    task_queue=activity.task_queue,
+                    start_to_close_timeout=options.start_to_close(seconds),
+                    schedule_to_close_timeout=options.schedule_to_close_timeout,
+                    schedule_to_start_timeout=options.schedule_to_start_timeout,
+                    heartbeat_timeout=options.heartbeat_timeout,
+                    retry_policy=options.retry_policy.policy(),
+                    summary=options.summary or summary(key),
+                    priority=options.precedence(),
+                )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
@@ -425,6 +406,9 @@ class TemporalEngine:
         self._in_row += 1
         bound = "local_branch_seconds" if self.strands.are_several else "local_call_seconds"
         local: Call = {**call, "local_seconds": self._limits.get(bound, self._limits["local_call_seconds"])}
+        if self.strands.are_several:
+            local["inline_bytes"] = self._limits.get("max_inline_bytes", 0)
+            local["local_bytes"] = self._room.share(self._row_bytes, self.strands.count)
         try:
             async with self._accompanied(local, lends=True) as settle:
                 answer = await workflow.execute_local_activity(
@@ -440,7 +424,7 @@ class TemporalEngine:
                 raise
             return None
         size = answer.get("bytes", 0)
-        self._row_bytes += self._inline(size)
+        self._row_bytes += self._room.inline(size)
         if size >= _LARGE_BYTES and "max_inline_bytes" in self._limits:
             # Ends this step, which keeps the answer: working on with it may take longer than a step may.
             await workflow.sleep(_MOMENT)

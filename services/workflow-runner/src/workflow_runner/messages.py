@@ -57,6 +57,8 @@ class Limits(TypedDict):
     """What an agent may be given; what agents and other workflows are given is not looked at unless said."""
     max_inline_bytes: NotRequired[int]
     """From here on a value is kept outside of the history; none is unless said."""
+    max_sent_bytes: NotRequired[int]
+    """What calls in progress may have been given together; see `workflow_runner.room`."""
     replaces_tasks: NotRequired[bool]
     """Whether the server takes a report's tasks for all there are; it keeps those of other ids unless said."""
     search_attributes: NotRequired[bool]
@@ -191,6 +193,10 @@ class Call(TypedDict):
     """How long it may take."""
     local_seconds: float | None
     """Give up after so many seconds and say `slow`; None never does."""
+    local_bytes: NotRequired[int]
+    """Say `slow` too where the answer takes more than so many bytes in history; any number unless said."""
+    inline_bytes: NotRequired[int]
+    """From here on an answer is kept outside of the history; none is unless said."""
     run: NotRequired[str]
     """Id of the Temporal workflow, of a recovered run: its environment is its own."""
     report: Report | None
@@ -474,7 +480,7 @@ class Started(TypedDict):
 
 
 class CallAnswer(TypedDict):
-    """How a call ended: `output`, or `error`, or neither when it was too slow for a local activity."""
+    """How a call ended: `output`, or `error`, or neither when it was too slow or large for a local activity."""
 
     output: NotRequired[Any]
     error: NotRequired[dict[str, Any]]

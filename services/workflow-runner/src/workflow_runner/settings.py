@@ -8,6 +8,7 @@ from stigmer_runner.settings import folders
 
 from workflow_runner import names
 from workflow_runner.messages import MOST_AGENT_BYTES, MOST_BYTES, Limits
+from workflow_runner.room import MOST_SENT_BYTES
 
 _INLINE_RESPONSE_BYTES = 1_500_000
 
@@ -158,6 +159,7 @@ class Settings(RunnerSettings):
             "agent_task_queue": self.agent_task_queue,
             "model_start_seconds": self.model_start_seconds,
             "max_value_bytes": self.value_bytes,
+            "max_sent_bytes": MOST_SENT_BYTES,
             "max_agent_bytes": min(self.value_bytes, MOST_AGENT_BYTES),
         }
         if self.has_blobs:

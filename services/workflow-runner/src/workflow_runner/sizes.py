@@ -12,11 +12,18 @@ _SHOWN_TEXT = 200
 _SHOWN_ITEMS = 5
 _SHOWN_KEYS = 20
 _SHOWN_DEPTH = 4
+_CLAIM_BYTES = 1024
+"""What a reference to a value outside of the history takes, at most."""
 
 
 def size_of(value: Any) -> int:
     """Return what a JSON value takes in history, roughly."""
     return len(json.dumps(value))
+
+
+def inline_size(size: int, most_inline: int) -> int:
+    """Return what a value of `size` takes in a history which holds those below `most_inline` itself; 0: holds all."""
+    return size if not most_inline or size < most_inline else _CLAIM_BYTES
 
 
 class Sizes:

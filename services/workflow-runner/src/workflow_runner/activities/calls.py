@@ -26,6 +26,7 @@ from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
 from workflow_runner.loans import LOANS
 from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Report
+from workflow_runner.sizes import inline_size
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
@@ -117,6 +118,8 @@ class Calls:
                 detail = f"the call failed unexpectedly: {type(unexpected).__name__}: {unexpected}"
                 error = WorkflowError.standard("runtime", detail).to_dict()
             else:
+                if inline_size(size, call.get("inline_bytes", 0)) > call.get("local_bytes", size):
+                    return {"slow": True}
                 return {"output": output, "bytes": size}
             return {"error": mask_secrets(Redactor(concealed).value(redactor.value(error)))}
 
