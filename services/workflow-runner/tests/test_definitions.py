@@ -71,7 +71,7 @@ do:
         ),
         (
             "/do/0/outer/catch/do/0/ask/with/name",
-            "task 'ask': activities named stigmer/… are Stigmer's own and cannot be called",
+            "task 'ask': 'stigmer/x' is one of Stigmer's own activities and cannot be called",
         ),
         (
             "/do/1/call/with/endpoint/authentication/oauth2/grant",

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from agent_runner import cloud as agent_cloud
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from workflow_runner import cloud, validation
 from workflow_runner.testing import Runs, StartRunner
 
 
@@ -69,6 +71,9 @@ def call(name: str, foreign: Foreign, arguments: str = "[]", options: str = "{}"
     with_ = f"name: {name}, taskQueue: {foreign.queue}, arguments: {arguments}"
     return f"do:\n- it: {{call: activity, with: {{{with_}}}, metadata: {{activityOptions: {options}}}{rest}}}"
 
+
+CONTRACT = (cloud.EXECUTE, validation.VALIDATE, agent_cloud.ENSURE_THREAD, agent_cloud.EXECUTE, agent_cloud.CLEAN_UP)
+"""What the runners do for servers that know the contract only, by whatever id they are told."""
 
 ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 
@@ -168,6 +173,7 @@ async def test_a_secret_is_refused_as_argument_when_the_workflow_is_read_and_whe
     ("task", "pointer", "said"),
     [
         ("with: {name: stigmer/workflow-execution/load, taskQueue: q}", "/with/name", "Stigmer's own"),
+        ("with: {name: ExecuteWorkflow, taskQueue: q}", "/with/name", "Stigmer's own"),
         (
             "with: {name: a, taskQueue: q}, metadata: {activityOptions: {heartbeatTimeout: soon}}",
             "/metadata/activityOptions",
@@ -186,6 +192,7 @@ async def test_what_cannot_be_run_is_refused_before_anything_is(runs: Runs, task
     ("data", "said"),
     [
         ({"name": "stigmer/workflow-execution/load", "all": []}, "Stigmer's own"),
+        *[({"name": name, "all": []}, "Stigmer's own") for name in CONTRACT],
         ({"name": "Charge", "all": 7}, "not an array"),
         ({"name": 7, "all": []}, "not a text"),
         ({"name": "Charge", "all": ["x" * 1_900_000]}, "can be kept"),

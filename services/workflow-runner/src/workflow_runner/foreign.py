@@ -22,6 +22,8 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 OWN_PREFIX = "stigmer/"
 """What the names of Stigmer's own activities begin with."""
+_CONTRACT = frozenset({"ExecuteWorkflow", "validateWorkflow", "EnsureThread", "ExecuteGraphton", "CleanupSandbox"})
+"""Names of those of the runners that servers ask for which know the contract only."""
 _MOST_DETAIL = 2_000
 _WAITED_FOR = {
     TimeoutType.SCHEDULE_TO_START: "no worker took it from its queue in time",
@@ -29,6 +31,11 @@ _WAITED_FOR = {
     TimeoutType.SCHEDULE_TO_CLOSE: "all of its attempts took too long",
     TimeoutType.HEARTBEAT: "its worker gave no sign of life",
 }
+
+
+def is_own(name: str) -> bool:
+    """Whether an activity is one of Stigmer's own, which acts for any execution that it is told."""
+    return name.startswith(OWN_PREFIX) or name in _CONTRACT
 
 
 def _length(value: Any) -> timedelta:

@@ -11,7 +11,7 @@ from stigmer_dsl.model import CallActivityTask, TaskBase, Workflow
 from workflow_runner.arguments import check_text
 from workflow_runner.document import find
 from workflow_runner.flow import Outcome
-from workflow_runner.foreign import OWN_PREFIX, ActivityOptions, ForeignActivity, read_options
+from workflow_runner.foreign import ActivityOptions, ForeignActivity, is_own, read_options
 from workflow_runner.tasks.port import Step, TaskKind, configuration_fault
 
 _OPTIONS = "activityOptions"
@@ -32,8 +32,8 @@ class _CallActivity:
     type = "WORKFLOW_TASK_API_CALL"
 
     def unsupported(self, task: CallActivityTask) -> Iterator[tuple[str, str]]:
-        if task.with_.name.startswith(OWN_PREFIX):
-            yield "/with/name", f"activities named {OWN_PREFIX}… are Stigmer's own and cannot be called"
+        if is_own(task.with_.name):
+            yield "/with/name", _owned(task.with_.name)
         given = (task.metadata or {}).get(_OPTIONS)
         if given is not None and not _has_expression(given):
             try:
@@ -44,8 +44,8 @@ class _CallActivity:
     async def run(self, task: CallActivityTask, step: Step) -> Outcome:
         given = task.with_
         name = check_text(step.evaluate(given.name), "the activity's name", step)
-        if name.startswith(OWN_PREFIX):
-            raise configuration_fault(f"activities named {OWN_PREFIX}… are Stigmer's own and cannot be called", step)
+        if is_own(name):
+            raise configuration_fault(_owned(name), step)
         queue = check_text(step.evaluate(given.task_queue or ""), "taskQueue", step)
         activity = ForeignActivity(
             name=name,
@@ -56,6 +56,10 @@ class _CallActivity:
         if not activity.task_queue:
             raise configuration_fault("with.taskQueue says nothing, and this runner has no queue for that", step)
         return Outcome(output=await step.run_activity(activity))
+
+
+def _owned(name: str) -> str:
+    return f"{name!r} is one of Stigmer's own activities and cannot be called"
 
 
 def _arguments(given: Any, step: Step) -> list[Any]:
