@@ -14,13 +14,15 @@ from google.protobuf import json_format
 from stigmer_protos import descriptors
 from stigmer_runner.contract_testing import contract_server
 from stigmer_server.testing import Api, ServerProcess, manifest
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.worker import Worker
+from workflow_runner import names
+from workflow_runner.cloud import CloudRuns
 from workflow_runner.settings import Settings
-from workflow_runner.testing import RunnerProcess, Site
+from workflow_runner.testing import RunnerProcess, Site, StartRunner
 from workflow_runner.worker import serve
 
 TYPE = "stigmer/workflow-execution/invoke"
@@ -202,6 +204,32 @@ async def test_a_run_is_made_and_its_status_given_back(driver: Driver) -> None:
     assert status.temporal_workflow_id == f"workflow-exec-{execution.metadata.id}"
     assert not any(field.number >= 1000 for message in (status, *status.tasks) for field, _ in message.ListFields())
     assert (await driver.stored(execution)).phase == 3
+
+
+async def test_an_attempt_that_comes_while_an_earlier_one_is_told_the_end_is_told_too(
+    start_runner: StartRunner, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    telling, go_on = asyncio.Event(), asyncio.Event()
+
+    @activity.defn(name=names.TELL_DRIVER)
+    async def tell(_: CloudRuns, end: Any) -> None:
+        told.append(end["token"])
+        telling.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(CloudRuns, "tell", tell)
+    runs = await start_runner()
+    execution = runs.add("do:\n- x: {set: {n: 1}}")
+    invocation = {"execution_id": execution.id, "org": "acme", "driver": {"token": "first", "seconds": None}}
+    run = f"{names.DRIVEN}{execution.id}"
+    handle = await client.start_workflow(names.WORKFLOW, invocation, id=run, task_queue=runs.queue)
+    async with asyncio.timeout(60):
+        await telling.wait()
+        await handle.signal(names.TOKEN, {"id": names.DRIVER, "token": "second"})
+        go_on.set()
+        await handle.result()
+    assert told == ["first", "second"]
 
 
 async def test_a_run_that_faults_is_no_failed_activity(driver: Driver) -> None:

@@ -1,12 +1,18 @@
 """What the server is told of a run, and when."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.worker import Replayer
+from workflow_runner import names
+from workflow_runner.activities import Reporting
+from workflow_runner.messages import Report
 from workflow_runner.testing import PeerServer, Request, Response, Runs, Site, StartRunner
+from workflow_runner.workflow import InvokeWorkflow
 
 
 def moment(text: str) -> datetime:
@@ -189,6 +195,62 @@ async def test_a_short_run_takes_one_workflow_task_its_reports_included(runs: Ru
     kinds = [event.event_type async for event in handle.fetch_history_events()]
     assert kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) == 1
     assert EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED not in kinds
+
+
+async def test_a_run_that_the_server_was_slow_to_give_away_can_be_replayed(
+    runs: Runs, peer: PeerServer, client: Client, site: Site
+) -> None:
+    peer.gives.clear()
+    site.page("/pet", {"name": "Rex"})
+    execution = runs.add(f"do:\n- get: {{call: http, with: {{method: get, endpoint: {site.url}/pet}}}}")
+    handle = await client.start_workflow(
+        names.WORKFLOW,
+        {"execution_id": execution.id, "org": "acme"},
+        id=f"{names.WORKFLOW}/{execution.id}",
+        task_queue=runs.queue,
+        task_timeout=timedelta(seconds=2),
+    )
+    async with asyncio.timeout(60):
+        # Meanwhile Temporal is given signs of life, which make the history longer than it is to a replay.
+        while (await handle.describe()).history_length < 6:  # noqa: ASYNC110 - Temporal offers no event for it
+            await asyncio.sleep(0.1)
+        peer.gives.set()
+        await handle.result()
+    await Replayer(workflows=[InvokeWorkflow]).replay_workflow(await handle.fetch_history())
+
+
+async def test_a_run_that_is_cancelled_while_its_end_is_told_has_ended(
+    runs: Runs, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling, go_on = asyncio.Event(), asyncio.Event()
+    deliver = Reporting.deliver
+
+    async def slow(self: Reporting, report: Report) -> None:
+        if report.get("phase") == "COMPLETED":
+            telling.set()
+            await go_on.wait()
+        await deliver(self, report)
+
+    monkeypatch.setattr(Reporting, "deliver", slow)
+    site.page("/pet", {"name": "Rex"})
+    get = f"{{call: http, with: {{method: get, endpoint: {site.url}/pet}}}}"
+    execution = runs.add(f"do:\n- first: {{wait: {{milliseconds: 1}}}}\n- get: {get}")
+    handle = await runs.start(execution)
+    async with asyncio.timeout(60):
+        await telling.wait()
+        steps = await steps_of(handle)
+        await handle.cancel()
+        while await steps_of(handle) == steps:  # noqa: ASYNC110 - Temporal offers no event for it
+            await asyncio.sleep(0.05)
+        go_on.set()
+        assert await handle.result() == {"name": "Rex"}
+    assert execution.phase == "COMPLETED"
+
+
+async def steps_of(handle: WorkflowHandle[Any, Any]) -> int:
+    """How many steps of a run are over."""
+    kinds = [event.event_type async for event in handle.fetch_history_events()]
+    return kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
 
 
 async def test_an_unknown_execution_fails_the_run_at_once(runs: Runs, client: Client) -> None:

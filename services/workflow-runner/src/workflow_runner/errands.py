@@ -23,23 +23,27 @@ _FORMER_BYTES = 6_000_000
 """Up to here outputs and checkpoints have always been kept whole."""
 
 
-async def ask(activity: str, argument: Any) -> Any:
+async def ask(activity: str, argument: Any) -> tuple[Any, bool]:
     """Run an activity that may be repeated without harm, as cheaply as possible and for as long as it takes.
 
     First as a local activity, which leaves nearly nothing in history; if the other side is away, as an
     ordinary one that waits for it without holding anything up.
 
+    Returns:
+        What it gives, and whether that is in history already: not so what a local activity gives.
+
     Raises:
         FailureError: The activity failed for good.
     """
     try:
-        return await workflow.execute_local_activity(
+        given = await workflow.execute_local_activity(
             activity, argument, start_to_close_timeout=LOCAL_LIMIT, retry_policy=ONCE
         )
     except FailureError as error:
         if is_cancelled_exception(error) or _is_final(error):
             raise
-    return await until_it_works(activity, argument)
+        return await until_it_works(activity, argument), True
+    return given, False
 
 
 def until_it_works(activity: str, argument: Any) -> workflow.ActivityHandle[Any]:

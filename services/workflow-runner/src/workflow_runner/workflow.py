@@ -111,6 +111,7 @@ class _Execution:
         self._interpreter: Interpreter | None = None
         self._state: Resumption | None = None
         self._ended_badly = False
+        self._loaded_at: int | None = None
         resume = self._resume
         self.control = Control(
             Inbox(resume.get("inbox") if resume else None),
@@ -161,7 +162,6 @@ class _Execution:
         return ApplicationError(str(error), details, type=error.type, non_retryable=True)
 
     async def _output(self) -> Any:
-        loaded_at = None if self._resume else workflow.info().get_current_history_length()
         self._state = state = self._resume or await self._first_state()
         run = state["run"]
         definition, document = _compiled(run["definition"])
@@ -177,7 +177,7 @@ class _Execution:
             has_secrets=bool(secret_names),
             limits=run["limits"],
             control=self.control,
-            loaded_at=loaded_at,
+            loaded_at=self._loaded_at,
         )
         self._engine = engine
         evaluator = Evaluator(
@@ -225,7 +225,10 @@ class _Execution:
             "started_at": iso8601(self._started_at),
             "workflow_id": workflow.info().workflow_id,
         }
-        answer: LoadAnswer = await ask(names.LOAD, request)
+        loaded, is_kept = await ask(names.LOAD, request)
+        answer: LoadAnswer = loaded
+        # Not the length before: while the server is slow Temporal is given signs of life, which no replay comes by.
+        self._loaded_at = None if is_kept else workflow.info().get_current_history_length()
         if "run" not in answer:
             raise WorkflowError.from_dict(answer.get("error", {}))
         if "begin" in answer:
@@ -296,6 +299,14 @@ class _Execution:
         return part_of(self._checkpoint(failed=self._ended_badly, fits=lambda size: size <= TOLD_BYTES), start, most)
 
     async def _finish(self, **end: Any) -> None:
+        """Tell the server how the run ended. Whoever cancels it meanwhile comes too late, and the end stands."""
+        telling = asyncio.create_task(self._tell_end(**end))
+        try:
+            await asyncio.shield(telling)
+        except asyncio.CancelledError:
+            await telling
+
+    async def _tell_end(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""
         execution, run = self._invocation["execution_id"], workflow.info().workflow_id
         tell(self._limits, phase=end["phase"])
@@ -310,6 +321,9 @@ class _Execution:
                 workflow_id=run,
             )
         finally:
-            if (driver := self._driver) is not None:
+            told = ""
+            # Meanwhile a later attempt may have come, with another token: it would wait for ever.
+            while (driver := self._driver) is not None and (token := driver["token"]) != told:
                 # Not in the step that led to it: whoever is told may go on at once.
-                await until_it_works(names.TELL_DRIVER, {"execution_id": execution, "token": driver["token"]})
+                await until_it_works(names.TELL_DRIVER, {"execution_id": execution, "token": token})
+                told = token

@@ -95,6 +95,9 @@ class PeerServer:
         self.agents = PeerAgents()
         self.when_over: Callable[[Execution], None] = lambda _: None
         """Called when an execution is told to be over, before whoever tells it is answered."""
+        self.gives = asyncio.Event()
+        """Set unless whoever asks for a run is to wait."""
+        self.gives.set()
         self._changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -149,6 +152,7 @@ class PeerServer:
         return found
 
     async def _get_run(self, request: Message, _: CallContext) -> Message:
+        await self.gives.wait()
         execution = self.find(request.execution_id)
         if execution.status.phase in _LAST_PHASES:
             raise FailedPreconditionError(f"{execution.id} has ended; there is nothing left to run")
