@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from stigmer_grpc import CallContext, Server, UnavailableError, connect
+from stigmer_grpc import CallContext, Server, UnavailableError, _wire, connect
 
 DATA = Path(__file__).parent / "data"
 
@@ -124,6 +124,30 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_the_stop(la
         release.set()
         await asyncio.wait([call])
         assert call.exception() is None or isinstance(call.exception(), UnavailableError)
+
+
+async def test_a_connection_has_so_many_calls_at_once_and_goes_on_after_more(
+    tcp_lab: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wire, "MOST_STREAMS", 2)
+    running = most = 0
+
+    async def slow(request: Any, context: CallContext) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        running -= 1
+        return request
+
+    async with tcp_lab.connected(tcp_lab.server(echo=slow)) as channel, asyncio.timeout(20):
+        stub = channel.service("lab.v1.Lab")
+        calls = (stub.unary("echo", note(text="x")) for _ in range(20))
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(end) for end in ends} <= {type(note(text="x")), UnavailableError}
+        assert 0 < most <= 2
+        assert (await stub.unary("echo", note(text="y"))).text == "y"
 
 
 async def test_a_stopped_server_takes_no_calls(lab: Any, note: Any) -> None:

@@ -43,6 +43,10 @@ class GenericHandler(grpc.GenericRpcHandler):
         return self._handlers.get(path) or unknown_method(path)
 
 
+MOST_STREAMS = 4096
+"""Calls that may be under way on one connection. Further ones wait at their client, or are refused as unavailable."""
+
+
 def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
     """Channel arguments of a server."""
     return (
@@ -50,6 +54,7 @@ def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
         ("grpc.max_send_message_length", max_message_bytes),
         # A second server on the same port must fail to start, not take half of the calls.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", MOST_STREAMS),
         # Without pings a subscriber whose machine is gone is held open for ever.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 45_000),
