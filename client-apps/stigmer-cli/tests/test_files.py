@@ -48,7 +48,7 @@ def test_files_and_folders_go_where_they_are_told(write: Write, tmp_path: Path) 
     assert places(str(tmp_path / "odd=name.txt")) == {"odd=name.txt": "odd=name.txt"}
 
 
-@pytest.mark.parametrize("place", ["../x", "/etc/x", "a/../../x", "a\nb", "a\\b"])
+@pytest.mark.parametrize("place", ["../x", "/etc/x", "a/../../x", "a\nb", "a\\b", "a\x9b31m", "a\udcff"])
 def test_a_place_outside_of_the_workspace_is_refused(write: Write, place: str) -> None:
     with pytest.raises(InvalidInputError, match="no path of a file in a workspace"):
         read_files([f"{write('a.csv', 'x')}={place}"])
@@ -93,6 +93,41 @@ def test_nothing_is_written_over_unless_told(stigmer: Any, conversation: str, wr
     assert ((tmp_path / "to" / "b.csv").read_text(), outside.read_text()) == ("new", "mine")
 
 
+def test_nothing_is_written_outside_of_the_folder_or_in_place_of_one(
+    stigmer: Any, conversation: str, write: Write, tmp_path: Path
+) -> None:
+    stigmer("files", "put", conversation, f"{write('a.csv', 'new')}=in/a.csv")
+    elsewhere, to = tmp_path / "elsewhere", tmp_path / "to"
+    elsewhere.mkdir()
+    to.mkdir()
+    (to / "in").symlink_to(elsewhere)
+    refused = stigmer("files", "get", conversation, "--to", to, "--force")
+    assert (refused.code, "leads out of" in refused.err, list(elsewhere.iterdir())) == (4, True, [])
+    (to / "in").unlink()
+    (to / "in").write_text("a file")
+    refused = stigmer("files", "get", conversation, "--to", to, "--force")
+    assert (refused.code, "cannot be written" in refused.err) == (4, True)
+    (to / "in").unlink()
+    (to / "in" / "a.csv").mkdir(parents=True)
+    refused = stigmer("files", "get", conversation, "--to", to, "--force")
+    assert (refused.code, "cannot be written" in refused.err, list((to / "in").iterdir())) == (
+        4,
+        True,
+        [to / "in" / "a.csv"],
+    )
+
+
+def test_no_file_gets_into_a_repository_that_is_there(
+    stigmer: Any, conversation: str, write: Write, tmp_path: Path
+) -> None:
+    stigmer("files", "put", conversation, f"{write('hook', '#!/bin/sh')}=.Git/hooks/pre-commit")
+    (tmp_path / "mine" / ".Git").mkdir(parents=True)
+    refused = stigmer("files", "get", conversation, "--to", tmp_path / "mine", "--force")
+    assert (refused.code, "is a repository's own" in refused.err) == (4, True)
+    assert not list((tmp_path / "mine" / ".Git").iterdir())
+    assert stigmer("files", "get", conversation, "--to", tmp_path / "new").code == 0
+
+
 def test_a_file_is_deleted_and_what_is_not_there_is_told(stigmer: Any, conversation: str, write: Write) -> None:
     stigmer("files", "put", conversation, f"{write('a.csv', 'x')}=in/a.csv")
     assert stigmer("files", "delete", conversation, "in", "-o", "name").out == "in/a.csv\n"
@@ -100,6 +135,7 @@ def test_a_file_is_deleted_and_what_is_not_there_is_told(stigmer: Any, conversat
     assert "there is no file 'in/a.csv'" in gone.err
     assert gone.code != 0
     assert "no files" in stigmer("files", "list", conversation).err
+    assert stigmer("files", "list", conversation, "-o", "name").out == ""
 
 
 def test_files_are_for_agents(stigmer: Any, write: Write) -> None:

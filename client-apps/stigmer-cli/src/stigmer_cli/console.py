@@ -164,6 +164,7 @@ def entries(
     if output.is_structured:
         result(structured({"items": list(items)}, output))
     elif output is OutputFormat.NAME:
-        result("\n".join(names))
+        for name in names:
+            result(name)
     else:
         result(table(headings, rows))

@@ -27,7 +27,14 @@ Owner = Annotated[
         autocompletion=complete_execution,
     ),
 ]
-Conversation = Annotated[str, typer.Argument(metavar="SESSION|RUN", help="A session, ses-…, or a run of it, aex-….")]
+Conversation = Annotated[
+    str,
+    typer.Argument(
+        metavar="SESSION|RUN",
+        help="A session, ses-…, or a run of it, aex-….",
+        autocompletion=complete_execution,
+    ),
+]
 
 
 @app.command(name="list")

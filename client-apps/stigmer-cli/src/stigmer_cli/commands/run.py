@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stigmer_cli import console
+from stigmer_cli.completion import complete_execution
 from stigmer_cli.console import OutputFormat
 from stigmer_cli.options import Debug, Org, Output, Put, Script, Server, session
 
@@ -55,7 +56,10 @@ def run(
     from_: Annotated[
         str,
         typer.Option(
-            "--from", metavar="RUN", help="Of a workflow: the earlier run, wex-…, whose state this begins with."
+            "--from",
+            metavar="RUN",
+            help="Of a workflow: the earlier run, wex-…, whose state this begins with.",
+            autocompletion=complete_execution,
         ),
     ] = "",
     from_task: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -81,8 +82,12 @@ def _given(source: Path, path: str) -> Given:
 def check_path(path: str) -> None:
     """Make sure that a path stays in the folder that it is for. Raises: InvalidInputError."""
     pure = PurePosixPath(path)
-    plain = "".join(letter for letter in path if letter >= " ") == path and "\\" not in path
-    if not pure.parts or pure.is_absolute() or ".." in pure.parts or not plain:
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in path or not _is_speakable(path):
         raise InvalidInputError(
             f"{path!r} is no path of a file in a workspace", hint="write names separated by slashes, such as data/a.csv"
         )
+
+
+def _is_speakable(path: str) -> bool:
+    """Tell whether a path is text, without controls; names of files may be bytes that are none."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stigmer_cli import pages
+from stigmer_cli import console, pages
 from stigmer_cli.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from stigmer_cli.files.given import Given, check_path
 from stigmer_cli.resources import Message
@@ -63,15 +63,20 @@ async def save(channel: Channel, owner: str, files: Iterable[Message], folder: P
     """Write files below a folder and return where they are.
 
     Raises:
-        ConflictError: Something is there already, and nothing said to write over it; nothing was written.
+        ConflictError: Something is there already, and nothing said to write over it, or a link there leads out of the
+            folder; nothing was written. Or one of them cannot be written.
         UnavailableError: What came is not what is stored.
     """
     targets = [(file, _target(folder, file.path)) for file in files]
     if not overwrite:
         _refuse_there([target for _, target in targets])
     for file, target in targets:
-        with _placed(target, executable=file.executable) as opened:
-            await copy(channel, owner, file, opened.write)
+        try:
+            with _placed(target, executable=file.executable) as opened:
+                await copy(channel, owner, file, opened.write)
+        except OSError as error:
+            msg = f"{console.printable(str(target))} cannot be written: {error.strerror or error}"
+            raise ConflictError(msg, hint="name another folder with --to") from None
     return [target for _, target in targets]
 
 
@@ -128,8 +133,18 @@ def _placed(target: Path, *, executable: bool) -> Generator[IO[bytes]]:
 
 
 def _target(folder: Path, path: str) -> Path:
+    """Return where a file goes. What a server says is not believed: it stays below the folder, links or not."""
     check_path(path)
-    return folder / path
+    target = folder / path
+    if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(folder)):
+        msg = f"{target.parent} leads out of {folder}"
+        raise ConflictError(msg, hint="name another folder with --to")
+    for place in (target, *target.parents):
+        # Git runs what is put there, as hooks are, and whoever may change a session may put files into it.
+        if place.name.casefold() == ".git" and place.is_relative_to(folder) and place != folder and place.exists():
+            msg = f"{place} is a repository's own, and {path} would go into it"
+            raise ConflictError(msg, hint="name another folder with --to")
+    return target
 
 
 def _is_at(path: str, wanted: str) -> bool:
