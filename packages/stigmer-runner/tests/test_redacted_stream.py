@@ -38,3 +38,10 @@ def test_what_begins_no_secret_is_shown_at_once() -> None:
     assert stream.feed("sk-0") == ""
     assert stream.feed("! ") == "sk-0! "
     assert stream.feed("sk-0123456789") == REDACTED
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_secret_is_found_in_bytes_where_it_is_found_in_text(text: str) -> None:
+    redactor = Redactor(SECRETS)
+    assert redactor.is_in(text.encode()) == (redactor.text(text) != text)
+    assert redactor.is_in(b"\xff\0" + text.encode() + b"\xff") == (redactor.text(f".{text}.") != f".{text}.")

@@ -14,6 +14,7 @@ from agent_runner.settings import Settings
 from agent_runner.testing import Stigmer, phase
 from agent_runner.workspace.choosing import choose
 from agent_runner.workspace.daytona.api import POLICY, DaytonaApi
+from agent_runner.workspace.daytona.sandbox import PLACE
 from agent_runner.workspace.daytona.settings import DaytonaSettings
 from agent_runner.workspace.daytona.workspaces import DaytonaWorkspaces
 from agent_runner.workspace.limits import WorkspaceLimits
@@ -28,12 +29,12 @@ class At:
     """Workspaces at a platform."""
 
     def __init__(self, client: Any, platform: Any) -> None:
-        self._client = client
-        self._settings = DaytonaSettings(api_key=KEY, api_url=platform.url, look_seconds=0.01, wait_seconds=10)
+        self.client = client
+        self.settings = DaytonaSettings(api_key=KEY, api_url=platform.url, look_seconds=0.01, wait_seconds=10)
 
     def workspaces(self, **changes: Any) -> DaytonaWorkspaces:
-        settings = replace(self._settings, **changes)
-        return DaytonaWorkspaces(DaytonaApi(self._client, settings), settings, LIMITS)
+        settings = replace(self.settings, **changes)
+        return DaytonaWorkspaces(DaytonaApi(self.client, settings), settings, LIMITS)
 
     async def open(self, thread: str = "thread-1", **options: Any) -> Workspace:
         return await self.workspaces().open(thread, **options)
@@ -170,6 +171,19 @@ async def test_large_files_cross_whole(at: At) -> None:
     with pytest.raises(WorkspaceFileError, match="more than 1000000 bytes"):
         await workspace.read("large", most=1_000_000)
     assert await said(workspace, "ls /tmp/.stigmer | grep -v py$ || true") == "", "nothing is left of the way"
+
+
+async def test_more_than_is_wanted_is_not_fetched(at: At, daytona: Any) -> None:
+    await said(await at.open(), "true")
+    api = DaytonaApi(at.client, at.settings)
+    box = await api.find(only(daytona).id)
+    assert box is not None
+    place = f"{PLACE}/swapped"
+    await api.upload(box, place, b"x" * 1000)
+    daytona.asked.clear()
+    with pytest.raises(SandboxUnavailableError, match=r"answers too much: .*more than the cap of 999"):
+        await api.download(box, place, most=999)
+    assert len(daytona.asked) == 1, "what is too much is so the next time, too"
 
 
 async def test_skills_are_there_as_they_are_here(at: At, tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ class Redactor:
             return REDACTED
         return _without(self._parts, text)
 
+    def is_in(self, content: bytes) -> bool:
+        """Whether a secret stands in `content`, whatever else it is."""
+        encoded = (part.encode() for part in self._parts)
+        return any(part in content for part in encoded) or any(whole.encode() == content for whole in self._wholes)
+
     def stream(self) -> "RedactedStream":
         """Return what takes the same secrets out of a text that comes in pieces."""
         return RedactedStream(self._parts, self._wholes)

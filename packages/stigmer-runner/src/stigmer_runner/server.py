@@ -7,7 +7,7 @@ because only the caller can do so durably.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import getrandbits
@@ -83,8 +83,10 @@ class StigmerServer:
 
         return await self._repeated(f"{service}.{method}", once, metadata or {})
 
-    async def upload(self, service: str, method: str, requests: Sequence[Message]) -> Message:
+    async def upload(self, service: str, method: str, requests: Iterable[Message]) -> Message:
         """Return the answer of `service.method`, which takes several requests; repeated as `call` is.
+
+        `requests` is gone through for each repetition, so it is no iterator.
 
         Raises:
             UnavailableError: The server was away for longer than the client's patience.

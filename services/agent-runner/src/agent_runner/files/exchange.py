@@ -6,9 +6,9 @@ killed anywhere: what it has done is found to be so, and only what it has not is
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stigmer_runner.redaction import Redactor
@@ -16,7 +16,7 @@ from stigmer_sandbox import CommandError
 
 from agent_runner.errors import ResourceError, WorkspaceFileError
 from agent_runner.files import known
-from agent_runner.files.kept import KeptFile, KeptFiles, RefusedFileError
+from agent_runner.files.kept import KeptFile, KeptFiles, RefusedFileError, hash_of
 from agent_runner.files.known import Knowledge, Known
 from agent_runner.files.limits import FileLimits
 from agent_runner.workspace.port import MOST_ENTRIES, Entry, Workspace
@@ -29,9 +29,10 @@ _IGNORED = frozenset(
     }
 )
 """Folders of which nothing is told: others make what is in them again."""
+_MOST_COMPARED = 128 * 2**20
+"""Bytes of a file that are read to know whether it is what it was; a larger one counts as changed."""
 _SHOWN = 20
 _LISTED = 100
-_MAX_IN_BYTES = 2**31
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,11 +44,11 @@ class _Takings:
     left: dict[str, str] = field(default_factory=dict[str, str])
     """Path → why it was left where it is."""
 
-    def full(self, file: KeptFile) -> str:
-        """Why a file has to wait for the next turn; "": it has not."""
+    def full(self, size: int) -> str:
+        """Why a file of so many bytes has to wait for the next turn; "": it has not."""
         if len(self.made) >= self.limits.turn_files:
             return f"no more than {self.limits.turn_files} files are taken in one turn"
-        if sum(each.size for each in self.made) + file.size > self.limits.turn_bytes:
+        if sum(each.size for each in self.made) + size > self.limits.turn_bytes:
             return f"no more than {self.limits.turn_bytes} bytes are taken in one turn"
         return ""
 
@@ -144,7 +145,7 @@ class Exchange:
         seen = before.files.get(file.path)
         if seen is not None and seen.hash == file.hash:
             return
-        here = "" if entry is None else await self._hash(workspace, entry)
+        here = await self._hash(workspace, entry, {file.size, *([seen.size] if seen is not None else [])})
         if here != file.hash and (file.by_person or here == (seen.hash if seen is not None else "")):
             content = await self.kept.content(self.session, file)
             if content is None:
@@ -152,7 +153,7 @@ class Exchange:
             await workspace.write(file.path, content)
             if file.executable:
                 await workspace.run("chmod", "+x", "--", file.path)
-        after[file.path] = Known(hash=file.hash, executable=file.executable)
+        after[file.path] = Known(hash=file.hash, size=file.size, executable=file.executable)
 
     async def _forget(
         self,
@@ -168,7 +169,7 @@ class Exchange:
             if not seen.hash:
                 continue
             after.pop(path, None)
-            if entry is not None and await self._hash(workspace, entry) == seen.hash:
+            if await self._hash(workspace, entry, {seen.size}) == seen.hash:
                 await workspace.run("rm", "-f", "--", path)
 
     async def _take(self, workspace: Workspace, entry: Entry, seen: Known | None, takings: _Takings) -> Known:
@@ -179,22 +180,28 @@ class Exchange:
             modified=entry.modified,
             executable=seen.executable if seen is not None else False,
         )
+        later = replace(seen or now, modified=0.0)
         try:
             if entry.size > self.limits.file_bytes:
                 raise RefusedFileError(f"it has more than {self.limits.file_bytes} bytes")
+            # What is another one for sure need not be read to be left.
+            is_other = seen is None or not seen.hash or seen.size != entry.size
+            if is_other and (reason := takings.full(entry.size)):
+                takings.left[entry.path] = reason
+                return later
             content = await workspace.read(entry.path, most=self.limits.file_bytes)
             file = KeptFile(
                 path=entry.path,
                 size=len(content),
-                hash=hashlib.sha256(content).hexdigest(),
+                hash=await hash_of(content),
                 executable=now.executable,
             )
             if file.hash == now.hash:
                 return now
-            if reason := takings.full(file):
+            if reason := takings.full(file.size):
                 takings.left[entry.path] = reason
-                return replace(now, modified=0.0)
-            if self._holds_secret(content):
+                return later
+            if await asyncio.to_thread(self.redactor.is_in, content):
                 raise RefusedFileError("it holds a secret of the execution")
             await self.kept.put(self.session, self.execution, file, content, replaces=now.hash)
         except RefusedFileError as error:
@@ -203,17 +210,16 @@ class Exchange:
         except WorkspaceFileError as error:
             # Gone or grown meanwhile: it will be looked at again.
             takings.left[entry.path] = str(error)
-            return replace(now, modified=0.0)
+            return later
         takings.made.append(file)
         return replace(now, hash=file.hash)
 
-    def _holds_secret(self, content: bytes) -> bool:
-        text = content.decode("utf-8", "replace")
-        return self.redactor.text(text) != text
-
-    async def _hash(self, workspace: Workspace, entry: Entry) -> str:
+    async def _hash(self, workspace: Workspace, entry: Entry | None, sizes: Collection[int]) -> str:
+        """The hash of a file here; "" when there is none, or when by its size it can be none that matters."""
+        if entry is None or entry.size not in sizes or entry.size > _MOST_COMPARED:
+            return ""
         try:
-            return hashlib.sha256(await workspace.read(entry.path, most=_MAX_IN_BYTES)).hexdigest()
+            return await hash_of(await workspace.read(entry.path, most=entry.size))
         except WorkspaceFileError:
             return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class KeptFiles:
         except NotFoundError:
             return None
         content = b"".join(parts)
-        return content if hashlib.sha256(content).hexdigest() == file.hash else None
+        return content if await hash_of(content) == file.hash else None
 
     async def put(self, session: str, execution: str, file: KeptFile, content: bytes, *, replaces: str) -> None:
         """Keep a file that an execution has made, in place of the session's with the hash `replaces`.
@@ -96,7 +97,7 @@ class KeptFiles:
             "replaces": replaces,
         }
         try:
-            await self._server.upload(_COMMANDS, "put", list(_parts(header, content)))
+            await self._server.upload(_COMMANDS, "put", _Parts(header=header, content=content))
         except (InvalidArgumentError, ResourceExhaustedError) as error:
             raise RefusedFileError(error.message) from None
         except (NotFoundError, FailedPreconditionError) as error:
@@ -111,6 +112,11 @@ class KeptFiles:
             return
 
 
+async def hash_of(content: bytes) -> str:
+    """SHA-256 in hex, of which much takes its time: other turns go on meanwhile."""
+    return (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
+
+
 def _kept(entry: Any) -> KeptFile:
     return KeptFile(
         path=entry.path,
@@ -121,8 +127,15 @@ def _kept(entry: Any) -> KeptFile:
     )
 
 
-def _parts(header: dict[str, Any], content: bytes) -> Iterator[Any]:
-    part: Any = message_type(f"{_PACKAGE}.PutFilePart")
-    yield part(header=header)
-    for start in range(0, len(content), _PART_BYTES):
-        yield part(chunk=content[start : start + _PART_BYTES])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The parts in which a file is sent, made when they are."""
+
+    header: dict[str, Any]
+    content: bytes
+
+    def __iter__(self) -> Iterator[Any]:
+        part: Any = message_type(f"{_PACKAGE}.PutFilePart")
+        yield part(header=self.header)
+        for start in range(0, len(self.content), _PART_BYTES):
+            yield part(chunk=self.content[start : start + _PART_BYTES])

@@ -16,11 +16,18 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
-from stigmer_sandbox import Fetched, OutboundError, OutboundPolicy, SandboxUnavailableError, fetch
+from stigmer_sandbox import (
+    Fetched,
+    OutboundError,
+    OutboundPolicy,
+    ResponseTooLargeError,
+    SandboxUnavailableError,
+    fetch,
+)
 
 from agent_runner.workspace.daytona.settings import DaytonaSettings
 
-POLICY = OutboundPolicy(max_response_bytes=2**31)
+POLICY = OutboundPolicy(max_response_bytes=64 * 2**20)
 """The operator names the address, so it may be one of this machine or of a private network."""
 _ANSWER_SECONDS = 60.0
 _TRANSFER_SECONDS = 1800.0
@@ -150,10 +157,10 @@ class DaytonaApi:
         url = self._toolbox(box, "/files/bulk-upload")
         await self._ask("POST", url, _form(boundary, path, content), kind, seconds=_TRANSFER_SECONDS)
 
-    async def download(self, box: Box, path: str) -> bytes:
-        """Read a file. Raises: DaytonaError."""
+    async def download(self, box: Box, path: str, *, most: int) -> bytes:
+        """Read a file. Raises: DaytonaError, also when it has more than `most` bytes."""
         url = self._toolbox(box, f"/files/download?{urlencode({'path': path})}")
-        return (await self._ask("GET", url, seconds=_TRANSFER_SECONDS)).body
+        return (await self._ask("GET", url, seconds=_TRANSFER_SECONDS, most=most)).body
 
     def _toolbox(self, box: Box, path: str) -> str:
         return f"{box.toolbox or f'{self._url}/toolbox'}/{box.id}{path}"
@@ -172,6 +179,7 @@ class DaytonaApi:
         kind: str = "",
         *,
         seconds: float = _ANSWER_SECONDS,
+        most: int = POLICY.max_response_bytes,
         again: bool = True,
     ) -> Fetched:
         """Make a request, a few times where that may help and does no harm. Raises: DaytonaError."""
@@ -182,8 +190,17 @@ class DaytonaApi:
         for left in reversed(range(_ATTEMPTS)):
             try:
                 answer = await fetch(
-                    self._client, POLICY, method=method, url=url, headers=headers, content=content, seconds=seconds
+                    self._client,
+                    POLICY,
+                    method=method,
+                    url=url,
+                    headers=headers,
+                    content=content,
+                    seconds=seconds,
+                    max_bytes=most,
                 )
+            except ResponseTooLargeError as error:
+                raise DaytonaError(f"Daytona answers too much: {error}") from error
             except (OutboundError, httpx.HTTPError) as error:
                 if not left or not again:
                     why = str(error) or type(error).__name__

@@ -135,9 +135,10 @@ class DaytonaWorkspace:
                 await self._sandbox.ask("drop", place=place)
                 raise files.too_large(path, most)
             case _:
-                content = await self._sandbox.api.download(await self._sandbox.ready(), place)
-                await self._sandbox.ask("drop", place=place)
-                return content
+                try:
+                    return await self._sandbox.api.download(await self._sandbox.ready(), place, most=most)
+                finally:
+                    await self._sandbox.ask("drop", place=place)
 
     async def write(self, path: str, content: bytes) -> None:
         """See `Workspace`."""
