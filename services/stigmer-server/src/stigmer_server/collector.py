@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from loguru import logger
-from stigmer_sqlite.errors import CompactedError, StoreError, StoreUnavailableError
-from stigmer_sqlite.port import Operation, Reader, ResourceStore
+from stigmer_sqlite.errors import StoreError
+from stigmer_sqlite.port import Change, Operation, Reader, ResourceStore
 
-from stigmer_server import files, values
+from stigmer_server import change_feed, files, values
 from stigmer_server.artifacts import Artifacts
 
 _RETRY_SECONDS = 30.0
@@ -39,17 +39,18 @@ async def _collect(store: ResourceStore, artifacts: Artifacts, kind: str, named:
 
     However much is deleted at once, or while a sweep goes on, one sweep is enough for all of it.
     """
-    while True:
-        changes = store.watch(kinds=(kind,))
+    swept = 0
+
+    async def look() -> None:
+        nonlocal swept
         swept = await _sweep(store, artifacts, named)
-        try:
-            async for change in changes:
-                if change.operation is Operation.DELETED and change.sequence > swept:
-                    swept = await _sweep(store, artifacts, named)
-            return
-        except (CompactedError, StoreUnavailableError) as error:
-            logger.warning("what {}s are needed no more is looked for anew: {}", artifacts.form.name, error)
-        await asyncio.sleep(_RETRY_SECONDS)
+
+    async def hear(change: Change) -> None:
+        if change.operation is Operation.DELETED and change.sequence > swept:
+            await look()
+
+    what = f"what {artifacts.form.name}s are needed no more"
+    await change_feed.follow(lambda: store.watch(kinds=(kind,)), look, hear, what=what, pause=_RETRY_SECONDS)
 
 
 async def _sweep(store: ResourceStore, artifacts: Artifacts, named: Named) -> int:

@@ -6,45 +6,36 @@ harmless: who was woken by it waits for later ones only.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import orjson
-from loguru import logger
-from stigmer_sqlite.errors import ClosedError, CompactedError, NotFoundError, StoreError
-from stigmer_sqlite.port import KindSchema, Query, Record, Transaction
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import Change, KindSchema, Query, Record, Transaction
 
-from stigmer_server import cloud_events, event_listeners
+from stigmer_server import change_feed, cloud_events, event_listeners
 from stigmer_server.resources import Resources
 
 SCHEMA = KindSchema(kind="event_dispatch", named=False)
 """The store's kind of the one record that says how far it is."""
 _ID = "event_dispatch"
 _BATCH = 100
-_PAUSE_SECONDS = 1.0
 
 
 async def dispatch(resources: Resources) -> None:
     """Do so until the store closes. A failure is logged, and the rest is done a little later."""
     place = -1
-    while True:
-        try:
-            place = await _begin(resources) if place < 0 else place
-            changes = resources.store.watch(kinds=(cloud_events.EVENT,))
-            place = await _catch_up(resources, place)
-            async for _ in changes:
-                place = await _catch_up(resources, place)
-            return
-        except CompactedError:
-            continue
-        except ClosedError:
-            return
-        except StoreError as error:
-            logger.warning("runs that wait for events are not woken now, and will be: {}", error)
-        except Exception:  # noqa: BLE001 - a fault with one event must not leave every run asleep
-            logger.exception("waking runs stumbled, and goes on")
-        place = -1
-        await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def look() -> None:
+        nonlocal place
+        place = await _catch_up(resources, await _begin(resources))
+
+    async def hear(_: Change) -> None:
+        nonlocal place
+        place = await _catch_up(resources, place)
+
+    await change_feed.follow(
+        lambda: resources.store.watch(kinds=(cloud_events.EVENT,)), look, hear, what="who waits for which event"
+    )
 
 
 async def _begin(resources: Resources) -> int:

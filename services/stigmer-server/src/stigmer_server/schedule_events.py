@@ -7,20 +7,17 @@ transaction has it woken by the next.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
-from loguru import logger
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.events import matches, pattern, read
 from stigmer_dsl.expressions import evaluate_bare, evaluate_condition
-from stigmer_sqlite.errors import ClosedError, CompactedError, StoreError
-from stigmer_sqlite.port import Operation
+from stigmer_sqlite.port import Change, Operation
 
-from stigmer_server import event_listeners, lifecycle, schedules
+from stigmer_server import change_feed, event_listeners, lifecycle, schedules
 from stigmer_server.commands.receive_events import look
 from stigmer_server.event_listeners import Pattern
 from stigmer_server.resources import Resources
@@ -115,21 +112,15 @@ def _holds(condition: str, collected: list[Any]) -> bool:
 
 async def follow(resources: Resources) -> None:
     """Hear events for every schedule, as they and the schedules come, until the store closes."""
-    while True:
-        try:
-            changes = resources.store.watch(kinds=(schedules.SCHEMA.kind,))
-            async for schedule in schedules.all_of(resources.store):
-                await hear(resources, schedule.workflow)
-            async for change in changes:
-                if change.operation is not Operation.DELETED:
-                    await hear(resources, change.id.removeprefix("schedule/"))
-            return
-        except CompactedError:
-            continue
-        except ClosedError:
-            return
-        except StoreError as error:
-            logger.warning("schedules do not hear events now, and will: {}", error)
-        except Exception:  # noqa: BLE001 - a fault with one schedule must not stop all others
-            logger.exception("hearing events for schedules stumbled, and goes on")
-        await asyncio.sleep(1.0)
+
+    async def begin() -> None:
+        async for schedule in schedules.all_of(resources.store):
+            await hear(resources, schedule.workflow)
+
+    async def changed(change: Change) -> None:
+        if change.operation is not Operation.DELETED:
+            await hear(resources, change.id.removeprefix("schedule/"))
+
+    await change_feed.follow(
+        lambda: resources.store.watch(kinds=(schedules.SCHEMA.kind,)), begin, changed, what="what schedules wait for"
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from loguru import logger
-from stigmer_sqlite.errors import CompactedError, NotFoundError
-from stigmer_sqlite.port import Operation
+from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.port import Change, Operation
 
-from stigmer_server import schedules
-from stigmer_server.engine.port import RefusedByTemporalError, Runs, Timer
+from stigmer_server import change_feed, schedules
+from stigmer_server.engine.port import AwayError, RefusedByTemporalError, Runs, Timer
 from stigmer_server.resources import Resources
 from stigmer_server.schedules import Due, Schedule
 from stigmer_server.unit import Unit
@@ -25,20 +25,25 @@ class ScheduleTimers:
 
     async def keep(self, runs: Runs) -> None:
         """See `Timers`."""
-        while True:
+
+        async def look() -> None:
             self._told.clear()
-            changes = self._resources.store.watch(kinds=(schedules.SCHEMA.kind,))
             async for schedule in schedules.all_of(self._resources.store):
                 await self._tell(runs, schedule)
-            try:
-                async for change in changes:
-                    if change.operation is not Operation.DELETED:
-                        await self._look(runs, change.id)
-            except CompactedError:
-                continue
-            return
 
-    async def _look(self, runs: Runs, id: str) -> None:
+        async def hear(change: Change) -> None:
+            if change.operation is not Operation.DELETED:
+                await self._look_at(runs, change.id)
+
+        await change_feed.follow(
+            lambda: self._resources.store.watch(kinds=(schedules.SCHEMA.kind,)),
+            look,
+            hear,
+            what="what Temporal knows of schedules",
+            through=(AwayError,),
+        )
+
+    async def _look_at(self, runs: Runs, id: str) -> None:
         try:
             record = await self._resources.store.get(schedules.SCHEMA.kind, id)
         except NotFoundError:

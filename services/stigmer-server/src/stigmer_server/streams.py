@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loguru import logger
-from stigmer_sqlite.errors import CompactedError, NotFoundError, StoreUnavailableError
-from stigmer_sqlite.port import Change, Changes, Operation, Record, ResourceStore
+from stigmer_sqlite.errors import NotFoundError, StoreUnavailableError
+from stigmer_sqlite.port import Change, Operation, Record, ResourceStore
 
-from stigmer_server import parts
+from stigmer_server import change_feed, parts
 from stigmer_server.kinds import Kind, Kinds
 
 _RETRY_SECONDS = 0.2
@@ -176,27 +176,23 @@ class Streams:
 
     def start(self) -> None:
         """Begin to read the change feed; every change committed from now on is told."""
-        self._pump = asyncio.create_task(self._listen(self._watch()), name="streams")
-        self._pump.add_done_callback(_report)
+        following = change_feed.follow(
+            lambda: self._store.watch(kinds=self._executions),
+            self._look,
+            self._hear,
+            what="what is told to followers of executions",
+            pause=_RETRY_SECONDS,
+        )
+        self._pump = asyncio.create_task(following, name="streams")
 
-    def _watch(self) -> Changes:
-        return self._store.watch(kinds=self._executions)
+    async def _look(self) -> None:
+        for topic in tuple(self._topics.values()):
+            await topic.look()
 
-    async def _listen(self, changes: Changes) -> None:
-        """Pass on what the feed tells; where it breaks off, look at all that is followed, and begin anew."""
-        while True:
-            try:
-                async for change in changes:
-                    topic = self._topics.get((change.kind, change.id))
-                    if topic is not None:
-                        await topic.hear(change)
-                return
-            except (CompactedError, StoreUnavailableError) as error:
-                logger.warning("the change feed is followed anew: {}", error)
-            await asyncio.sleep(_RETRY_SECONDS)
-            changes = self._watch()
-            for topic in tuple(self._topics.values()):
-                await topic.look()
+    async def _hear(self, change: Change) -> None:
+        topic = self._topics.get((change.kind, change.id))
+        if topic is not None:
+            await topic.hear(change)
 
     @contextmanager
     def follow(self, kind: Kind, id: str) -> Generator[Follower]:
@@ -236,8 +232,3 @@ class Streams:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.opt(exception=error).error("the change feed ended; streams are no longer told of changes")

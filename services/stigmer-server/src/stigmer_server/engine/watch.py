@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from loguru import logger
-from stigmer_sqlite.errors import ClosedError, CompactedError, StoreUnavailableError
+from stigmer_sqlite.errors import ClosedError, StoreUnavailableError
 
+from stigmer_server import change_feed
 from stigmer_server.engine.port import AwayError, Ledger, Runs, Standing
 from stigmer_server.kinds import Kind
 from stigmer_server.transitions import Phase
@@ -25,7 +26,6 @@ _AT_ONCE = 8
 _MISSES = 2
 """So often must a run be unknown to Temporal before it counts as gone."""
 _TICK_SECONDS = 1.0
-_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -72,20 +72,18 @@ class Watch:
 
     async def follow(self) -> None:
         """Learn of executions for as long as the server runs."""
-        while True:
-            try:
-                changes = self._ledger.changes()
-                async for kind, id in self._ledger.unfinished():
-                    self._note(kind, id)
-                async for kind, id, exists in changes:
-                    if exists:
-                        self._note(kind, id)
-                    else:
-                        self._entries.pop(id, None)
-                return
-            except (CompactedError, StoreUnavailableError) as error:
-                logger.warning("the watch over runs begins anew: {}", error)
-                await asyncio.sleep(_RETRY_SECONDS)
+        await change_feed.follow(self._ledger.changes, self._look, self._hear, what="what becomes of runs")
+
+    async def _look(self) -> None:
+        async for kind, id in self._ledger.unfinished():
+            self._note(kind, id)
+
+    async def _hear(self, change: tuple[Kind, str, bool]) -> None:
+        kind, id, exists = change
+        if exists:
+            self._note(kind, id)
+        else:
+            self._entries.pop(id, None)
 
     async def run(self, runs: Runs) -> None:
         """Look while Temporal is there. Raises: AwayError."""
