@@ -173,6 +173,16 @@ async def test_large_files_cross_whole(at: At) -> None:
     assert await said(workspace, "ls /tmp/.stigmer | grep -v py$ || true") == "", "nothing is left of the way"
 
 
+async def test_a_turn_begins_with_few_requests(at: At, daytona: Any) -> None:
+    await said(await at.open(), "echo kept > file")
+    daytona.asked.clear()
+    assert [entry.path for entry in await (await at.open()).entries()] == ["file"]
+    assert sorted(path.rpartition("/")[2] for _, path in daytona.asked if "toolbox" in path) == [
+        *["bulk-upload"] * 2, *["execute"] * 2,
+    ]  # fmt: skip
+    assert len(daytona.asked) == 5, "and it is looked for once"
+
+
 async def test_more_than_is_wanted_is_not_fetched(at: At, daytona: Any) -> None:
     await said(await at.open(), "true")
     api = DaytonaApi(at.client, at.settings)

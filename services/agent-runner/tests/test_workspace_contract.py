@@ -241,6 +241,16 @@ async def test_a_full_workspace_can_only_be_tidied_up(workspace: Workspace) -> N
     assert await shell(workspace, "head -c 50000 /dev/zero > more && echo fine") == "fine\n"
 
 
+async def test_a_command_may_remove_the_workspace_itself(workspace: Workspace) -> None:
+    removed = await workspace.run("/bin/sh", "-c", 'echo x > file; rm -rf "$PWD"; echo done')
+    assert removed.finished.stdout == b"done\n"
+    assert await workspace.entries() == ()
+    assert await shell(workspace, "echo again > file; cat file") == "again\n"
+    await workspace.run("/bin/sh", "-c", 'rm -rf "$PWD"')
+    await workspace.write("other", b"fine")
+    assert await workspace.read("other", most=10) == b"fine"
+
+
 async def test_folders_deeper_than_can_be_looked_into_are_too_much_and_can_be_tidied_up(
     workspaces: Workspaces,
 ) -> None:

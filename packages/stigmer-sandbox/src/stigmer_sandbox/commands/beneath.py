@@ -78,8 +78,8 @@ def placed(folder: Path, path: PurePosixPath, owner: int | None = None) -> Gener
 def walked(
     folder: Path, onerror: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[str, list[str], list[str], int]]:
-    """What `os.fwalk` gives, down to the folders that are too deep, which are not looked into."""
-    for parent, folders, names, here in os.fwalk(folder, onerror=onerror):
+    """What `os.fwalk` gives, down to the folders that are too deep, which are not looked into; nothing of no folder."""
+    for parent, folders, names, here in os.fwalk(folder, onerror=onerror) if folder.is_dir() else ():
         yield parent, folders, names, here
         if len(Path(parent).relative_to(folder).parts) == DEEPEST:
             folders.clear()
@@ -240,6 +240,9 @@ def _quietly(*command: str) -> None:
 
 def _main(verb: str, said: str) -> None:
     asked: dict[str, Any] = json.loads(base64.b64decode(said))
+    if "folder" in asked:
+        # A command may have removed it.
+        Path(asked["folder"]).mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {
         "list": lambda: entries(Path(asked["folder"]), asked["most"], asked["without"]),
         "held": lambda: {"held": held(Path(asked["folder"]), asked["most"])},

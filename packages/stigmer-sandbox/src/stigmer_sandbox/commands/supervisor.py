@@ -67,6 +67,8 @@ def _run(request: dict[str, Any], source: int, stopped: threading.Event) -> dict
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"]))
     try:
+        # A command before this one may have removed it.
+        os.makedirs(request["folder"], exist_ok=True)  # noqa: PTH103 - as everywhere here
         process = subprocess.Popen(
             request["arguments"],
             cwd=request["folder"],
@@ -192,7 +194,7 @@ def _end() -> None:
 def held(folder: str) -> int:
     """How many bytes the files below a folder take; more than any, when folders are too deep to be looked into."""
     total = 0
-    for parent, folders, names, opened in os.fwalk(folder):
+    for parent, folders, names, opened in os.fwalk(folder) if os.path.isdir(folder) else ():  # noqa: PTH112 - see above
         if folders and parent[len(folder) :].count("/") == _DEEPEST:
             return sys.maxsize
         for name in names:

@@ -111,5 +111,10 @@ class FolderWorkspace:
             raise WorkspaceFileError(str(error)) from None
 
     async def _measured(self) -> bool:
-        most = self._place.most_bytes
-        return await asyncio.to_thread(beneath.held, self._place.folder, most) > most
+        return await asyncio.to_thread(_is_full, self._place.folder, self._place.most_bytes)
+
+
+def _is_full(folder: Path, most: int) -> bool:
+    # Without a sandbox around it, a command may have removed it.
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return beneath.held(folder, most) > most

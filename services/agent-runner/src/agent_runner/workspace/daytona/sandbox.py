@@ -54,6 +54,7 @@ class DaytonaSandbox:
         self._network = network
         self._delete_minutes = delete_minutes
         self._ready: Box | None = None
+        self._seen: Box | None = None
         self._readying = asyncio.Lock()
 
     @property
@@ -63,7 +64,10 @@ class DaytonaSandbox:
 
     async def exists(self) -> bool:
         """Whether there is one. Raises: DaytonaError."""
-        box = self._ready or await self.api.find(self.name)
+        if self._ready is None:
+            # Who asks begins to use it then: it need not be looked for again.
+            self._seen = await self.api.find(self.name)
+        box = self._ready or self._seen
         return box is not None and box.state not in _GONE
 
     async def ready(self) -> Box:
@@ -71,9 +75,9 @@ class DaytonaSandbox:
         async with self._readying:
             if self._ready is None:
                 box = await self._started()
-                await asyncio.gather(*(self.api.upload(box, place, path.read_bytes()) for place, path in _PROGRAMS))
-                await self._make_folder(box)
-                self._ready = box
+                uploads = (self.api.upload(box, place, path.read_bytes()) for place, path in _PROGRAMS)
+                await asyncio.gather(self._make_folder(box), *uploads)
+                self._ready, self._seen = box, None
             return self._ready
 
     async def _make_folder(self, box: Box) -> None:
@@ -130,7 +134,7 @@ class DaytonaSandbox:
 
     async def _started(self) -> Box:
         until = time.monotonic() + self._settings.wait_seconds
-        box = await self.api.find(self.name)
+        box, self._seen = self._seen or await self.api.find(self.name), None
         asked = False
         while True:
             if box is None:

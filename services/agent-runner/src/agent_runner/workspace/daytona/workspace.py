@@ -74,7 +74,7 @@ class DaytonaWorkspace:
     async def run(self, *arguments: str, stdin: bytes = b"", seconds: float | None = None) -> Outcome:
         """See `Workspace`."""
         await self._sandbox.connect()
-        await self._show()
+        _, is_full = await asyncio.gather(self._show(), self._fullness())
         limits = self._wanted.limits.command
         limits = limits if seconds is None else limits.lasting(seconds)
         said = supervised.request(
@@ -82,7 +82,7 @@ class DaytonaWorkspace:
             stdin=stdin,
             environment={"HOME": self.root, **self._wanted.environment},
             folder=self.root,
-            limits=replace(limits, file_bytes=FULL_FILE_BYTES) if await self._fullness() else limits,
+            limits=replace(limits, file_bytes=FULL_FILE_BYTES) if is_full else limits,
             measure=True,
         )
         identifier, place = uuid.uuid4().hex, await self._sandbox.uploaded(said)
@@ -90,7 +90,7 @@ class DaytonaWorkspace:
             told = await self._sandbox.api.execute(
                 await self._sandbox.ready(),
                 f"{SUPERVISOR} run {identifier} {place}",
-                folder=self.root,
+                folder="/",
                 seconds=limits.seconds + _SPARE_SECONDS,
             )
         except DaytonaError as error:
