@@ -306,3 +306,15 @@ async def test_more_than_a_workspace_may_hold_is_not_copied(tmp_path: Path) -> N
     with pytest.raises(WorkspaceFileError, match="holds more than 10 bytes"):
         await copy_workspace(workspaces, "old", "new")
     assert not list((await _folder(workspaces, "new")).iterdir())
+
+
+async def test_folders_that_are_too_deep_are_not_copied(tmp_path: Path) -> None:
+    workspaces = _workspaces(tmp_path / "workspaces")
+    source = await _folder(workspaces, "old")
+    (source / "/".join("a" * 100)).mkdir(parents=True)
+    await copy_workspace(workspaces, "old", "new")
+    assert (await _folder(workspaces, "new") / "/".join("a" * 100)).is_dir()
+    (source / "/".join("a" * 101)).mkdir(parents=True)
+    with pytest.raises(WorkspaceFileError, match="more than 100 folders in one another"):
+        await copy_workspace(workspaces, "old", "third")
+    assert not list((await _folder(workspaces, "third")).iterdir())
