@@ -154,6 +154,23 @@ async def test_answers_to_many_calls_at_once_fit_into_their_message(usual: Runs,
     assert await usual.output(many(60, task)) == [120_000] * 60
 
 
+async def test_a_large_input_and_what_the_first_calls_get_and_are_given_fit_into_their_messages(
+    runs: Runs, site: Site
+) -> None:
+    text = "x" * 1_450_000
+    site.page("/large", {"text": text})
+    site.page("/length", lambda request: Response({"length": len(request.json["text"])}))
+    output = await runs.output(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- send: {{call: http, with: {{method: post, endpoint: {site.url}/length, body: '${{ . }}'}}}}
+""",
+        {"text": text},
+    )
+    assert output == {"length": len(text)}
+
+
 async def test_what_many_activities_of_other_workers_are_given_at_once_fits_into_their_messages(
     usual: Runs, client: Client
 ) -> None:

@@ -197,6 +197,36 @@ async def test_a_short_run_takes_one_workflow_task_its_reports_included(runs: Ru
     assert EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED not in kinds
 
 
+async def test_a_report_on_its_way_with_a_call_that_is_given_up_is_given_up_too(
+    runs: Runs, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling, given_up = asyncio.Event(), asyncio.Event()
+    deliver = Reporting.deliver
+
+    async def slow(self: Reporting, report: Report) -> None:
+        if report["tasks"] and "phase" not in report:
+            telling.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+        await deliver(self, report)
+
+    async def never(_: Request) -> Response:
+        await asyncio.Event().wait()
+        return Response({})
+
+    monkeypatch.setattr(Reporting, "deliver", slow)
+    site.page("/slow", never)
+    execution = runs.add(f"do:\n- c: {{call: http, with: {{method: post, endpoint: {site.url}/slow}}}}")
+    handle = await runs.start(execution)
+    async with asyncio.timeout(60):
+        await telling.wait()
+        await handle.cancel()
+        await given_up.wait()
+    await runs.peer.until(execution, lambda seen: seen.phase == "CANCELLED")
+
+
 async def test_a_run_that_the_server_was_slow_to_give_away_can_be_replayed(
     runs: Runs, peer: PeerServer, client: Client, site: Site
 ) -> None:

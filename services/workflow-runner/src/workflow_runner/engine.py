@@ -100,8 +100,13 @@ class TemporalEngine:
         limits: Limits,
         control: Control,
         loaded_at: int | None = None,
+        loaded_bytes: int = 0,
     ) -> None:
-        """Serve one run; `loaded_at` is how long the history was when it had been loaded, unless that is in it."""
+        """Serve one run.
+
+        `loaded_at` is how long the history was when the run had been loaded, unless that is in it already; it goes
+        there with the first calls, and takes `loaded_bytes`.
+        """
         self.org = org
         self._loaded_at = loaded_at
         self._execution_id = execution_id
@@ -111,8 +116,8 @@ class TemporalEngine:
         self._control = control
         self._slow: set[str] = set()
         self._in_row = 0
-        self._row_bytes = 0
-        self._history_length = 0
+        self._row_bytes = loaded_bytes
+        self._history_length = loaded_at or 0
         self._reported_at = workflow.time()
         self._calls = asyncio.Semaphore(_MOST_CALLS)
         self._is_told_held = False

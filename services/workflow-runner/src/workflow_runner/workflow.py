@@ -31,7 +31,7 @@ from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
 from workflow_runner.messages import MOST_BYTES, Driver, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
 from workflow_runner.reporter import Reporter
-from workflow_runner.sizes import size_of
+from workflow_runner.sizes import inline_size, size_of
 
 _ENVELOPE_BYTES = 100
 """What a payload takes besides its value."""
@@ -178,6 +178,7 @@ class _Execution:
             limits=run["limits"],
             control=self.control,
             loaded_at=self._loaded_at,
+            loaded_bytes=self._loaded_bytes(run),
         )
         self._engine = engine
         evaluator = Evaluator(
@@ -217,6 +218,12 @@ class _Execution:
             await self._keep_marks()
             driver = {} if (told := self._driver) is None else {"driver": told}
             workflow.continue_as_new({**self._invocation, **driver, "resume": resume})
+
+    def _loaded_bytes(self, run: Loaded) -> int:
+        """Return what goes into history for the loading of the run when it first lets go; runs of before do not ask."""
+        if self._loaded_at is None or "max_sent_bytes" not in run["limits"]:
+            return 0
+        return inline_size(len(run["definition"]) + size_of(run["input"]), run["limits"].get("max_inline_bytes", 0))
 
     async def _first_state(self) -> Resumption:
         request: LoadRequest = {

@@ -151,6 +151,11 @@ class Calls:
         due = asyncio.get_running_loop().call_later(call["report_after"], begin)
         try:
             yield
+        except BaseException:
+            # Nobody waits for it: it could come after newer ones.
+            for task in delivering:
+                task.cancel()
+            raise
         finally:
             due.cancel()
 
