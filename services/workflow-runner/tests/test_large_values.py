@@ -122,30 +122,18 @@ async def usual(request: pytest.FixtureRequest, start_runner: StartRunner, blobs
     return await start_runner(**({"blob_folder": blobs} if request.param == "blobs" else {}))
 
 
-async def test_many_calls_at_once_with_arguments_just_below_the_threshold_fit_into_their_messages(
+async def test_many_calls_with_large_arguments_fit_into_their_messages_and_are_under_way_together(
     usual: Runs, site: Site
 ) -> None:
-    site.page("/take", lambda request: Response({"length": len(request.json["text"])}))
-    task = f"{{call: http, with: {{method: post, endpoint: {site.url}/take, body: {{text: '${{ .text }}'}}}}}}"
-    assert await usual.output(many(60, task), {"text": "y" * 120_000}) == [{"length": 120_000}] * 60
-
-
-async def test_calls_that_hear_at_once_that_there_is_room_do_not_all_take_it(large: Runs, site: Site) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
+    arrived = asyncio.Barrier(60)
 
     async def take(request: Request) -> Response:
-        arrived.set()
-        await go_on.wait()
+        await arrived.wait()
         return Response({"length": len(request.json["text"])})
 
     site.page("/take", take)
     task = f"{{call: http, with: {{method: post, endpoint: {site.url}/take, body: {{text: '${{ .text }}'}}}}}}"
-    execution = large.add(many(60, task), {"text": "y" * 120_000})
-    handle = await large.start(execution)
-    async with asyncio.timeout(60):
-        await arrived.wait()
-        go_on.set()
-        assert await handle.result() == [{"length": 120_000}] * 60
+    assert await usual.output(many(60, task), {"text": "y" * 120_000}) == [{"length": 120_000}] * 60
 
 
 async def test_answers_to_many_calls_at_once_fit_into_their_message(usual: Runs, site: Site) -> None:
@@ -174,8 +162,11 @@ do:
 async def test_what_many_activities_of_other_workers_are_given_at_once_fits_into_their_messages(
     usual: Runs, client: Client
 ) -> None:
+    arrived = asyncio.Barrier(40)
+
     @activity.defn(name="Measure")
     async def measure(text: str) -> int:
+        await arrived.wait()
         return len(text)
 
     queue = f"foreign-{uuid.uuid4().hex}"

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import find_secrets
@@ -15,29 +15,15 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
-from workflow_runner.activities.calls import NOT_SENT
-from workflow_runner.activities.heartbeat import CALL_SECONDS
 from workflow_runner.attributes import tell
+from workflow_runner.calls import Calls
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
-from workflow_runner.errands import (
-    FIRST_PAUSE,
-    FOREVER,
-    LOCAL_LIMIT,
-    ONCE,
-    application_error,
-    deliver,
-    deliver_durably,
-    fits,
-    keeps_whole,
-    longer,
-    until_it_works,
-)
+from workflow_runner.errands import deliver, deliver_durably, keeps_whole, until_it_works
 from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.loans import LOANS
 from workflow_runner.messages import (
     MOST_BYTES,
     AgentArguments,
@@ -47,7 +33,6 @@ from workflow_runner.messages import (
     Limits,
     ModelArguments,
     ModelRequest,
-    Report,
     Subflow,
     TaskRecord,
 )
@@ -60,35 +45,14 @@ from workflow_runner.strands import Rest, Strands
 
 _Taken = TypeVar("_Taken")
 
-_SPARE_SECONDS = 15.0
-"""What an activity has beyond the time of its call: to start, to fetch secrets, to answer."""
-_REPORT_SECONDS = 0.25
-"""After so long without one, a report goes with the next call in any case."""
-_MOMENT_SECONDS = 0.05
-"""A call that takes longer takes its report along, so that people see what is waited for."""
-_MOST_COMPANION_BYTES = 64 * 1024
-"""Up to here a report goes along in the message of a call."""
-_MOST_LENT_BYTES = 512 * 1024
-"""Up to here it is lent to a local one, where it is in no message."""
-_MOST_ROW_BYTES = 512 * 1024
-"""What finished local calls may hold together: they go into history in one message, of four million bytes at most."""
 _MOST_CALLS = 1_000
 """What one run may have in flight: Temporal refuses more than two thousand."""
-_LARGE_BYTES = 4 * 1024 * 1024
-_MOMENT = timedelta(milliseconds=1)
 _SHOWN_SLEEP = timedelta(milliseconds=500)
 """A shorter sleep is over before anybody has seen it."""
 
 
 class TemporalEngine:
-    """The engine of one run.
-
-    Calls that may be repeated go as local activities, several times faster than ordinary ones, but not in
-    history until the workflow task that made them ends. So after a number of them in a row one goes as an
-    ordinary activity, which puts all before it into history: a killed worker repeats no more than that many
-    finished calls. Calls that must not be repeated, and those of branches side by side, always go as ordinary,
-    heartbeating activities.
-    """
+    """The engine of one run."""
 
     def __init__(
         self,
@@ -102,24 +66,14 @@ class TemporalEngine:
         loaded_at: int | None = None,
         loaded_bytes: int = 0,
     ) -> None:
-        """Serve one run.
-
-        `loaded_at` is how long the history was when the run had been loaded, unless that is in it already; it goes
-        there with the first calls, and takes `loaded_bytes`.
-        """
+        """Serve one run; `loaded_at` and `loaded_bytes` are for its calls."""
         self.org = org
-        self._loaded_at = loaded_at
         self._execution_id = execution_id
         self._nonce = nonce
         self._has_secrets = has_secrets
         self._limits = limits
         self._control = control
-        self._slow: set[str] = set()
-        self._in_row = 0
-        self._row_bytes = loaded_bytes
-        self._history_length = loaded_at or 0
-        self._reported_at = workflow.time()
-        self._calls = asyncio.Semaphore(_MOST_CALLS)
+        self._at_once = asyncio.Semaphore(_MOST_CALLS)
         self._is_told_held = False
         self._page = Page()
         self.strands = Strands()
@@ -135,6 +89,9 @@ class TemporalEngine:
             truncates="max_value_bytes" in limits,
             keeps=keeps_whole,
             replaces=limits.get("replaces_tasks", False),
+        )
+        self.calls = Calls(
+            limits, self.strands, self._room, self.reporter, loaded_at=loaded_at, loaded_bytes=loaded_bytes
         )
 
     def time(self) -> float:
@@ -255,14 +212,8 @@ class TemporalEngine:
         if run := _recovery():
             call["run"] = run
         try:
-            async with self._calls:
-                if repeatable and key not in self._slow and self._may_stay_local():
-                    answer = await self._call_locally(activity, call, key)
-                    if answer is not None:
-                        return answer
-                    self._slow.add(key)
-                async with self._room.taken(size):
-                    return await self._call_durably(activity, call, key, repeatable=repeatable)
+            async with self._at_once:
+                return await self.calls.make(activity, call, size, key=key, repeatable=repeatable)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
@@ -312,7 +263,7 @@ class TemporalEngine:
             "arguments": arguments,
             "seconds": seconds,
         }
-        async with self._calls, self._room.taken(size):
+        async with self._at_once, self._room.taken(size):
             return await ask_model(request, self._limits, summary(key))
 
     def _room_for(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
@@ -357,32 +308,6 @@ class TemporalEngine:
             raise failure(activity, error) from None
         return decoded(result.payload)
 
-    async def tell_end(self, report: Report) -> None:
-        """Tell the server how the run ended, once all that led to it is in history.
-
-        A runner that is killed in this moment would have the next one make the last local calls again, whose answers
-        may be others: the run could go on, and do more, after it was said to be over. Not so where it would have to
-        be loaded again too: the server gives nobody a run that is over.
-        """
-        if self._limits.get("ends_durably") and self._in_row and not self._is_kept() and not self._would_load_again():
-            if fits(report):
-                await deliver_durably(report)
-                return
-            await workflow.sleep(_MOMENT)
-        await deliver(report)
-
-    def _would_load_again(self) -> bool:
-        """Whether even the loading of the run is not in history: all of it has been one workflow task so far."""
-        length = workflow.info().get_current_history_length()
-        return "ends_once" in self._limits and length == self._loaded_at
-
-    def _is_kept(self) -> bool:
-        """Whether the local calls so far are in history: a longer one means that the last workflow task ended."""
-        length = workflow.info().get_current_history_length()
-        is_kept = length != self._history_length
-        self._history_length = length
-        return is_kept
-
     def _refuse_secrets(self, value: Any, holds: str, why: str) -> None:
         """Refuse what goes where no secret may go; `holds` names it, with its verb."""
         if found := find_secrets(value, nonce=self._nonce):
@@ -396,112 +321,8 @@ class TemporalEngine:
             raise WorkflowError.standard("configuration", detail)
         return size
 
-    def _may_stay_local(self) -> bool:
-        # What other strands ask of Temporal waits until a local call is over, even a timer.
-        if self.strands.are_several and (self.strands.are_resting or "local_branch_seconds" not in self._limits):
-            return False
-        if self._is_kept():
-            self._in_row = self._row_bytes = 0
-        # Calls that are in flight together are no more than a kill repeats anyway.
-        most = max(self._limits["local_calls_in_row"], self.strands.count if self.strands.are_several else 0)
-        return self._in_row < most and self._row_bytes < _MOST_ROW_BYTES
-
-    async def _call_locally(self, activity: str, call: Call, key: str) -> CallAnswer | None:
-        """Return the answer, or None when the call takes an ordinary activity."""
-        self._in_row += 1
-        bound = "local_branch_seconds" if self.strands.are_several else "local_call_seconds"
-        local: Call = {**call, "local_seconds": self._limits.get(bound, self._limits["local_call_seconds"])}
-        if self.strands.are_several:
-            local["inline_bytes"] = self._limits.get("max_inline_bytes", 0)
-            local["local_bytes"] = self._room.share(self._row_bytes, self.strands.count)
-        try:
-            async with self._accompanied(local, lends=True) as settle:
-                answer = await workflow.execute_local_activity(
-                    activity,
-                    local,
-                    start_to_close_timeout=LOCAL_LIMIT,
-                    retry_policy=ONCE,
-                    summary=summary(key),
-                )
-                settle(answer)
-        except FailureError as error:
-            if is_cancelled_exception(error):
-                raise
-            return None
-        size = answer.get("bytes", 0)
-        self._row_bytes += self._room.inline(size)
-        if size >= _LARGE_BYTES and "max_inline_bytes" in self._limits:
-            # Ends this step, which keeps the answer: working on with it may take longer than a step may.
-            await workflow.sleep(_MOMENT)
-        return None if answer.get("slow") else cast("CallAnswer", answer)
-
-    async def _call_durably(self, activity: str, call: Call, key: str, *, repeatable: bool) -> CallAnswer:
-        limit = timedelta(seconds=call["seconds"] + _SPARE_SECONDS)
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                async with self._accompanied(call, lends=False) as settle:
-                    answer = await workflow.execute_activity(
-                        activity,
-                        call,
-                        start_to_close_timeout=limit,
-                        heartbeat_timeout=timedelta(seconds=CALL_SECONDS),
-                        retry_policy=FOREVER if repeatable else ONCE,
-                        summary=summary(key),
-                    )
-                    settle(answer)
-                return cast("CallAnswer", answer)
-            except FailureError as error:
-                if is_cancelled_exception(error):
-                    raise
-                if not _was_not_sent(error):
-                    return {"error": _unknown_outcome(error).to_dict()}
-            await workflow.sleep(pause)
-            pause = longer(pause)
-
-    @contextlib.asynccontextmanager
-    async def _accompanied(self, call: Call, *, lends: bool) -> AsyncGenerator[Callable[[CallAnswer], None]]:
-        """Let a report travel with `call`, or lend it; it waits on unless the answer says that it was delivered."""
-        # Of several reports on their way at once an older one might come last.
-        if self.strands.are_several:
-            self.reporter.flush()
-            yield lambda _: None
-            return
-        lends_more = lends and "lends_reports" in self._limits
-        report = self.reporter.lend(_MOST_LENT_BYTES if lends_more else _MOST_COMPANION_BYTES)
-        call["report"] = None if lends else report
-        is_due = workflow.time() - self._reported_at >= _REPORT_SECONDS
-        call["report_after"] = 0 if is_due else _MOMENT_SECONDS
-        delivered = False
-
-        def settle(answer: CallAnswer) -> None:
-            nonlocal delivered
-            delivered = answer.get("reported", False)
-
-        if report is None:
-            yield settle
-            return
-        with LOANS.lending(workflow.info().run_id, report) if lends else contextlib.nullcontext():
-            try:
-                yield settle
-            finally:
-                if delivered:
-                    self._reported_at = workflow.time()
-                    self.reporter.delivered(report)
-
 
 def _recovery() -> str:
     """Return the id of this workflow where it is a later run of its execution; of the first, nothing."""
     run = workflow.info().workflow_id
     return run if "/recovery-" in run else ""
-
-
-def _was_not_sent(error: FailureError) -> bool:
-    raised = application_error(error)
-    return raised is not None and raised.type == NOT_SENT
-
-
-def _unknown_outcome(error: FailureError) -> WorkflowError:
-    """Return the error of a call that must not be repeated, whose worker was lost while it was made."""
-    detail = f"the worker was lost while it made the call: whether it took effect is not known ({error.cause})"
-    return WorkflowError.standard("timeout", detail)

@@ -58,7 +58,7 @@ class Limits(TypedDict):
     max_inline_bytes: NotRequired[int]
     """From here on a value is kept outside of the history; none is unless said."""
     max_sent_bytes: NotRequired[int]
-    """What calls in progress may have been given together; see `workflow_runner.room`."""
+    """What calls that begin in one step may be given together; see `workflow_runner.room`."""
     replaces_tasks: NotRequired[bool]
     """Whether the server takes a report's tasks for all there are; it keeps those of other ids unless said."""
     search_attributes: NotRequired[bool]

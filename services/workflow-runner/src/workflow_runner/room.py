@@ -1,12 +1,14 @@
-"""What may be given to calls at once: all that begin in one step of a run goes to Temporal in one message.
+"""What goes to Temporal in one message: all that begins in one step of a run.
 
-A message takes four million bytes, and Temporal ends a run for good whose step makes a larger one. So calls wait until
-others, which were given much, are over; and the answers to local calls of branches side by side, which go into history
-together, have a share of the message each. Workflow code.
+A message takes four million bytes, and Temporal ends a run for good whose step makes a larger one. So a call that is
+given much begins in a later step than others that are; and the answers to local calls of branches side by side, which
+go into history together, have a share of the message each. Workflow code.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -14,11 +16,12 @@ from temporalio import workflow
 from workflow_runner.sizes import inline_size
 
 MOST_SENT_BYTES = 2_000_000
-"""What calls in progress may have been given together."""
+"""What calls that begin in one step may be given together."""
 _MOST_ANSWERED_BYTES = 1_200_000
 """What the answers to local calls of branches may take together."""
 _FORMER_BYTES = 2_500_000
-"""What runs may give together that began without a bound of their own; they look at it only where they have blobs."""
+"""What calls in progress may be given in runs that began without a bound for steps, where there are blobs."""
+_MOMENT = timedelta(milliseconds=1)
 
 
 class Room:
@@ -28,6 +31,8 @@ class Room:
         self._most: int = limits.get("max_sent_bytes", 0)
         self._most_inline: int = limits.get("max_inline_bytes", 0)
         self._taken = 0
+        self._history_length: int = 0
+        self._door = asyncio.Lock()
 
     def inline(self, size: int) -> int:
         """Return what a value of some size takes in history."""
@@ -39,27 +44,32 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def taken(self, size: int) -> AsyncGenerator[None]:
-        """Wait until a call that is given so much fits into a message with those in progress, and be one of them."""
-        size, takes = self.inline(size), False
+        """Wait until a call that is given so much fits into a message with others; it is to begin then, in the block.
 
-        def take() -> bool:
-            # Here and not by whoever waited: of several that wait, all hear at once that there is room.
-            nonlocal takes
-            if not self._taken or self._taken + size <= self._most:
-                self._taken += size
-                takes = True
-            return takes
-
+        In a run that began before there was a bound for steps, it fits once of the others enough are over.
+        """
+        size = self.inline(size)
+        if self._most:
+            await self._take(size)
+            yield
+            return
+        if self._most_inline:
+            await workflow.wait_condition(lambda: not self._taken or self._taken + size <= _FORMER_BYTES)
+        self._taken += size
         try:
-            if self._most:
-                if not take():
-                    await workflow.wait_condition(take)
-            else:
-                if self._most_inline:
-                    await workflow.wait_condition(lambda: not self._taken or self._taken + size <= _FORMER_BYTES)
-                self._taken += size
-                takes = True
             yield
         finally:
-            if takes:
-                self._taken -= size
+            self._taken -= size
+
+    async def _take(self, size: int) -> None:
+        # One after the other: of many that wait, one has a timer.
+        async with self._door:
+            while not self._fits(size):
+                await workflow.sleep(_MOMENT)
+            self._taken += size
+
+    def _fits(self, size: int) -> bool:
+        length = workflow.info().get_current_history_length()
+        if length != self._history_length:  # another step, with a message of its own
+            self._history_length, self._taken = length, 0
+        return not self._taken or self._taken + size <= self._most

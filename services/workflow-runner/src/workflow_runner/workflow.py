@@ -321,7 +321,7 @@ class _Execution:
         reporter = engine.reporter if engine is not None else Reporter(execution, deliver, workflow_id=run)
         try:
             await reporter.finish(
-                deliver if engine is None else engine.tell_end,
+                deliver if engine is None else engine.calls.tell_end,
                 **end,
                 started_at=iso8601(self._started_at),
                 completed_at=iso8601(workflow.time()),
