@@ -280,7 +280,8 @@ async def test_files_go_in_and_out_over_http(tmp_path: Path) -> None:
         assert (await front.client.get(f"/v1/sessions/{session}/files")).json()["entries"] == [made.json()]
         got = await front.client.get(path)
         assert (got.content, got.headers["content-type"]) == (CSV, "application/octet-stream")
-        assert got.headers["content-disposition"] == 'attachment; filename="June--.csv"'
+        told = got.headers["content-disposition"]
+        assert told == "attachment; filename=\"June--.csv\"; filename*=UTF-8''June%20%C3%BC.csv"
         assert (await front.client.put(f"/v1/sessions/{session}/files/..%2Fx", content=CSV, headers=BYTES)).is_error
         assert (await front.client.delete(path)).json() == {}
         assert (await front.client.get(path)).status_code == 404
@@ -342,3 +343,11 @@ async def test_a_session_that_is_deleted_while_it_is_forked_has_no_fork(
     with pytest.raises(NotFoundError, match=session):
         await local.channel.service(FORKS).unary("fork", {"id": session})
     assert not (await local("session", "list", {})).entries
+
+
+async def test_a_fork_that_is_asked_for_again_is_the_one_that_was_made(local: Api) -> None:
+    session, forks = await ended_session(local), local.channel.service(FORKS)
+    key = {"x-stigmer-idempotency-key": "once"}
+    made = await forks.unary("fork", {"id": session}, metadata=key)
+    await local("session", "delete", {"value": session})
+    assert await forks.unary("fork", {"id": session}, metadata=key) == made

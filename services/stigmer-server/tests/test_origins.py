@@ -222,3 +222,12 @@ async def test_of_an_execution_that_is_deleted_while_its_run_is_asked_nothing_st
     with pytest.raises(NotFoundError):
         await begin(api, fromExecution=before.metadata.id)
     assert not (await api.app.resources.store.list(Query(kind=checkpoints.SCHEMA.kind))).records
+
+
+async def test_one_that_is_asked_for_again_is_known_when_the_earlier_one_is_gone(api: Api, runs: MemoryRuns) -> None:
+    before = await earlier(api, runs, "COMPLETED")
+    request = manifest(WORKFLOW, "again", {"fromExecution": before.metadata.id})
+    key = {"x-stigmer-idempotency-key": "once"}
+    made = await api(WORKFLOW, "create", request, metadata=key)
+    await api(WORKFLOW, "delete", {"value": before.metadata.id})
+    assert (await api(WORKFLOW, "create", request, metadata=key)).metadata.id == made.metadata.id

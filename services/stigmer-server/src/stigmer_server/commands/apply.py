@@ -42,8 +42,6 @@ async def apply(resources: Resources, kind: Kind, request: Message) -> bytes:
 
     # Mostly there is nothing to do, and that can be seen without a transaction.
     saved = await resources.look(lambda unit: _unchanged(kind, draft, unit))
-    if saved is None and kind.prepare is not None:
-        await kind.prepare(resources, draft)
     return resources.answer(saved or await resources.transact_on(kind, work))
 
 

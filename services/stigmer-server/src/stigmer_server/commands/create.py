@@ -27,8 +27,18 @@ async def create(resources: Resources, kind: Kind, request: Message) -> bytes:
     draft = await drafts.draft(kind, request, resources.call)
     drafts.resolve_slug(kind, draft)
     if kind.prepare is not None:
+        if (answer := await answered(resources, kind, request)) is not None:
+            return answer
         await kind.prepare(resources, draft)
     return await store(resources, kind, request, lambda unit: drafts.insert(kind, draft, unit))
+
+
+async def answered(resources: Resources, kind: Kind, request: Message) -> bytes | None:
+    """Return what the call's idempotency key has made already, if anything: what that took may be gone by now."""
+    if not resources.call.idempotency_key:
+        return None
+    known = await resources.look(lambda unit: idempotency.recall(unit, kind, request))
+    return None if known is None else resources.answer(known)
 
 
 async def store(resources: Resources, kind: Kind, request: Message, make: Callable[[Unit], Saved]) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stigmer_sqlite.port import Query
 
 from stigmer_server import drafts, files
-from stigmer_server.commands.create import store
+from stigmer_server.commands.create import answered, store
 from stigmer_server.errors import InvalidError, RefusedError
 from stigmer_server.kinds import Kind
 from stigmer_server.messages import Message
@@ -36,6 +36,8 @@ async def fork(resources: Resources, kind: Kind, request: Message) -> bytes:
         RefusedError: The execution has not ended, or nothing was said in the session.
         TakenError: The name is in use.
     """
+    if (answer := await answered(resources, kind, request)) is not None:
+        return answer
     source = kind.parse(wire_of(await resources.record(kind, request.id)))
     place = await _place(resources, source, request)
     draft = await drafts.draft(kind, _wanted(kind, source, request), resources.call)

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from starlette.responses import Response
@@ -49,8 +50,8 @@ async def download(exchange: Exchange) -> Response:
         if etag in exchange.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         request = _request(exchange, resource)
-        name = f"{_SAFE.sub('-', resource.metadata.slug) or 'artifact'}.zip"
-    headers["content-disposition"] = f'attachment; filename="{name}"'
+        name = f"{resource.metadata.slug or 'artifact'}.zip"
+    headers["content-disposition"] = _disposition(name)
     stream = exchange.stream(request)
     try:
         async with cancelled_when_gone(exchange.receive):
@@ -64,8 +65,15 @@ async def download(exchange: Exchange) -> Response:
 def _name_of(exchange: Exchange, request: Message) -> str:
     """Return what the file is called where it is saved."""
     if media_type_of(exchange.route.method.descriptor.output_type) == ANYTHING:
-        return _SAFE.sub("-", PurePosixPath(request.path).name) or "file"
+        return PurePosixPath(request.path).name or "file"
     return "output.json" if exchange.route.method.name == "getOutput" else "artifact.zip"
+
+
+def _disposition(name: str) -> str:
+    """Return the header that has the answer saved; a name beyond plain ASCII is told in the way that RFC 6266 has."""
+    plain = _SAFE.sub("-", name)
+    told = f'attachment; filename="{plain}"'
+    return told if plain == name else f"{told}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 async def _found(exchange: Exchange) -> Message:
