@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -9,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stigmer_cli.connection import connect
+from stigmer_cli.environment import Environment
 from stigmer_cli.errors import InvalidInputError
 from stigmer_cli.files.given import check_path, read_files
+from stigmer_cli.resources import Resources
+from stigmer_cli.runs import start
+from stigmer_cli.runs.inputs import NO_INPUT
+from stigmer_grpc.errors import InvalidArgumentError
 
 Write = Callable[[str, str], Path]
 
@@ -155,3 +162,21 @@ def test_a_file_goes_along_with_what_is_said(stigmer: Any, conversation: str, wr
     assert stigmer("files", "list", conversation, "-o", "name").out == "in/a.csv\n"
     assert stigmer("files", "put", resource["id"], write("b.csv", "y")).code == 0
     assert sorted(stigmer("files", "list", conversation, "-o", "name").out.split()) == ["b.csv", "in/a.csv"]
+
+
+def test_of_a_run_whose_files_are_refused_no_session_stays(stigmer: Any, conversation: str, write: Write) -> None:
+    file = write("a.csv", "x")
+    request = start.Request(
+        input=NO_INPUT, message="go", environment={}, files=read_files([str(file), f"{file}=.stigmer/a.csv"])
+    )
+
+    async def run() -> None:
+        async with connect(Environment.read()) as channel:
+            resources = Resources(channel)
+            agent = await start.find(resources, "agent/analyst", org="local")
+            await start.create(resources, agent, request)
+
+    with pytest.raises(InvalidArgumentError, match=r"\.stigmer"):
+        asyncio.run(run())
+    (kept,) = json.loads(stigmer("get", "sessions", "-o", "json").out)["items"]
+    assert kept["metadata"]["id"] == conversation

@@ -110,9 +110,9 @@ class AgentRun:
         """Which files it has made or changed, in words; "" when there are none."""
         if not self.artifacts:
             return ""
-        shown = ", ".join(f"{path} ({console.size(size)})" for path, size, _ in self.artifacts[:_SHOWN])
+        files = [f"{console.printable(path)} ({console.size(size)})" for path, size, _ in self.artifacts[:_SHOWN]]
         more = f" and {len(self.artifacts) - _SHOWN} more" if len(self.artifacts) > _SHOWN else ""
-        return f"files: {shown}{more}; `stigmer files get {self.id} --to DIR` gets them"
+        return f"files: {', '.join(files)}{more}; `stigmer files get {self.id} --to DIR` gets them"
 
     @property
     def waiting(self) -> tuple[Call, ...]:

@@ -119,7 +119,13 @@ async def create(resources: Resources, runnable: Message, request: Request) -> M
 async def put_files(resources: Resources, agent: Message, request: Request) -> str:
     """Put the files into the session, which is opened where there is none yet, and return its id."""
     session = request.session or await _open_session(resources, agent, request.idempotency_key)
-    await transfer.put(resources.channel, session, request.files)
+    try:
+        await transfer.put(resources.channel, session, request.files)
+    except BaseException:
+        # Nobody knows of it. With a key it is what the next attempt goes on with.
+        if not request.session and not request.idempotency_key:
+            await resources.delete(descriptors.kind_by_enum_name("session"), session)
+        raise
     return session
 
 
