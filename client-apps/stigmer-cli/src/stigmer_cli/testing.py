@@ -50,9 +50,7 @@ class Cli:
 
     def start(self, *arguments: str) -> Running:
         """Begin a command in a session of its own, as a terminal does."""
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # Shells ignore it in what they run in the background, and children inherit that; a terminal does not.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _heed_interrupts()
         process = subprocess.Popen(
             [sys.executable, "-m", "stigmer_cli", *arguments],
             env=self.environment,
@@ -68,6 +66,7 @@ class Cli:
         """Begin a command on a terminal, as a person does who types what it asks for."""
         import pty
 
+        _heed_interrupts()
         pid, number = pty.fork()
         if not pid:
             command = [sys.executable, "-m", "stigmer_cli", *arguments]
@@ -112,6 +111,12 @@ class Result:
     def json(self) -> Any:
         """What it printed to standard output, read as JSON."""
         return json.loads(self.out)
+
+
+def _heed_interrupts() -> None:
+    """Have children hear of Ctrl-C: shells ignore it in what they run in the background, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Running:
