@@ -34,6 +34,8 @@ for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 """
 NO_TESTS = 5  # pytest's exit code for a folder where no test was selected
 
+# Tests start hundreds of processes, and half of what a start costs is compiling, unless what is compiled is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests", "build", "e2e"]
 
