@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from loguru import logger
 from stigmer_grpc.errors import DeadlineExceededError, UnavailableError
@@ -23,6 +24,8 @@ from agent_runner.turn.definition import AgentDefinition
 from agent_runner.turn.equipment import Equipment
 from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.middleware import TurnContext
+
+T = TypeVar("T")
 
 _AWAY_SECONDS = 1.0
 
@@ -66,43 +69,49 @@ class Taken:
         self.reporter.soon()
 
     async def bring_files(self) -> tuple[KeptFile, ...]:
-        """Bring to the workspace what people have put into the session; gives all that they have.
+        """Bring to the workspace what people have put into the session, waiting for a server that is away.
+
+        Gives all that they have put.
 
         Raises:
             ResourceError: There are files, and no workspace.
-            RpcError: The server is away.
+            RpcError: The server refused, or is still away when the worker stops.
         """
         if self.files is None:
             return ()
-        files, failed = await self.files.bring()
+        files, failed = await self._patiently(self.files.bring)
         if failed:
             self.builder.notice("files:in", told("Files could not be brought to the workspace:", failed))
         return files
 
     async def take_files(self) -> None:
-        """Take to the server what the agent has made, and tell it.
+        """Take to the server what the agent has made, and tell it, waiting for a server that is away.
 
         Raises:
             ExecutionEndedError: The execution is gone or over.
-            RpcError: The server is away.
+            RpcError: The server refused, or is still away when the worker stops.
         """
         if self.files is None:
             return
-        made, left = await self.files.take()
+        made, left = await self._patiently(self.files.take)
         self.builder.made(made)
         if left:
             self.builder.notice("files:out", told("Files stay in the workspace alone:", left))
 
     async def deliver(self) -> None:
-        """Report the end, waiting for a server that is away: only this attempt knows all that is in the status.
+        """Report the end, waiting for a server that is away.
 
         Raises:
             ExecutionEndedError: The server takes no more of this execution.
             RpcError: The server refused, or is still away when the worker stops.
         """
+        await self._patiently(self.reporter.flush)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the server until it is there: only this attempt knows all that is in the status."""
         while True:
             try:
-                return await self.reporter.flush()
+                return await call()
             except (UnavailableError, DeadlineExceededError):
                 if self.stop.is_set():
                     raise
