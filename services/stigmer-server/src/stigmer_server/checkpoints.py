@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import KindSchema, Query, Record, Transaction
 
 from stigmer_server import naming, values
@@ -213,12 +214,7 @@ def _until(positions: tuple[Position, ...], last: Position) -> Iterator[Position
 
 def _of(transaction: Transaction, execution: str) -> Iterator[Checkpoint]:
     query = Query(kind=SCHEMA.kind, where={"execution": execution}, newest_first=False, limit=200)
-    while True:
-        page = transaction.list(query)
-        yield from (_checkpoint(record) for record in page.records)
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    return map(_checkpoint, records(transaction, query))
 
 
 def _record(checkpoint: Checkpoint) -> Record:

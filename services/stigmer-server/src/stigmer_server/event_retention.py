@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from loguru import logger
 from stigmer_sqlite.errors import ClosedError, StoreError
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Query, Record, ResourceStore, Transaction
 
 from stigmer_server import cloud_events
@@ -46,13 +47,8 @@ async def retain(store: ResourceStore, retention: Retention) -> None:
 
 async def _organizations(store: ResourceStore) -> AsyncIterator[str]:
     query = Query(kind=cloud_events.LOG, newest_first=False, limit=200)
-    while True:
-        page = await store.list(query)
-        for record in page.records:
-            yield record.org_id
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(store, query):
+        yield record.org_id
 
 
 async def _surplus(store: ResourceStore, org: str, keep: int, newest: dict[str, int]) -> int:

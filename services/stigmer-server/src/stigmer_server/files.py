@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 import orjson
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import KindSchema, Query, Reader, Record, Transaction
 
 from stigmer_server.errors import InvalidError
@@ -133,10 +134,4 @@ def _id(owner: str, path: str) -> str:
 
 
 def _records(reader: Reader, where: dict[str, str]) -> Iterator[Record]:
-    query = Query(kind=SCHEMA.kind, where=where, newest_first=False, limit=_PAGE)
-    while True:
-        page = reader.list(query)
-        yield from page.records
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    return records(reader, Query(kind=SCHEMA.kind, where=where, newest_first=False, limit=_PAGE))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from loguru import logger
 from stigmer_protos import descriptors
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Operation, Query
 
 from stigmer_server import executions, outbox
@@ -189,10 +189,5 @@ class Executions:
 
     async def _in_phases(self, kind: Kind, *phases: str) -> AsyncIterator[str]:
         query = Query(kind=kind.name, where={"phase": phases}, newest_first=False, limit=_PAGE)
-        while True:
-            page = await self._resources.store.list(query)
-            for record in page.records:
-                yield record.id
-            if not page.next_cursor:
-                return
-            query = replace(query, cursor=page.next_cursor)
+        async for record in stored_records(self._resources.store, query):
+            yield record.id

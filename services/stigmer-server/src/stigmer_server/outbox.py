@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import records, stored_records
 from stigmer_sqlite.port import KindSchema, Query, Record, ResourceStore, Transaction
 
 from stigmer_server import naming
@@ -100,12 +101,7 @@ class Outbox:
     def of(self, execution: str, *states: State) -> Iterator[Delivery]:
         """Yield the entries of an execution, in order; all of them, or those that are so far."""
         query = _query(execution, states or tuple(State))
-        while True:
-            page = self._transaction.list(query)
-            yield from (_delivery(record) for record in page.records)
-            if not page.next_cursor:
-                return
-            query = replace(query, cursor=page.next_cursor)
+        return map(_delivery, records(self._transaction, query))
 
     def remove(self, delivery: Delivery) -> None:
         """Remove an entry; one that is gone already is no fault."""
@@ -134,13 +130,8 @@ async def due_of(store: ResourceStore, execution: str) -> tuple[Delivery, ...]:
 async def all_due(store: ResourceStore) -> AsyncIterator[Delivery]:
     """Yield everything that is to be done."""
     query = Query(kind=SCHEMA.kind, where={"state": State.DUE.value}, newest_first=False, limit=200)
-    while True:
-        page = await store.list(query)
-        for record in page.records:
-            yield _delivery(record)
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(store, query):
+        yield _delivery(record)
 
 
 async def forget(store: ResourceStore, now: float) -> int:

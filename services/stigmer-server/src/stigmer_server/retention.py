@@ -15,6 +15,7 @@ from datetime import datetime
 
 from loguru import logger
 from stigmer_sqlite.errors import ClosedError, StoreError
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Query, Record
 
 from stigmer_server.calls import Call
@@ -94,18 +95,13 @@ async def _superfluous(resources: Resources, kind: Kind, kept: Kept, now: float)
     total = (await resources.store.list(replace(query, limit=1, count=True))).total or 0
     excess = max(0, total - kept.count) if kept.count else 0
     oldest = now - kept.days * 86_400 if kept.days else 0.0
-    while True:
-        page = await resources.store.list(query)
-        for record in page.records:
-            ended, created = _times(kind, record)
-            if excess > 0 or ended < oldest:
-                excess -= 1
-                yield record.id
-            elif created >= oldest:
-                return  # Those that follow were made later, and ended later still.
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(resources.store, query):
+        ended, created = _times(kind, record)
+        if excess > 0 or ended < oldest:
+            excess -= 1
+            yield record.id
+        elif created >= oldest:
+            return  # Those that follow were made later, and ended later still.
 
 
 def _times(kind: Kind, record: Record) -> tuple[float, float]:

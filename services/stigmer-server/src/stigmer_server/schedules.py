@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.json_format import ParseDict
 from pydantic import TypeAdapter
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import KindSchema, Query, Reader, Record, ResourceStore
 
 from stigmer_server import naming
@@ -230,13 +231,8 @@ def stir(unit: Unit, workflow: str) -> None:
 async def all_of(store: ResourceStore) -> AsyncIterator[Schedule]:
     """Yield every schedule, also those that are gone."""
     query = Query(kind=SCHEMA.kind, newest_first=False, limit=200)
-    while True:
-        page = await store.list(query)
-        for record in page.records:
-            yield decoded(record.data)
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(store, query):
+        yield decoded(record.data)
 
 
 def decoded(data: str | bytes) -> Schedule:

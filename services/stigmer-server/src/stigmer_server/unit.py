@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from stigmer_protos import descriptors
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import Archive, Query, Reader, Record, Transaction
 
 from stigmer_server import audit, executions, messages, naming, parts
@@ -195,12 +196,7 @@ class Unit:
         """Yield every matching record, oldest first; `label`: one that it has, with this value."""
         labels = {label: value} if label else {}
         query = Query(kind=kind, org_id=org, where=where or {}, labels=labels, newest_first=False, limit=200)
-        while True:
-            page = self.transaction.list(query)
-            yield from page.records
-            if not page.next_cursor:
-                return
-            query = replace(query, cursor=page.next_cursor)
+        return records(self.transaction, query)
 
     def insert(self, kind: Kind, message: Message, *, event: str = "created") -> Saved:
         """Store a new, complete resource and its first history entry: seals its secrets, begins its audit.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import orjson
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import KindSchema, Query, Reader, Record, Transaction
 
 from stigmer_server.artifacts import PART_BYTES, VALUES
@@ -112,10 +112,4 @@ def _id(execution: str, key: str) -> str:
 
 
 def _records(reader: Reader, where: dict[str, str]) -> Iterator[Record]:
-    query = Query(kind=SCHEMA.kind, where=where, newest_first=False, limit=_PAGE)
-    while True:
-        page = reader.list(query)
-        yield from page.records
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    return records(reader, Query(kind=SCHEMA.kind, where=where, newest_first=False, limit=_PAGE))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Query
 
 from stigmer_server import drafts, files
@@ -123,13 +123,8 @@ async def _executions(resources: Resources, session: str) -> AsyncIterator[Messa
     """Yield the executions of a session, newest first."""
     kind = resources.kinds[_EXECUTION]
     query = Query(kind=kind.name, where={"session_id": session}, limit=_PAGE)
-    while True:
-        page = await resources.store.list(query)
-        for record in page.records:
-            yield kind.parse(wire_of(record))
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(resources.store, query):
+        yield kind.parse(wire_of(record))
 
 
 def _says(execution: Message, message: str) -> bool:

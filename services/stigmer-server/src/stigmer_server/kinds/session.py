@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import Query, Reader
 
 from stigmer_server import files
@@ -30,15 +30,12 @@ def _filtered(name: str, value: Filter, reader: Reader) -> Mapping[str, Filter]:
         return {name: value}
     instances = [str(value)]
     query = Query(kind="agent_instance", where={"agent_id": value}, limit=_PAGE)
-    while True:
-        page = reader.list(query)
-        instances += [instance.id for instance in page.records]
+    for instance in records(reader, query):
+        instances.append(instance.id)
         if len(instances) > MOST_INSTANCES:
             problem = f"has more than {MOST_INSTANCES} instances; ask for the sessions of one of them"
             raise InvalidError.of(name, "agent_id.too_many", problem)
-        if not page.next_cursor:
-            return {"agent_instance_id": instances}
-        query = replace(query, cursor=page.next_cursor)
+    return {"agent_instance_id": instances}
 
 
 def _removed(message: Message, unit: Unit) -> None:

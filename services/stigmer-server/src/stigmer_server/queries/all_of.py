@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Query, Record
 
 from stigmer_server.kinds import Kind
@@ -18,10 +18,4 @@ async def all_of(resources: Resources, kind: Kind, where: Mapping[str, Filter] |
     """Return every record of the kind that the caller may see, newest first."""
     orgs = resources.call.caller.among("", shared=kind.shared)
     query = Query(kind=kind.name, org_id=orgs, where=where or {}, limit=_PAGE)
-    found: list[Record] = []
-    while True:
-        page = await resources.store.list(query)
-        found += page.records
-        if not page.next_cursor:
-            return found
-        query = replace(query, cursor=page.next_cursor)
+    return [record async for record in stored_records(resources.store, query)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from stigmer_protos import descriptors
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import Query
 
 from stigmer_server.errors import InvalidError
@@ -69,12 +69,9 @@ def _owners(kinds: Kinds, kind: Kind) -> Iterator[str]:
 async def _ids(resources: Resources, kind: Kind, where: Mapping[str, Filter], field: str) -> list[str]:
     query = Query(kind=kind.name, where=where, limit=_PAGE)
     found: list[str] = []
-    while True:
-        page = await resources.store.list(query)
-        found += [record.id for record in page.records]
+    async for record in stored_records(resources.store, query):
+        found.append(record.id)
         if len(found) > MOST_BETWEEN:
             problem = f"more than {MOST_BETWEEN} {kind.title} resources stand in between; ask for those of one of them"
             raise InvalidError.of(field, "parent_id.too_many", problem)
-        if not page.next_cursor:
-            return found
-        query = replace(query, cursor=page.next_cursor)
+    return found

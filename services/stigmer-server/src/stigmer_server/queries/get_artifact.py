@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import records
 from stigmer_sqlite.port import Query, Reader
 
 from stigmer_server.artifacts import ARCHIVES
@@ -41,13 +41,7 @@ async def _check_seen(resources: Resources, key: str) -> None:
 
 def _has(reader: Reader, skills: Query, hash: str) -> bool:
     """Tell whether one of the skills has, or had, the archive; their texts are long, so few are read at a time."""
-    while True:
-        page = reader.list(skills)
-        if any(_was_pushed(reader, record.id, hash) for record in page.records):
-            return True
-        if not page.next_cursor:
-            return False
-        skills = replace(skills, cursor=page.next_cursor)
+    return any(_was_pushed(reader, record.id, hash) for record in records(reader, skills))
 
 
 def _was_pushed(reader: Reader, skill: str, hash: str) -> bool:

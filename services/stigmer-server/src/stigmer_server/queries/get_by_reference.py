@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from stigmer_sqlite.errors import NotFoundError
+from stigmer_sqlite.paging import stored_records
 from stigmer_sqlite.port import HistoryEntry, Query, Record
 
 from stigmer_server.errors import InvalidError, MissingError
@@ -61,14 +61,10 @@ async def _find_in(resources: Resources, kind: Kind, reference: Message, org: st
         record = await resources.store.find(kind.name, org_id=org, slug=reference.slug)
         return record if record is not None and _is_meant(kind, record, reference) else None
     query = Query(kind=kind.name, org_id=org, slug=reference.slug, limit=_PAGE)
-    while True:
-        page = await resources.store.list(query)
-        for record in page.records:
-            if _is_meant(kind, record, reference):
-                return record
-        if not page.next_cursor:
-            return None
-        query = replace(query, cursor=page.next_cursor)
+    async for record in stored_records(resources.store, query):
+        if _is_meant(kind, record, reference):
+            return record
+    return None
 
 
 def _is_meant(kind: Kind, record: Record, reference: Message) -> bool:
