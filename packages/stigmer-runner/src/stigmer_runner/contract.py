@@ -25,6 +25,9 @@ _JSON = b"json/protobuf"
 _MOST_BYTES = 1_900_000
 """What Temporal takes as the result of an activity, nearly."""
 _ENVELOPE_BYTES = 512
+_MARGIN = 0.1
+_LONGEST_MARGIN = 20.0
+"""Of an activity's time what is kept for telling the end, and its bound in seconds."""
 
 
 def message_of(value: RawValue, name: str) -> Message:
@@ -65,6 +68,11 @@ def answer_of(message: Message, *, most_bytes: int, less: Sequence[str] = ()) ->
         data = _encoded(answer)
     metadata = {"encoding": _JSON, "messageType": answer.DESCRIPTOR.full_name.encode()}
     return RawValue(Payload(metadata=metadata, data=data))
+
+
+def working_seconds(seconds: float) -> float:
+    """Return how much of an activity's time its work may take for the end to be told before all of it is over."""
+    return seconds - min(seconds * _MARGIN, _LONGEST_MARGIN)
 
 
 def most_answer_bytes(settings: RunnerSettings) -> int:

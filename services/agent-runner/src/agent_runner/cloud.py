@@ -17,7 +17,7 @@ from datetime import timedelta
 from loguru import logger
 from stigmer_grpc.errors import RpcError
 from stigmer_protos.descriptors import message_type
-from stigmer_runner.contract import answer_of, message_of
+from stigmer_runner.contract import answer_of, message_of, working_seconds
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
@@ -38,9 +38,6 @@ _INVALID = "InvalidExecution"
 _EXECUTION = "ai.stigmer.agentic.agentexecution.v1.AgentExecution"
 _LESS = ("tool_calls", "sub_agent_executions", "todos", "messages")
 """What a result leaves out when it is too large; the server was told all of it."""
-_MARGIN = 0.1
-_LONGEST_MARGIN = 20.0
-"""Of the activity's time what is kept for telling the end, and its bound in seconds."""
 _ATTEMPTS = 6
 """More than so many inner attempts do not come before the model's error fails the run; see `TurnLimits`."""
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -237,7 +234,7 @@ def _seconds() -> float | None:
     """How long the turn may take for its end to be told before the activity's time is over."""
     info = activity.info()
     spans = [span.total_seconds() for span in (info.start_to_close_timeout, info.schedule_to_close_timeout) if span]
-    return min(spans) - min(min(spans) * _MARGIN, _LONGEST_MARGIN) if spans else None
+    return working_seconds(min(spans)) if spans else None
 
 
 async def _pause(driven: _Driven, seconds: float) -> None:

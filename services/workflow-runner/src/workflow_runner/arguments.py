@@ -16,7 +16,7 @@ from stigmer_dsl.model import AuthenticationPolicy, EndpointConfiguration, Exter
 from stigmer_dsl.secrets import PLACEHOLDER
 from uritemplate import URITemplate
 
-from workflow_runner.messages import EndpointArguments
+from workflow_runner.call_messages import EndpointArguments
 from workflow_runner.tasks.port import Step, configuration_fault
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -18,6 +18,7 @@ from temporalio.exceptions import FailureError, is_cancelled_exception
 
 from workflow_runner.activities.calls import NOT_SENT
 from workflow_runner.activities.heartbeat import CALL_SECONDS
+from workflow_runner.call_messages import CallAnswer
 from workflow_runner.errands import (
     FIRST_PAUSE,
     FOREVER,
@@ -30,7 +31,7 @@ from workflow_runner.errands import (
     longer,
 )
 from workflow_runner.loans import LOANS
-from workflow_runner.messages import Call, CallAnswer, Limits, Report
+from workflow_runner.messages import Call, Limits, Report
 from workflow_runner.page import summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.room import Room

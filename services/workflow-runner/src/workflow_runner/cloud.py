@@ -14,7 +14,7 @@ from loguru import logger
 from stigmer_grpc.errors import NotFoundError
 from stigmer_protos import descriptors
 from stigmer_runner import StigmerServer
-from stigmer_runner.contract import answer_of, message_of
+from stigmer_runner.contract import answer_of, message_of, working_seconds
 from temporalio import activity
 from temporalio.client import (
     AsyncActivityCancelledError,
@@ -40,9 +40,6 @@ _FAILED, _CANCELLED = 4, 5
 """Numbers of ExecutionPhase."""
 _LESS = ("tasks", "output")
 """What a result leaves out when it is too large; the server was told all of it."""
-_MARGIN = 0.1
-_LONGEST_MARGIN = 20.0
-"""Of the activity's time what is kept for telling the end, and its bound in seconds."""
 _OVERTIME = timedelta(minutes=1)
 """After which Temporal ends a run that nobody works on."""
 _WATCH_SECONDS = 5.0
@@ -215,7 +212,7 @@ async def _reports_cancellation(waiting: AsyncActivityHandle) -> bool:
 
 def _seconds(span: timedelta | None) -> float | None:
     """What a run may take for its end to be told before the activity's time is over."""
-    return None if span is None else span.total_seconds() - min(span.total_seconds() * _MARGIN, _LONGEST_MARGIN)
+    return None if span is None else working_seconds(span.total_seconds())
 
 
 def read(value: RawValue, name: str) -> Message:

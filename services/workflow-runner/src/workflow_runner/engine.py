@@ -16,6 +16,14 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 
 from workflow_runner import names
 from workflow_runner.attributes import tell
+from workflow_runner.call_messages import (
+    AgentArguments,
+    AgentRequest,
+    CallAnswer,
+    ModelArguments,
+    ModelRequest,
+    Subflow,
+)
 from workflow_runner.calls import Calls
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
@@ -24,18 +32,7 @@ from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import (
-    MOST_BYTES,
-    AgentArguments,
-    AgentRequest,
-    Call,
-    CallAnswer,
-    Limits,
-    ModelArguments,
-    ModelRequest,
-    Subflow,
-    TaskRecord,
-)
+from workflow_runner.messages import MOST_BYTES, Call, Limits, TaskRecord
 from workflow_runner.models import ask_model
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter

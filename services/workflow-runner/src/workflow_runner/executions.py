@@ -18,7 +18,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 from workflow_runner import names
-from workflow_runner.messages import CallAnswer, Started
+from workflow_runner.call_messages import CallAnswer, Started
 
 Ask = Callable[[str, Any], workflow.ActivityHandle[Any]]
 """Begins an activity that may be repeated without harm, and goes on however long it takes."""

@@ -14,9 +14,9 @@ from stigmer_dsl.model import ListenTask
 from stigmer_dsl.model.events import EventConsumption, EventFilter
 
 from workflow_runner import ledger, names
+from workflow_runner.call_messages import ReceiveArguments, Received
 from workflow_runner.inbox import Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import ReceiveArguments, Received
 from workflow_runner.tasks.port import Step
 
 SIGNAL = "signal"

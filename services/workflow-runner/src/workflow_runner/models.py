@@ -12,8 +12,8 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import CALL_SECONDS
+from workflow_runner.call_messages import CallAnswer, ModelRequest
 from workflow_runner.errands import FOREVER
-from workflow_runner.messages import CallAnswer, ModelRequest
 
 _SPARE_SECONDS = 60.0
 """What the activity has beyond the time of its call: to get the environment, to load a provider's package."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from stigmer_dsl.model import TaskList, Workflow
 
+from workflow_runner.call_messages import AgentArguments, CallAnswer, ModelArguments, Subflow
 from workflow_runner.checkpoint import Mark, Marks, Wreck
 from workflow_runner.clock import Clock
 from workflow_runner.data import Evaluator, Scope
@@ -14,7 +15,7 @@ from workflow_runner.flow import ListFrame, Outcome, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, CallAnswer, Limits, ModelArguments, Subflow, TaskRecord
+from workflow_runner.messages import Limits, TaskRecord
 from workflow_runner.strands import Strands
 
 FUNCTIONS = "/use/functions"

@@ -16,6 +16,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskItem, TaskList, TimeoutLike, Workflow
 
 from workflow_runner.branches import Branches
+from workflow_runner.call_messages import AgentArguments, ModelAnswer, ModelArguments, Subflow
 from workflow_runner.checkpoint import Mark, Wreck
 from workflow_runner.data import CurrentTask, Scope, View, iso8601, length
 from workflow_runner.extensions import Surroundings
@@ -23,7 +24,7 @@ from workflow_runner.flow import Done, Inside, Outcome, Suspended, TaskFrame
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, Limits, ModelAnswer, ModelArguments, Subflow, TaskRecord
+from workflow_runner.messages import Limits, TaskRecord
 from workflow_runner.port import FUNCTIONS, Block, Strand
 from workflow_runner.tasks import kind_of
 from workflow_runner.tasks.port import NO_VARIABLES

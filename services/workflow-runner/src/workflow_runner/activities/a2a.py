@@ -14,7 +14,7 @@ from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.requests import Requests, described, expand, same_origin
 from workflow_runner.activities.resources import Resources
 from workflow_runner.activities.responses import refusal
-from workflow_runner.messages import A2aArguments, EndpointArguments
+from workflow_runner.call_messages import A2aArguments, EndpointArguments
 
 _CARD = "/.well-known/agent-card.json"
 _STREAMS = frozenset({"message/stream", "tasks/resubscribe"})

@@ -17,7 +17,7 @@ from temporalio import activity
 from workflow_runner import names
 from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
-from workflow_runner.messages import AgentArguments, AgentRequest, Started
+from workflow_runner.call_messages import AgentArguments, AgentRequest, Started
 
 _AGENTS = "ai.stigmer.agentic"
 _EXECUTION = f"{_AGENTS}.agentexecution.v1"

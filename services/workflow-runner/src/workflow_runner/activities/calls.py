@@ -24,8 +24,9 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner.activities.concealment import concealment
 from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
+from workflow_runner.call_messages import CallAnswer
 from workflow_runner.loans import LOANS
-from workflow_runner.messages import MOST_BYTES, Call, CallAnswer, Report
+from workflow_runner.messages import MOST_BYTES, Call, Report
 from workflow_runner.sizes import inline_size
 
 NOT_SENT = "not-sent"

@@ -20,8 +20,8 @@ from stigmer_runner import Environments
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.resources import Resources
 from workflow_runner.arguments import evaluate_endpoint
+from workflow_runner.call_messages import EndpointArguments
 from workflow_runner.document import find
-from workflow_runner.messages import EndpointArguments
 from workflow_runner.tasks.port import Step
 
 DEFAULT = "default"

@@ -19,9 +19,9 @@ from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.confinement import check_network
 from workflow_runner.activities.processes import output_of
+from workflow_runner.call_messages import ContainerArguments
 from workflow_runner.containers import KILL_AT, REMOVE_AFTER, ContainerEngine, ContainerSpec, EngineError
 from workflow_runner.document import find
-from workflow_runner.messages import ContainerArguments
 
 _SPARE_SECONDS = 60.0
 """How long a container outlives its time, or its end, when the runner that made it is lost."""

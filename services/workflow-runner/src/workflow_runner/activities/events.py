@@ -22,7 +22,8 @@ from temporalio import activity
 
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
-from workflow_runner.messages import Call, EmitArguments, ReceiveArguments, Received
+from workflow_runner.call_messages import EmitArguments, ReceiveArguments, Received
+from workflow_runner.messages import Call
 
 _PACKAGE = "ai.stigmer.events.v1"
 _PUBLISHER = f"{_PACKAGE}.EventController"

@@ -21,7 +21,7 @@ from temporalio import activity
 from workflow_runner import names
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.values import Values
-from workflow_runner.messages import CallAnswer
+from workflow_runner.call_messages import CallAnswer
 
 IDEMPOTENCY_KEY = "x-stigmer-idempotency-key"
 REFUSALS: Mapping[type[RpcError], str] = {

@@ -12,7 +12,7 @@ from workflow_runner.activities.bodies import check_headers, encode, pairs, text
 from workflow_runner.activities.calls import Calls
 from workflow_runner.activities.requests import Requests, described, expand
 from workflow_runner.activities.responses import check_status, output
-from workflow_runner.messages import HttpArguments
+from workflow_runner.call_messages import HttpArguments
 
 
 class HttpCalls:

@@ -18,8 +18,8 @@ from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.confinement import PATH, Confinement
 from workflow_runner.activities.requests import Requests
+from workflow_runner.call_messages import McpArguments, McpProcess
 from workflow_runner.document import find
-from workflow_runner.messages import McpArguments, McpProcess
 
 
 class McpCalls:

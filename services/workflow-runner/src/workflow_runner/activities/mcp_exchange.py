@@ -14,7 +14,7 @@ from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.confinement import Confinement
 from workflow_runner.activities.mcp_session import ConnectionEndedError, converse
 from workflow_runner.activities.requests import Requests, described, expand
-from workflow_runner.messages import McpArguments, McpServer
+from workflow_runner.call_messages import McpArguments, McpServer
 
 _EXCERPT = 500
 _STANDARD = {401: "authentication", 403: "authorization"}

@@ -10,7 +10,7 @@ from pydantic import RootModel, ValidationError
 from stigmer_runner.mcp import Streams
 
 from workflow_runner.activities.calls import CallFailedError
-from workflow_runner.messages import McpArguments
+from workflow_runner.call_messages import McpArguments
 
 
 class _Result(RootModel[dict[str, Any]]):

@@ -18,8 +18,8 @@ from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.confinement import PATH, Confinement
 from workflow_runner.activities.resources import Resources
+from workflow_runner.call_messages import EndpointArguments, ProcessArguments
 from workflow_runner.document import find
-from workflow_runner.messages import EndpointArguments, ProcessArguments
 from workflow_runner.tasks.run import LANGUAGES
 
 _EXCERPT = 500

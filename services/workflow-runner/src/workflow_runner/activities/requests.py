@@ -22,7 +22,7 @@ from stigmer_sandbox import (
 from uritemplate import URITemplate
 
 from workflow_runner.activities.calls import CallFailedError
-from workflow_runner.messages import EndpointArguments
+from workflow_runner.call_messages import EndpointArguments
 
 _PORTS = {"http": 80, "https": 443}
 

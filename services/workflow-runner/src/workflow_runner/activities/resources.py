@@ -26,8 +26,8 @@ from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.requests import Requests, described, expand
 from workflow_runner.activities.responses import refusal
+from workflow_runner.call_messages import EndpointArguments
 from workflow_runner.document import find
-from workflow_runner.messages import EndpointArguments
 
 FOLDER = "STIGMER_RESOURCES_FOLDER"
 """The setting that allows files."""

@@ -13,7 +13,7 @@ from workflow_runner import names
 from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.values import LARGE_BYTES, Values, json_text, own_execution
-from workflow_runner.messages import Started, StartRequest
+from workflow_runner.call_messages import Started, StartRequest
 from workflow_runner.sizes import size_of
 
 _EXECUTION = "ai.stigmer.agentic.workflowexecution.v1"

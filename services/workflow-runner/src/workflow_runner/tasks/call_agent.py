@@ -7,8 +7,8 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import AgentConfiguration, CallAgentTask
 
 from workflow_runner.arguments import evaluate_object
+from workflow_runner.call_messages import AgentArguments
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import AgentArguments
 from workflow_runner.tasks.port import Step, TaskKind
 from workflow_runner.tasks.run import text_of
 

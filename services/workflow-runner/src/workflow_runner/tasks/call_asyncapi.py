@@ -11,8 +11,14 @@ from stigmer_dsl.model import AsyncApiSubscription, CallAsyncApiTask
 
 from workflow_runner import names
 from workflow_runner.arguments import check_text, evaluate_authentication, evaluate_object, evaluate_resource
+from workflow_runner.call_messages import (
+    AsyncApiTarget,
+    ConsumeArguments,
+    ConsumedBatch,
+    PublishArguments,
+    SettleArguments,
+)
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import AsyncApiTarget, ConsumeArguments, ConsumedBatch, PublishArguments, SettleArguments
 from workflow_runner.tasks.port import Step, TaskKind
 
 _WAIT_SECONDS = 50.0

@@ -11,8 +11,8 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.expressions import is_expression
 from stigmer_dsl.model import CallEvalTask, EvalArguments
 
+from workflow_runner.call_messages import ModelArguments
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import ModelArguments
 from workflow_runner.tasks.port import Step, TaskKind
 from workflow_runner.tasks.run import text_of
 

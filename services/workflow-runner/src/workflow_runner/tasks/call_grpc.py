@@ -10,8 +10,8 @@ from stigmer_dsl.model import CallGrpcTask
 
 from workflow_runner import names
 from workflow_runner.arguments import check_text, evaluate_authentication, evaluate_resource
+from workflow_runner.call_messages import GrpcArguments
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import GrpcArguments
 from workflow_runner.tasks.port import Step, TaskKind
 
 

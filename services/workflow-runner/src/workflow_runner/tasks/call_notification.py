@@ -10,8 +10,8 @@ from stigmer_dsl.model import CallNotificationTask, EndpointConfiguration, Notif
 
 from workflow_runner import names
 from workflow_runner.arguments import evaluate_endpoint
+from workflow_runner.call_messages import EmitArguments
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import EmitArguments
 from workflow_runner.tasks.emit import event_of
 from workflow_runner.tasks.port import Step, TaskKind
 from workflow_runner.tasks.run import text_of

@@ -12,9 +12,9 @@ from stigmer_dsl.events import text_of
 from stigmer_dsl.model import EmitTask
 
 from workflow_runner import names
+from workflow_runner.call_messages import EmitArguments
 from workflow_runner.data import iso8601
 from workflow_runner.flow import Outcome
-from workflow_runner.messages import EmitArguments
 from workflow_runner.tasks.port import Step, TaskKind
 
 

@@ -12,11 +12,12 @@ from typing import Any, Protocol, TypeVar
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import DurationLike, Export, Output, TaskBase, TaskList, Workflow
 
+from workflow_runner.call_messages import AgentArguments, ModelAnswer, ModelArguments, Subflow
 from workflow_runner.flow import Outcome
 from workflow_runner.foreign import ForeignActivity
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import AgentArguments, Limits, ModelAnswer, ModelArguments, Subflow
+from workflow_runner.messages import Limits
 
 T_contra = TypeVar("T_contra", bound=TaskBase, contravariant=True)
 

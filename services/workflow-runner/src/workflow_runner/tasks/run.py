@@ -6,7 +6,7 @@ from typing import Any
 from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.model import Container, RunTask, Script, Shell, Subflow, TaskBase
 
-from workflow_runner import messages, names
+from workflow_runner import call_messages, names
 from workflow_runner.arguments import evaluate_object, evaluate_resource
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
@@ -59,7 +59,7 @@ def _own(process: Script | Shell | Container, step: Step) -> dict[str, Any]:
             return _container(process, step)
 
 
-def _subflow(workflow: Subflow, step: Step) -> messages.Subflow:
+def _subflow(workflow: Subflow, step: Step) -> call_messages.Subflow:
     return {
         "namespace": text_of(step.evaluate(workflow.namespace), "the namespace", step),
         "name": text_of(step.evaluate(workflow.name), "the name", step),

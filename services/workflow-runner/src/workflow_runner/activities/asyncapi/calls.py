@@ -26,14 +26,14 @@ from workflow_runner.activities.authentication import Authentication
 from workflow_runner.activities.calls import CallFailedError, Calls
 from workflow_runner.activities.requests import Requests, trusting
 from workflow_runner.activities.resources import Resources
-from workflow_runner.document import find
-from workflow_runner.messages import (
+from workflow_runner.call_messages import (
     AsyncApiTarget,
     ConsumeArguments,
     ConsumedBatch,
     PublishArguments,
     SettleArguments,
 )
+from workflow_runner.document import find
 
 
 class AsyncApiCalls:

@@ -21,7 +21,7 @@ from workflow_runner.activities.grpc.descriptions import Descriptions
 from workflow_runner.activities.grpc.json_mapping import to_json, to_message
 from workflow_runner.activities.grpc.statuses import failure
 from workflow_runner.activities.resources import Resources
-from workflow_runner.messages import GrpcArguments
+from workflow_runner.call_messages import GrpcArguments
 
 _MOST_MESSAGES = 10_000
 _MESSAGES = "messages"

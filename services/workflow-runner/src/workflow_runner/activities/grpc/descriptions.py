@@ -17,7 +17,7 @@ from workflow_runner.activities.grpc.protos import compiled, gather
 from workflow_runner.activities.grpc.reflection import Metadata, reflect
 from workflow_runner.activities.requests import expand, same_origin
 from workflow_runner.activities.resources import Resources
-from workflow_runner.messages import EndpointArguments
+from workflow_runner.call_messages import EndpointArguments
 
 _MOST_KEPT = 64
 _REFLECTED_SECONDS = 60.0

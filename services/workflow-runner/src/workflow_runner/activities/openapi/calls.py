@@ -19,7 +19,7 @@ from workflow_runner.activities.requests import Requests, described, same_origin
 from workflow_runner.activities.resources import Resource, Resources
 from workflow_runner.activities.responses import check_status, output
 from workflow_runner.activities.structured import read
-from workflow_runner.messages import EndpointArguments, OpenApiArguments
+from workflow_runner.call_messages import EndpointArguments, OpenApiArguments
 
 _WHAT = "the OpenAPI document"
 _MOST_KEPT = 20
