@@ -1,13 +1,12 @@
 """What the flow of tasks costs: pure tasks and expressions by CPU time, loops, forks, and many runs at once.
 
 Pure tasks are interpreted without Temporal, in CPU time of this process. All else runs on one tuned development server,
-with the gRPC peer, the web site and the worker in processes of this machine.
+with the workers in processes of their own, and the gRPC peer and the web site in this one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
 import statistics
 import sys
 import time
@@ -17,30 +16,29 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import process_time
 from typing import Any
-from unittest.mock import patch
 
 import jq
 from _report import Row
+from _server import most_megabytes
 from _temporal import measure_and_print
+from _workers import Plain, plain_worker, runner, untold_runner
 from stigmer_dsl.expressions import evaluate
 from stigmer_dsl.model import load_trusted
 from stigmer_dsl.secrets import Secrets
 from temporalio.client import Client
-from temporalio.worker import Worker
-from workflow import PlainCalls, PlainWorkflow, wall_milliseconds
+from workflow import wall_milliseconds
 from workflow_runner.clock import Clock
 from workflow_runner.data import Evaluator
 from workflow_runner.interpreter import Interpreter
 from workflow_runner.messages import Report, TaskRecord
 from workflow_runner.reporter import Reporter
-from workflow_runner.settings import Settings
 from workflow_runner.strands import Strands
-from workflow_runner.testing import Response, Runs, Site, peer_server, site_server
-from workflow_runner.worker import serve
+from workflow_runner.testing import Response, RunnerProcess, Runs, Site, peer_server, site_server
 
 TASKS = 5_000
 BRANCHES = 100
 CALLS = 300
+LONG = 1_000
 MANY = 200
 SLOW_SECONDS = 0.05
 _NO_SECRETS = Secrets(names=frozenset(), nonce="n")
@@ -67,10 +65,6 @@ class NoEngine:
 
 async def _nowhere(report: Report) -> None:
     pass
-
-
-def _unheard(_: Reporter, record: TaskRecord) -> int:
-    return 0
 
 
 def interpreter() -> Interpreter:
@@ -151,13 +145,16 @@ def side_by_side(url: str, count: int) -> str:
     return f"do:\n- f:\n    fork:\n      branches:\n{branches}"
 
 
-async def measured(runs: Runs, site: Site, client: Client, rounds: int) -> list[Row]:
-    async def of(document: str, data: Any = None) -> float:
-        async def once() -> None:
-            await (await runs.start(runs.add(document, data))).result()
+async def of(runs: Runs, document: str, data: Any = None) -> float:
+    """How many milliseconds a run takes."""
 
-        return await wall_milliseconds(once)
+    async def once() -> None:
+        await (await runs.start(runs.add(document, data))).result()
 
+    return await wall_milliseconds(once)
+
+
+async def measured(runs: Runs, site: Site, rounds: int) -> list[Row]:
     async def slow(_: Any) -> Response:
         await asyncio.sleep(SLOW_SECONDS)
         return Response({"ok": True})
@@ -165,16 +162,14 @@ async def measured(runs: Runs, site: Site, client: Client, rounds: int) -> list[
     site.page("/slow", slow)
     url = f"{site.url}/slow"
     loop = "do:\n- l: {for: {in: '[range(1000)]'}, do: [{s: {set: {n: '${ .n + 1 }'}}}]}"
-    await of(loop, {"n": 0})
-    loops = statistics.median([await of(loop, {"n": 0}) for _ in range(rounds)])
-    calls = await of(in_sequence(f"{site.url}/pet", 1000)) / 1000
+    await of(runs, loop, {"n": 0})
+    loops = statistics.median([await of(runs, loop, {"n": 0}) for _ in range(rounds)])
     # The sequence has one connection, which the calls before it have made; the fork's hundred are made here.
-    await of(side_by_side(url, BRANCHES))
-    sequence = await of(in_sequence(url, BRANCHES))
-    fork = statistics.median([await of(side_by_side(url, BRANCHES)) for _ in range(rounds)])
+    await of(runs, side_by_side(url, BRANCHES))
+    sequence = await of(runs, in_sequence(url, BRANCHES))
+    fork = statistics.median([await of(runs, side_by_side(url, BRANCHES)) for _ in range(rounds)])
     return [
         Row(name="a loop of 1,000 set tasks", ours=loops, peer_name="asked for", peer=2000, unit="ms", limit=1),
-        Row(name="each of 1,000 GETs in sequence", ours=calls, peer_name="asked for", peer=8, unit="ms", limit=1),
         Row(
             name=f"{BRANCHES} GETs of {SLOW_SECONDS * 1000:g} ms in sequence",
             ours=sequence,
@@ -184,79 +179,82 @@ async def measured(runs: Runs, site: Site, client: Client, rounds: int) -> list[
             limit=10,
             at_least=True,
         ),
-        await reporting(of, f"{site.url}/pet", rounds),
-        await many_runs(runs, site, client),
-        await memory(of),
     ]
 
 
-async def reporting(of: Callable[..., Awaitable[float]], url: str, rounds: int) -> Row:
+async def sequences(runs: Runs, plain: Plain, site: Site) -> list[Row]:
+    """A thousand calls one after the other, by themselves and beside plain activities."""
+    url = f"{site.url}/pet"
+    times = [
+        (await wall_milliseconds(lambda: plain(url, LONG)) / LONG, await of(runs, in_sequence(url, LONG)) / LONG)
+        for _ in range(2)
+    ]
+    theirs, ours = (min(column) for column in zip(*times, strict=True))
+    name = f"each of {LONG:,} GETs in sequence"
+    return [
+        Row(name=name, ours=ours, peer_name="asked for", peer=8, unit="ms", limit=1),
+        Row(
+            name=f"each of {LONG:,} plain activities",
+            ours=theirs,
+            peer_name="GET of a workflow",
+            peer=ours,
+            unit="ms",
+            limit=2.5,
+            at_least=True,
+        ),
+    ]
+
+
+async def reporting(told: Runs, untold: Runs, site: Site, rounds: int) -> Row:
     """What it costs that the server is told of each task, beside runs whose tasks nobody hears of."""
-    document = in_sequence(url, CALLS)
-
-    async def told() -> float:
-        return await of(document)
-
-    async def untold() -> float:
-        with patch.object(Reporter, "add", _unheard):
-            return await of(document)
-
-    reported: list[float] = []
-    unreported: list[float] = []
-    ways = [(reported, told), (unreported, untold)]
-    await told()  # what only a first run does is counted for neither
+    document = in_sequence(f"{site.url}/pet", CALLS)
+    times: dict[Runs, list[float]] = {told: [], untold: []}
+    for runs in times:
+        await of(runs, document)  # what only a first run does is counted for neither
     for number in range(max(rounds, 4)):
-        # The other way round each time, lest one of them always has the warmer process.
-        for times, once in ways if number % 2 else reversed(ways):
-            times.append(await once())
+        # The other way round each time, lest one of them always has the machine as the other left it.
+        for runs in times if number % 2 else reversed(times):
+            times[runs].append(await of(runs, document))
     return Row(
         name=f"{CALLS} GETs in sequence, reported",
-        ours=min(reported),
+        ours=min(times[told]),
         peer_name="the same, unreported",
-        peer=min(unreported),
+        peer=min(times[untold]),
         unit="ms",
         limit=1.1,
     )
 
 
-async def many_runs(runs: Runs, site: Site, client: Client) -> Row:
+async def many_runs(runs: Runs, plain: Plain, site: Site) -> Row:
     url = f"{site.url}/pet"
     document = in_sequence(url, 5)
-    plain, queue = PlainCalls(), f"plain-{uuid.uuid4().hex}"
 
-    async def ours() -> None:
-        await (await runs.start(runs.add(document))).result()
+    async def all_of(once: Callable[[], Awaitable[Any]]) -> float:
+        async def crowd() -> None:
+            await asyncio.gather(*(once() for _ in range(MANY)))
 
-    async def theirs() -> None:
-        await client.execute_workflow("plain-calls", args=[url, 5], id=f"p-{uuid.uuid4().hex}", task_queue=queue)
+        return await wall_milliseconds(crowd)
 
-    async def all_of(once: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.gather(*(once() for _ in range(MANY)))
-
-    async with Worker(client, task_queue=queue, workflows=[PlainWorkflow], activities=[plain.get]):
-        times = [
-            (await wall_milliseconds(lambda: all_of(theirs)), await wall_milliseconds(lambda: all_of(ours)))
-            for _ in range(2)
-        ]
-    await plain.client.aclose()
+    times = [(await all_of(lambda: plain(url, 5)), await all_of(lambda: of(runs, document))) for _ in range(3)]
+    theirs, ours = (min(column) for column in zip(*times, strict=True))
     return Row(
         name=f"{MANY} runs of 5 plain activities",
-        ours=min(theirs for theirs, _ in times),
+        ours=theirs,
         peer_name=f"{MANY} runs of 5 GETs",
-        peer=min(ours for _, ours in times),
+        peer=ours,
         unit="ms",
         limit=2,
         at_least=True,
     )
 
 
-async def memory(of: Callable[..., Awaitable[float]]) -> Row:
-    """What the process holds at most, after a run of 10,000 tasks and before it."""
+async def memory(runs: Runs, worker: RunnerProcess) -> Row:
+    """What the worker holds at most, after a run of 10,000 tasks and before it."""
     loop = "do:\n- l: {for: {in: '[range(COUNT)]'}, do: [{s: {set: {n: '${ .n + 1 }'}}}]}"
-    await of(loop.replace("COUNT", "1000"), {"n": 0})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    await of(loop.replace("COUNT", "10000"), {"n": 0})
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    await of(runs, loop.replace("COUNT", "1000"), {"n": 0})
+    before = most_megabytes(worker.process.pid)
+    await of(runs, loop.replace("COUNT", "10000"), {"n": 0})
+    after = most_megabytes(worker.process.pid)
     return Row(name="memory after 10,000 tasks", ours=after, peer_name="before", peer=before, unit="MiB", limit=1.15)
 
 
@@ -267,15 +265,14 @@ async def measure(_: Path, address: str, rounds: int) -> list[Row]:
         site = await stack.enter_async_context(site_server())
         site.page("/pet", {"name": "Rex", "age": 3})
         client = await Client.connect(address)
-        runs = Runs(client, peer, f"ours-{uuid.uuid4().hex}")
-        stop = asyncio.Event()
-        given = {"temporal_address": address, "server_address": peer.address, "task_queue": runs.queue}
-        worker = asyncio.create_task(serve(Settings.model_validate(given), stop))
-        try:
-            rows += await measured(runs, site, client, rounds)
-        finally:
-            stop.set()
-            await worker
+        runs, untold = (Runs(client, peer, f"ours-{uuid.uuid4().hex}") for _ in range(2))
+        worker = await stack.enter_async_context(runner(runs, address))
+        flat = await memory(runs, worker)
+        async with untold_runner(untold, address):
+            reported = await reporting(runs, untold, site, rounds)
+        async with plain_worker(client, address) as plain:
+            beside = [*await sequences(runs, plain, site), await many_runs(runs, plain, site)]
+        rows += [*await measured(runs, site, rounds), *beside, reported, flat]
     return rows
 
 

@@ -1,64 +1,33 @@
 """What the interpreter costs: many pure tasks against one, calls against plain activities that do the same, and what
 small values pay for the way that large ones take.
 
-All run on one tuned development server, with the gRPC peer, the web site and the worker in processes of this
-machine. Times of the first are Temporal's own, from the start of a run to its end; the second is what a caller
+All run on one tuned development server, with the workers in processes of their own, and the gRPC peer and the web site
+in this one. Times of the first are Temporal's own, from the start of a run to its end; the second is what a caller
 waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import httpx
 from _report import Row
 from _temporal import measure_and_print
-from temporalio import activity, workflow
+from _workers import plain_worker, runner
 from temporalio.client import Client
-from temporalio.worker import Worker
-from workflow_runner.settings import Settings
 from workflow_runner.testing import Runs, Site, peer_server, site_server
-from workflow_runner.worker import serve
 
 TASKS = 100
 PURE_LIMIT = 1.5
 CALLS_LIMIT = 2.5
 CLAIM_LIMIT = 1.05
-
-
-class PlainCalls:
-    """The activity that anybody would write."""
-
-    def __init__(self) -> None:
-        self.client = httpx.AsyncClient()
-
-    @activity.defn(name="plain-get")
-    async def get(self, url: str) -> Any:
-        response = await self.client.get(url)
-        response.raise_for_status()
-        return response.json()
-
-
-@workflow.defn(name="plain-calls", sandboxed=False)
-class PlainWorkflow:
-    """The same calls, one plain activity each."""
-
-    @workflow.run
-    async def run(self, url: str, count: int) -> Any:
-        answer = None
-        for _ in range(count):
-            answer = await workflow.execute_activity("plain-get", url, start_to_close_timeout=timedelta(seconds=30))
-        return answer
 
 
 def pure(count: int) -> str:
@@ -95,20 +64,13 @@ async def measure(_: Path, address: str, rounds: int) -> list[Row]:
         client = await Client.connect(address)
         runs, claiming = (Runs(client, peer, f"ours-{uuid.uuid4().hex}") for _ in range(2))
         blobs = stack.enter_context(tempfile.TemporaryDirectory())
-        stop = asyncio.Event()
-        given = {"temporal_address": address, "server_address": peer.address}
-        workers = [
-            asyncio.create_task(serve(Settings.model_validate({**given, **more}), stop))
-            for more in ({"task_queue": runs.queue}, {"task_queue": claiming.queue, "blob_folder": Path(blobs)})
+        await stack.enter_async_context(runner(runs, address))
+        await stack.enter_async_context(runner(claiming, address, STIGMER_BLOB_FOLDER=blobs))
+        return [
+            await compare_pure(runs, rounds),
+            await compare_calls(runs, client, address, site, max(2, rounds // 4)),
+            await compare_claims(claiming, runs, site, rounds),
         ]
-        try:
-            pure_row = await compare_pure(runs, rounds)
-            calls_row = await compare_calls(runs, client, site, max(2, rounds // 4))
-            claim_row = await compare_claims(claiming, runs, site, rounds)
-        finally:
-            stop.set()
-            await asyncio.gather(*workers)
-        return [pure_row, calls_row, claim_row]
 
 
 async def compare_pure(runs: Runs, rounds: int) -> Row:
@@ -126,24 +88,20 @@ async def compare_pure(runs: Runs, rounds: int) -> Row:
     )
 
 
-async def compare_calls(runs: Runs, client: Client, site: Site, rounds: int) -> Row:
+async def compare_calls(runs: Runs, client: Client, temporal: str, site: Site, rounds: int) -> Row:
     url = f"{site.url}/pet"
     definition = calls(url)
-    plain = PlainCalls()
-    queue = f"plain-{uuid.uuid4().hex}"
 
     async def ours() -> Any:
         return await (await runs.start(runs.add(definition))).result()
 
-    async def theirs() -> Any:
-        return await client.execute_workflow(
-            "plain-calls", args=[url, TASKS], id=f"plain-{uuid.uuid4().hex}", task_queue=queue
-        )
+    async with plain_worker(client, temporal) as plain:
 
-    async with Worker(client, task_queue=queue, workflows=[PlainWorkflow], activities=[plain.get]):
+        async def theirs() -> Any:
+            return await plain(url, TASKS)
+
         assert await ours() == await theirs()
         times = [(await wall_milliseconds(ours), await wall_milliseconds(theirs)) for _ in range(rounds)]
-    await plain.client.aclose()
     # How many times faster ours is: the peer stands in the place of ours.
     return Row(
         name=f"{TASKS} plain activities",

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from workflow_runner import names
@@ -15,9 +16,20 @@ class RunnerProcess:
     """A `workflow-runner`; what it says is kept in one log over all of its lives."""
 
     def __init__(
-        self, folder: Path, *, temporal: str, server: str, queue: str = names.TASK_QUEUE, **variables: str
+        self,
+        folder: Path,
+        *,
+        temporal: str,
+        server: str,
+        queue: str = names.TASK_QUEUE,
+        command: Sequence[str] = (),
+        **variables: str,
     ) -> None:
-        """Run with the addresses of Temporal and of the server, and further `variables` of the environment."""
+        """Run with the addresses of Temporal and of the server, and further `variables` of the environment.
+
+        Another `command` of Python may stand for the runner's own.
+        """
+        self._command = command or ("-m", "workflow_runner")
         self._folder = folder
         self._log = folder / f"runner-{uuid.uuid4().hex}.log"
         self._process: asyncio.subprocess.Process | None = None
@@ -45,7 +57,7 @@ class RunnerProcess:
         """Start it, whatever becomes of it."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "workflow_runner", *flags, env=self._environment, stdout=log, stderr=log
+                sys.executable, *self._command, *flags, env=self._environment, stdout=log, stderr=log
             )
         return self._process
 
