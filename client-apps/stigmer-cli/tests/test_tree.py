@@ -49,6 +49,11 @@ def test_tasks_stand_under_what_they_are_in_with_how_long_they_took() -> None:
     ]
 
 
+def test_a_task_that_started_a_run_names_it() -> None:
+    child = task("child", Status.IN_PROGRESS, kind="run workflow", execution="wex-2")
+    assert screen(child) == ["▸ child  run workflow  5.0 s  → wex-2"]
+
+
 def test_a_failure_says_why() -> None:
     error = {"title": "Boom", "detail": "it broke\nbadly", "message": "Boom"}
     assert screen(task("a", Status.FAILED, error=error)) == ["✗ a  set  2.0 s  Boom: it broke"]

@@ -129,6 +129,34 @@ zzz: 1
     ]
 
 
+@pytest.mark.requirement("problems.all")
+def test_what_is_empty_without_its_unknown_keys_hides_no_other_problem(document: Callable[[str], str]) -> None:
+    found = problems(
+        document(
+            """use: { authentications: { a: { oauth: {} } }, retries: { often: { delay: soon } } }
+input: { schema: { type: object } }
+do:
+  - first: { wait: { second: 5 } }
+  - second: { wait: 5s }
+  - third:
+      try: [ { it: { wait: PT1S } } ]
+      catch: { errors: { with: { code: 5 } } }
+  - fourth: { set: { x: '${ .a | nope }' }, then: nowhere }
+"""
+        )
+    )
+    assert [(problem.code, problem.position and problem.position.line) for problem in found] == [
+        ("dsl.unknown-field", 2),
+        ("dsl.duration", 2),
+        ("dsl.unknown-field", 3),
+        ("dsl.unknown-field", 5),
+        ("dsl.duration", 6),
+        ("dsl.unknown-field", 9),
+        ("expression.syntax", 10),
+        ("dsl.then-target", 10),
+    ]
+
+
 def test_a_broken_task_is_still_a_target_and_a_broken_component_still_has_its_name(
     document: Callable[[str], str],
 ) -> None:
@@ -158,6 +186,12 @@ do:
         ("use: { secrets: [ TOKEN ] }\ndo:\n  - a: { set: { x: '${ $secrets.TOKN }' } }\n", "'TOKEN'"),
         ("do:\n  - a: { if: \".a == 'x'\", wait: PT1S }\n", "double quotes"),
         ("do:\n  - a: { call: http, with: { metod: get, endpoint: https://x } }\n", "it has 'metod'"),
+        ("do:\n  a: { wait: PT1S }\n", "begin each entry with a dash"),
+        ("do:\n  - a: { wait: PT1S }\n    b: { wait: PT1S }\n", "begin each entry with a dash"),
+        ("do:\n  - name: a\n    wait: PT1S\n", "the name is the key: `- a: …`"),
+        ("do:\n  - a: { for: { in: items }, do: [ { b: { wait: PT1S } } ] }\n", "write .items for a field of the data"),
+        ("do:\n  - a: { set: { x: '${ $secrets.A }' } }\n", "(add it to use.secrets)"),
+        ("do:\n  - a: { set: { x: '${.secrets.A}' } }\n", "write ${ .secrets… } with a space"),
     ],
 )  # fmt: skip
 def test_advice_names_what_was_probably_meant(document: Callable[[str], str], body: str, advice: str) -> None:

@@ -190,6 +190,14 @@ async def test_a_runner_gets_what_it_needs_to_run_a_workflow(local: Api, make: M
         await local.runtime("getWorkflowRun", made.metadata.id)
 
 
+@pytest.mark.parametrize(("said", "depth"), [("3", 3), ("", 0), ("many", 0), ("-1", 0), ("9" * 40, 999_999_999)])
+async def test_a_runner_is_told_how_many_workflows_stand_above_one(
+    local: Api, make: Make, said: str, depth: int
+) -> None:
+    made = await make(local, "workflow_execution", labels={"stigmer.ai/call-depth": said})
+    assert (await local.runtime("getWorkflowRun", made.metadata.id)).call_depth == depth
+
+
 async def test_an_input_that_is_no_object_stays_as_it_is(local: Api, make: Make) -> None:
     made = await make(local, "workflow_execution", spec={"input": [1, 2], "triggerMessage": "go"})
     run = await local.runtime("getWorkflowRun", made.metadata.id)

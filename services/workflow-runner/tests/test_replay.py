@@ -34,7 +34,7 @@ CONSTRUCTS = {
     *("set", "do-and-end", "switch", "jumps", "for", "many", "raise", "try", "wait", "timeouts", "workflow-timeout"),
     *("http", "http-auth", "openapi", "grpc", "asyncapi", "mcp", "a2a", "call-activity", "call-agent", "function"),
     *("human-input", "own-calls", "models"),
-    *("run-shell", "run-script", "run-container", "run-workflow", "large", "invalid"),
+    *("run-shell", "run-script", "run-container", *("run-workflow", "run-workflow-told"), "large", "invalid"),
     *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "ended-once", "extensions"),
     *("emit", "listen", "listen-events", "listen-until", "listen-foreach", "schedule-fire"),
     *("continued", "continued-kept", "cancelled", "driven", "paused", "paused-continued", "recovered"),

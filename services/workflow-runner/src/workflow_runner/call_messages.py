@@ -238,6 +238,8 @@ class StartRequest(Subflow):
     key: str
     token: str
     """By which the activity that waits is ended, in base64; empty when nobody waits."""
+    depth: NotRequired[int]
+    """How many workflows stand above it; none is told of unless said."""
 
 
 class AgentArguments(TypedDict):

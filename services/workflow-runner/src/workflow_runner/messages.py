@@ -31,6 +31,10 @@ class Limits(TypedDict):
     max_backward_jumps: int
     max_history_events: int
     """Continue as new at this many events; 0 leaves it to Temporal's own suggestion."""
+    max_call_depth: NotRequired[int]
+    """So many workflows may stand above one that runs a further one; they are not counted unless said."""
+    call_depth: NotRequired[int]
+    """How many stand above this run; none unless said."""
     local_calls_in_row: int
     """So many calls run as local activities before one puts them all into history."""
     local_call_seconds: float

@@ -128,7 +128,9 @@ class Engine(Protocol):
         """
         ...
 
-    async def run_workflow(self, subflow: Subflow, *, org: str, waits: bool) -> CallAnswer | None:
+    async def run_workflow(
+        self, subflow: Subflow, *, org: str, waits: bool, begun: Callable[[str], None]
+    ) -> CallAnswer | None:
         """Run another workflow as an execution of its own, and return how that ended; None unless it `waits`.
 
         A run that is cancelled meanwhile cancels the execution.
@@ -137,6 +139,7 @@ class Engine(Protocol):
             subflow: Which, and its input.
             org: Slug of the organization it is looked for in.
             waits: Whether its end is waited for.
+            begun: Is told its id.
 
         Raises:
             WorkflowError: It cannot be run.

@@ -39,6 +39,12 @@ class Settings(RunnerSettings):
         description="jumps backwards in one pass through a task list before the run faults",
         ge=0,
     )
+    max_call_depth: int = setting(
+        20,
+        "STIGMER_MAX_CALL_DEPTH",
+        description="workflows that may stand above one, each of which ran the next, before it may run no further one",
+        ge=0,
+    )
     max_history_events: int = setting(
         0,
         "STIGMER_MAX_HISTORY_EVENTS",
@@ -148,6 +154,7 @@ class Settings(RunnerSettings):
         made: Limits = {
             "max_backward_jumps": self.max_backward_jumps,
             "max_history_events": self.max_history_events,
+            "max_call_depth": self.max_call_depth,
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
             "local_branch_seconds": min(self.local_call_seconds, _LONGEST_BRANCH_CALL),

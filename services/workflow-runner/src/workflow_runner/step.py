@@ -436,7 +436,7 @@ class TaskStep:
     async def run_workflow(self, subflow: Subflow, *, waits: bool) -> Any:
         """See `Step`."""
         self._show_progress()
-        answer = await self._run.engine.run_workflow(subflow, org=self.org, waits=waits)
+        answer = await self._run.engine.run_workflow(subflow, org=self.org, waits=waits, begun=self._show_execution)
         if answer is not None and "error" in answer:
             raise WorkflowError.from_dict(answer["error"]).at(self.pointer)
         return None if answer is None else answer.get("output")

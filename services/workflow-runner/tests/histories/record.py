@@ -57,7 +57,8 @@ _FOREIGN = "foreign"
 _ONCE = "{retryPolicy: {maximumAttempts: 1}}"
 _SECRETS = {"TOKEN": "tok-1234", "LOGIN": '{"username": "me", "password": "pass-1234"}'}
 _FIRE = "schedule-fire"
-_PARENT = "run-workflow"
+_PARENTS = ("run-workflow", "run-workflow-told")
+"""What these run is started by the real server; of the second, tasks tell which execution they wait for."""
 _DRIVEN = "driven"
 _CHILDREN = {
     "double": "do:\n- it: {set: '${ .n * 2 }'}",
@@ -357,7 +358,9 @@ do:
     do:
     - rest: {wait: {milliseconds: 10}}
 """,
-    _PARENT: """
+    **dict.fromkeys(
+        _PARENTS,
+        """
 do:
 - waits: {run: {workflow: {namespace: test, name: double, input: {n: 2}}}}
 - alone: {run: {workflow: {namespace: test, name: double, input: {n: 3}}, await: false}}
@@ -365,6 +368,7 @@ do:
 - none: {try: [{it: {run: {workflow: {namespace: test, name: nobody}}}}], catch: {}}
 - late: {try: [{it: {timeout: {after: PT2S}, run: {workflow: {namespace: test, name: endless}}}}], catch: {}}
 """,
+    ),
     "many": "do:\n- l: {for: {in: '[range(600)]'}, do: [{add: {set: {n: '${ .n + 1 }'}}}]}",
 }
 
@@ -434,8 +438,9 @@ async def record(address: str, wanted: set[str]) -> None:
         service = f"{{name: {SERVICE}, host: localhost, port: {shop.port}}}"
         if not wanted or _FIRE in wanted:
             await _write_fired(client, runs)
-        if chosen.pop(_PARENT, ""):
-            await _write_parent(address, client)
+        for name in _PARENTS:
+            if chosen.pop(name, ""):
+                await _write_parent(name, address, client)
         for name, document in chosen.items():
             text = document.replace("PROTO", "{endpoint: SITE/shop.proto}").replace("SHOP", service)
             text = text.replace("MESSAGES", "{endpoint: SITE/asyncapi}")
@@ -632,7 +637,7 @@ async def _write_fired(client: Client, runs: Runs) -> None:
     (FOLDER / f"{_FIRE}.json").write_text(json.dumps(value, indent=1) + "\n")
 
 
-async def _write_parent(address: str, client: Client) -> None:
+async def _write_parent(name: str, address: str, client: Client) -> None:
     """Write the history of a run that runs other workflows, which only the real server can start."""
     with tempfile.TemporaryDirectory() as folder:
         server = ServerProcess(Path(folder), TEMPORAL_HOST_PORT=address)
@@ -641,17 +646,17 @@ async def _write_parent(address: str, client: Client) -> None:
             api = await server.ready()
             await runner.start()
             made: Any = None
-            for name, document in {**_CHILDREN, _PARENT: DOCUMENTS[_PARENT]}.items():
-                spec = {"definition": HEADER.replace("name: test", f"name: {name}") + document}
-                made = await api("workflow", "create", manifest("workflow", name, spec))
+            for each, document in {**_CHILDREN, name: DOCUMENTS[name]}.items():
+                spec = {"definition": HEADER.replace("name: test", f"name: {each}") + document}
+                made = await api("workflow", "create", manifest("workflow", each, spec))
             spec = {"workflowId": made.metadata.id}
-            execution = await api("workflow_execution", "create", manifest("workflow_execution", _PARENT, spec))
+            execution = await api("workflow_execution", "create", manifest("workflow_execution", name, spec))
             run = f"{names.WORKFLOW}/{execution.metadata.id}"
             async for state in api.stream("workflow_execution", "subscribe", {"executionId": execution.metadata.id}):
                 if state.status.temporal_workflow_id:
                     break
             await client.get_workflow_handle(run).result()
-            await _write(_PARENT, client, run)
+            await _write(name, client, run)
         finally:
             await runner.kill()
             await server.close()

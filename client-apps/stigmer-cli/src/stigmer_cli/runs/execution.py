@@ -52,6 +52,8 @@ class Task:
     attempt: int
     taken_from: str = ""
     """Id of the earlier run that did it, where it is taken over."""
+    execution: str = ""
+    """Id of the run of a workflow or an agent that it started."""
 
     @property
     def seconds(self) -> float | None:
@@ -74,6 +76,7 @@ class Task:
             "iteration": self.iteration,
             "attempt": self.attempt,
             **({"taken_from": self.taken_from} if self.taken_from else {}),
+            **({"execution": self.execution} if self.execution else {}),
         }
 
 
@@ -159,8 +162,15 @@ def _read_task(task: Message) -> Task:
         parent=task.parent_id,
         iteration=task.iteration if task.HasField("iteration") else None,
         attempt=task.attempt or 1,
-        taken_from=dict(task.metadata).get("taken_from", ""),
+        taken_from=_told(task, "taken_from"),
+        execution=_told(task, "execution"),
     )
+
+
+def _told(task: Message, key: str) -> str:
+    """Return a text of a task's metadata, "" where there is none."""
+    found = dict(task.metadata).get(key, "")
+    return found if isinstance(found, str) else ""
 
 
 def _value(message: Message, name: str) -> Any:

@@ -96,6 +96,8 @@ def _label(task: Task, now: float) -> Any:
     if task.attempt > 1:
         text.append(f"  attempt {task.attempt}", style="yellow")
     text.append(f"  {_took(task, now)}", style="dim")
+    if task.execution:
+        text.append(f"  → {printable(task.execution)}", style="dim")
     if task.status is Status.FAILED and task.error:
         text.append(f"  {reason(task.error)}", style="red")
     return text

@@ -121,6 +121,8 @@ def _line(task: Task, status: Status, depth: int) -> str:
         told.ljust(len(Status.COMPLETED.value)),
         duration(task.seconds if status.is_final else None).rjust(8),
     ]
+    if task.execution:
+        parts.append(f"→ {printable(task.execution)}")
     if status is Status.FAILED and task.error:
         parts.append(reason(task.error))
     return styled("  ".join(parts).rstrip(), _STYLES.get(status), sys.stderr)

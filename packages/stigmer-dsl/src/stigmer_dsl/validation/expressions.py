@@ -4,6 +4,7 @@ jq takes over a millisecond to start on a program however short, so sound expres
 that fails is each compiled alone, to find which one it is.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from stigmer_dsl.validation.findings import Finding, Report
 
 _TOGETHER = 100
 """How many expressions are compiled in one go: more make jq slower."""
+_BARE_WORD = re.compile(r"([A-Za-z_]\w*)/0 is not defined")
 _MAX_FAILURES = 20
 """How many expressions that do not compile are reported; finding one takes up to half a second."""
 
@@ -73,19 +75,20 @@ class ExpressionChecks:
                 )
             )
         for name in sorted(expression.secrets - self.secrets):
-            self._unknown_secret(pointer, name)
+            self._unknown_secret(pointer, name, otherwise="add it to use.secrets")
         if not unknown and expression.analysis.path is None:
             self._pending.append((pointer, expression))
 
     def _placeholders(self, pointer: str, text: str) -> None:
-        for name in sorted(set(PLACEHOLDER.findall(text)) - self.secrets):
-            self._unknown_secret(pointer, name)
-
-    def _unknown_secret(self, pointer: str, name: str) -> None:
-        advice = did_you_mean(name, self.secrets, otherwise="add it to use.secrets")
-        message = f"secret {name!r} is not declared"
+        advice = "add it to use.secrets"
         if not self.secrets:
-            advice = "add it to use.secrets; to read a field of the input write ${ .secrets… } with a space"
+            advice += "; to read a field of the input write ${ .secrets… } with a space"
+        for name in sorted(set(PLACEHOLDER.findall(text)) - self.secrets):
+            self._unknown_secret(pointer, name, otherwise=advice)
+
+    def _unknown_secret(self, pointer: str, name: str, *, otherwise: str) -> None:
+        advice = did_you_mean(name, self.secrets, otherwise=otherwise)
+        message = f"secret {name!r} is not declared"
         self.report(Finding(code="expression.unknown-secret", pointer=pointer, message=message, hint=advice))
 
     def _interpolated(self, pointer: str, text: str, known: frozenset[str]) -> None:
@@ -116,7 +119,21 @@ class ExpressionChecks:
         reason = expression.check()
         if reason is not None:
             self._failures += 1
-            self.report(Finding(code="expression.syntax", pointer=pointer, message=reason, expression=expression.text))
+            self.report(
+                Finding(
+                    code="expression.syntax",
+                    pointer=pointer,
+                    message=reason,
+                    hint=_advice(reason),
+                    expression=expression.text,
+                )
+            )
+
+
+def _advice(reason: str) -> str:
+    """What a word without a dot was probably meant to be, which jq takes for a function."""
+    found = _BARE_WORD.match(reason)
+    return f'write .{found[1]} for a field of the data, or "{found[1]}" for a text' if found else ""
 
 
 def _together(expressions: list[Expression]) -> str:

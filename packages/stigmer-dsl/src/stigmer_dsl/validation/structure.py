@@ -22,6 +22,8 @@ from stigmer_dsl.validation.findings import MAX_FINDINGS, Finding
 _ENTRY_FIELDS = ("task", "case", "extension")
 _HEADER = {"dsl": "1.0.0", "namespace": "unknown", "name": "unknown", "version": "0.0.0"}
 _STAND_IN: dict[str, Any] = {"set": {"broken": True}}
+_ROUNDS = 4
+"""How often what is left of a broken document is read again."""
 
 _TYPES: Mapping[str, str] = {
     "string_type": "a text",
@@ -88,11 +90,23 @@ def examine_structure(value: Any) -> Structure:
         located = _locate(detail["loc"], value)
         structure.findings.append(_finding(detail, located))
         _mend(saved, detail, located, structure)
-    try:
-        structure.workflow = Workflow.model_validate(saved)
-    except ValidationError:
-        structure.workflow = None
+    structure.workflow = _read_again(saved, structure)
     return structure
+
+
+def _read_again(saved: dict[str, Any], structure: Structure) -> Workflow | None:
+    """Return the workflow of what is left, so that the rest of a document is looked at, too; None if there is none.
+
+    What lacks something without its unknown keys is no problem of its own, and is taken out as a whole.
+    """
+    for _ in range(_ROUNDS):
+        try:
+            return Workflow.model_validate(saved)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
+                located = _locate(detail["loc"], saved)
+                _mend(saved, detail, located, structure)
+    return None
 
 
 def _is_echo(detail: ErrorDetails) -> bool:
@@ -139,10 +153,7 @@ def _finding(detail: ErrorDetails, located: _Located) -> Finding:
         return _unknown_field(last, loc, located)
     if kind in _TYPES:
         message = f"must be {_TYPES[kind]}, not {_shown(detail['input'])}"
-        scalar = kind == "string_type" and not isinstance(detail["input"], (dict, list))
-        return Finding(
-            code="dsl.type", pointer=located.pointer, message=message, hint="put it in quotes" if scalar else ""
-        )
+        return Finding(code="dsl.type", pointer=located.pointer, message=message, hint=_other_type(detail))
     if kind == "literal_error":
         return _wrong_word(detail, located)
     if kind == "string_pattern_mismatch":
@@ -150,9 +161,29 @@ def _finding(detail: ErrorDetails, located: _Located) -> Finding:
         return Finding(code="dsl.value", pointer=located.pointer, message=message)
     if kind in _EMPTY:
         return Finding(code="dsl.value", pointer=located.pointer, message=_EMPTY[kind])
-    hint = _misspelt_kind(located.value) if kind == "task-kind" else ""
+    hint = _misspelt_kind(located.value) if kind == "task-kind" else _entries(located) if kind == "entry" else ""
     code = _CODES.get(kind, "dsl.value")
     return Finding(code=code, pointer=located.pointer, message=_lower(detail["msg"]), hint=hint)
+
+
+def _other_type(detail: ErrorDetails) -> str:
+    """How what is of another type is probably to be written."""
+    given = detail["input"]
+    if detail["type"] == "string_type" and not isinstance(given, (dict, list)):
+        return "put it in quotes"
+    if detail["type"] in ("tuple_type", "list_type") and isinstance(given, dict):
+        return "begin each entry with a dash"
+    return ""
+
+
+def _entries(located: _Located) -> str:
+    """How what was written as one entry is probably to be written."""
+    entry = cast("dict[str, Any]", located.value) if isinstance(located.value, dict) else {}
+    if len(entry) < 2:
+        return ""
+    if isinstance(entry.get("name"), str):
+        return f"the name is the key: `- {entry['name']}: …`, and what it is stands inside"
+    return "begin each entry with a dash, and put what belongs to one inside of it"
 
 
 def _unknown_field(name: str, loc: Sequence[int | str], located: _Located) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stigmer_protos import descriptors
 
-from stigmer_server import checkpoints, environments
+from stigmer_server import checkpoints, environments, executions
 from stigmer_server.errors import RefusedError
 from stigmer_server.kinds.workflow_execution import run_input
 from stigmer_server.messages import Message
@@ -54,6 +54,7 @@ def _fill(run: Message, execution: Message, workflow: Message, values: environme
     run.org = execution.metadata.org
     run.workflow.CopyFrom(workflow)
     run.workflow_instance_id = execution.spec.workflow_instance_id
+    run.call_depth = executions.depth_of(execution)
     if execution.spec.HasField("large_input"):
         run.large_input.CopyFrom(execution.spec.large_input)
     else:

@@ -34,12 +34,21 @@ REFUSALS: Mapping[type[RpcError], str] = {
 """What the server says for good, and which standard error that is. Anything else may be otherwise the next time."""
 CALLED_BY = "stigmer.ai/called-by"
 """Label of an execution that another one waits for: when that one is terminated, the server terminates it, too."""
+CALL_DEPTH = "stigmer.ai/call-depth"
+"""Label of an execution that a workflow started: how many stand above it, each of which ran the next one."""
+_DEPTH_DIGITS = 9
 _COMPLETED = 3
 _AI = 2
 """MessageType: what the agent says."""
 _AGENT = "aex-"
 
 Message = Any
+
+
+def call_depth(execution: Message) -> int:
+    """Return how many workflows stand above an execution, as its label says; labels are anybody's to write."""
+    told = execution.metadata.labels.get(CALL_DEPTH, "")
+    return int(told[:_DEPTH_DIGITS]) if told.isascii() and told.isdigit() else 0
 
 
 class Executions:

@@ -115,7 +115,9 @@ class Loading:
             definition, problems = await self._schemas.inlined(definition, workflow, request["execution_id"])
         if problems:
             return {"error": _configuration("schemas of the workflow cannot be had", problems)}
-        limits: Limits = {**self._limits, "replaces_tasks": True} if is_plain else self._limits
+        limits: Limits = {**self._limits, "call_depth": answer.call_depth}
+        if is_plain:
+            limits["replaces_tasks"] = True
         run: Loaded = {
             "execution_id": request["execution_id"],
             "org": answer.org or request["org"],

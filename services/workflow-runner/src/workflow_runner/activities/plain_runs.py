@@ -7,6 +7,8 @@ from stigmer_protos import descriptors
 from stigmer_runner import StigmerServer
 from stigmer_runner.layers import read_layers
 
+from workflow_runner.activities.executions import call_depth
+
 Message = Any
 
 _RUN = "ai.stigmer.runtime.v1.WorkflowRun"
@@ -29,6 +31,7 @@ async def plain_run(server: StigmerServer, execution_id: str) -> Message:
     run.execution_id, run.org = execution_id, execution.metadata.org
     run.workflow.CopyFrom(layers.owner)
     run.workflow_instance_id = execution.spec.workflow_instance_id
+    run.call_depth = call_depth(execution)
     _fill_input(run, execution.spec)
     for name, (_, is_secret) in sorted(layers.values.items()):
         (run.secret_names if is_secret else run.variable_names).append(name)

@@ -10,7 +10,7 @@ from stigmer_runner import StigmerServer, fill_value
 from temporalio import activity
 
 from workflow_runner import names
-from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
+from workflow_runner.activities.executions import CALL_DEPTH, CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.values import LARGE_BYTES, Values, json_text, own_execution
 from workflow_runner.call_messages import Started, StartRequest
@@ -64,6 +64,8 @@ class Subflows:
         if request["token"]:
             execution.spec.callback_token = base64.b64decode(request["token"])
             execution.metadata.labels[CALLED_BY] = own_execution()
+        if "depth" in request:
+            execution.metadata.labels[CALL_DEPTH] = str(request["depth"])
         await self._fill_input(execution.spec, request["input"])
         made = await self._server.call(
             f"{_EXECUTION}.WorkflowExecutionCommandController",

@@ -73,7 +73,12 @@ class PeerChildren:
 
         spec = request.spec
         document = self.workflows[spec.workflow_id]
-        made = Execution(id=f"wex-{uuid.uuid4().hex}", definition=document, callback=spec.callback_token)
+        made = Execution(
+            id=f"wex-{uuid.uuid4().hex}",
+            definition=document,
+            callback=spec.callback_token,
+            labels=dict(request.metadata.labels),
+        )
         if spec.HasField("large_input"):
             values, key = self._peer.values.kept, spec.large_input.key
             if (spec.large_input_of, key) not in values:

@@ -57,6 +57,7 @@ class Execution:
     recoveries: int = 0
     large_input: Message = None
     """Names the input where the peer's values have it."""
+    labels: dict[str, str] = field(default_factory=dict[str, str])
     callback: bytes = b""
     """Token of the activity that waits for its end."""
 
@@ -159,6 +160,7 @@ class PeerServer:
         run: Message = descriptors.message_type(_RUN)()
         run.execution_id = execution.id
         run.org = "acme"
+        run.call_depth = int(execution.labels.get("stigmer.ai/call-depth", "0"))
         if execution.tasks:
             spec = {"document": _DOCUMENT, "tasks": execution.tasks}
             json_format.ParseDict(spec, run.workflow.spec, descriptor_pool=descriptors.pool())

@@ -312,6 +312,12 @@ class WorkflowRun(betterproto2.Message):
     time, and has none of the signals that the other was sent.
     """
 
+    call_depth: "int" = betterproto2.field(13, betterproto2.TYPE_INT32)
+    """
+    How many workflows stand above this run, each of which ran the next one; 0 for one that a person, a schedule or a
+    program started.
+    """
+
 
 default_message_pool.register_message("ai.stigmer.runtime.v1", "WorkflowRun", WorkflowRun)
 
