@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import grpc.aio
@@ -18,6 +20,8 @@ from stigmer_server.testing import ServerProcess
 
 Call = Callable[[], Awaitable[Any]]
 MINIMAL = (("x-stigmer-return", "minimal"),)
+COMMIT_SECONDS = 0.002
+"""What a commit takes more on the slower disk."""
 BARE_FOLLOW, BARE_TELL = "/bare/follow", "/bare/tell"
 
 
@@ -82,11 +86,11 @@ async def bare(script: Path) -> AsyncGenerator[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def ours(folder: Path | None = None) -> AsyncGenerator[ServerProcess]:
-    """The server, ready, in a process of its own and with nothing that runs executions."""
+async def ours(folder: Path | None = None, **options: Any) -> AsyncGenerator[ServerProcess]:
+    """The server, ready, in a process of its own and with nothing that runs executions; `options` are the process's."""
     with TemporaryDirectory() as temporary:
         # With its bytecode, as installers leave a package; compiling it at every start takes seconds, and memory.
-        process = ServerProcess(folder or Path(temporary), LOG_LEVEL="error", PYTHONDONTWRITEBYTECODE="")
+        process = ServerProcess(folder or Path(temporary), LOG_LEVEL="error", PYTHONDONTWRITEBYTECODE="", **options)
         await process.ready()
         yield process
         await process.close()
@@ -191,3 +195,22 @@ def most_megabytes(pid: int) -> float:
     """What a process has held at most."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def serve_slowly() -> None:
+    """Be a stigmer-server whose disk takes `COMMIT_SECONDS` longer for a commit."""
+    from stigmer_server.__main__ import main
+    from stigmer_sqlite.writer import Writer
+
+    commit = Writer._commit_now  # noqa: SLF001 - the one place that waits for the disk
+
+    def slow(self: Writer, transactions: int) -> None:
+        time.sleep(COMMIT_SECONDS)
+        commit(self, transactions)
+
+    with patch.object(Writer, "_commit_now", slow):
+        main()
+
+
+if __name__ == "__main__":
+    serve_slowly()

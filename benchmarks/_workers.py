@@ -49,12 +49,10 @@ class PlainWorkflow:
 
 
 @asynccontextmanager
-async def runner(runs: Runs, temporal: str, *command: str, **variables: str) -> AsyncGenerator[RunnerProcess]:
-    """A workflow-runner that takes the work of `runs`; another `command` of Python may stand for it."""
+async def runner(runs: Runs, temporal: str, **options: Any) -> AsyncGenerator[RunnerProcess]:
+    """A workflow-runner that takes the work of `runs`; `options` are those of its process."""
     with tempfile.TemporaryDirectory() as folder:
-        process = RunnerProcess(
-            Path(folder), temporal=temporal, server=runs.peer.address, queue=runs.queue, command=command, **variables
-        )
+        process = RunnerProcess(Path(folder), temporal=temporal, server=runs.peer.address, queue=runs.queue, **options)
         await process.start()
         try:
             yield process
@@ -64,7 +62,7 @@ async def runner(runs: Runs, temporal: str, *command: str, **variables: str) -> 
 
 def untold_runner(runs: Runs, temporal: str) -> Any:
     """A workflow-runner that tells nobody of its tasks."""
-    return runner(runs, temporal, __file__, UNTOLD)
+    return runner(runs, temporal, command=(__file__, UNTOLD))
 
 
 class Plain:

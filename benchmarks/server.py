@@ -18,12 +18,14 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import _server
 import grpc
 import grpc.aio
 from _report import Row, print_rows
 from _server import (
     BARE_FOLLOW,
     BARE_TELL,
+    COMMIT_SECONDS,
     MINIMAL,
     Call,
     Client,
@@ -171,7 +173,13 @@ async def calls(size: Size) -> list[Row]:
             size.calls,
         )
         shared = await creators(creation("environment"), size)
-    return [*rate_rows(found, size.listed), *shared, *cost_rows(found), memory_row("when idle", idle)]
+    return [
+        *rate_rows(found, size.listed),
+        *shared,
+        await slow_disk(size),
+        *cost_rows(found),
+        memory_row("when idle", idle),
+    ]
 
 
 async def creators(creation: tuple[Call, int], size: Size) -> list[Row]:
@@ -185,16 +193,37 @@ async def creators(creation: tuple[Call, int], size: Size) -> list[Row]:
             measured, each = await rate(call, count, callers)
             rates[callers].append(measured)
             spent[callers].append((cpu_seconds(pid) - before) / len(each) * 1e6)
-
-    def row(name: str, values: dict[int, list[float]], unit: str, limit: float, *, at_least: bool) -> Row:
-        many, alone = values[CREATORS], values[1]
-        return Row(name=f"{name}, {CREATORS} creators", ours=beside(many, alone), peer_name="one creator",
-                   peer=statistics.median(alone), unit=unit, limit=limit, at_least=at_least)  # fmt: skip
-
     return [
-        row("durable creates", rates, "calls/s", 5, at_least=True),
-        row("server CPU a create", spent, "µs", 0.67, at_least=False),
+        creators_row("durable creates", rates, "calls/s", 5, at_least=True),
+        creators_row("server CPU a create", spent, "µs", 0.67, at_least=False),
     ]
+
+
+def creators_row(name: str, values: dict[int, list[float]], unit: str, limit: float, *, at_least: bool) -> Row:
+    many, alone = values[CREATORS], values[1]
+    return Row(name=f"{name}, {CREATORS} creators", ours=beside(many, alone), peer_name="one creator",
+               peer=statistics.median(alone), unit=unit, limit=limit, at_least=at_least)  # fmt: skip
+
+
+async def slow_disk(size: Size) -> Row:
+    """The same creators on a disk whose commits take as long as those of a network disk: what sharing them is for."""
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(ours(command=(_server.__file__,)))
+        api = Client(await stack.enter_async_context(grpc.aio.insecure_channel(process.address)))
+        numbers = itertools.count()
+
+        async def create_one() -> Any:
+            return await api(
+                "environment", "create", resource("environment", f"made {next(numbers)}").SerializeToString()
+            )
+
+        rates: dict[int, list[float]] = {CREATORS: [], 1: []}
+        await rate(create_one, size.calls, CREATORS)
+        for _ in range(size.rounds):
+            for callers, count in ((CREATORS, size.calls), (1, size.calls // 5)):
+                rates[callers].append((await rate(create_one, count, callers))[0])
+    name = f"the same, {COMMIT_SECONDS * 1000:g} ms more a commit"
+    return creators_row(name, rates, "calls/s", 5, at_least=True)
 
 
 def rate_rows(found: dict[str, Measured], listed: int) -> list[Row]:

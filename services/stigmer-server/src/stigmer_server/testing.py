@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -148,13 +148,21 @@ def manifest(kind: str, name: str, spec: Mapping[str, Any], **metadata: Any) -> 
 class ServerProcess:
     """A `stigmer-server` in a process of its own, to be signalled, killed and started again on the same files."""
 
-    def __init__(self, folder: Path, *arguments: str, port: int | None = None, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        port: int | None = None,
+        command: Sequence[str] = ("-m", "stigmer_server"),
+        **variables: str,
+    ) -> None:
         """Start it on the files of a folder.
 
         Args:
             folder: Where its database and its storage are.
             arguments: Its command line.
             port: Where it listens; None: a free port.
+            command: What Python runs: the server, or what stands for it.
             variables: Its environment beside the caller's; no Temporal unless they name one.
         """
         self.port = port or free_port()
@@ -166,7 +174,7 @@ class ServerProcess:
         self._channels: list[Channel] = []
         self._started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stigmer_server", *arguments],
+            [sys.executable, *command, *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._said,

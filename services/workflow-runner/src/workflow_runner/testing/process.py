@@ -22,14 +22,14 @@ class RunnerProcess:
         temporal: str,
         server: str,
         queue: str = names.TASK_QUEUE,
-        command: Sequence[str] = (),
+        command: Sequence[str] = ("-m", "workflow_runner"),
         **variables: str,
     ) -> None:
         """Run with the addresses of Temporal and of the server, and further `variables` of the environment.
 
-        Another `command` of Python may stand for the runner's own.
+        `command` is what Python runs: the runner, or what stands for it.
         """
-        self._command = command or ("-m", "workflow_runner")
+        self._command = command
         self._folder = folder
         self._log = folder / f"runner-{uuid.uuid4().hex}.log"
         self._process: asyncio.subprocess.Process | None = None
