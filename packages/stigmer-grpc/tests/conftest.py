@@ -59,12 +59,20 @@ class Lab:
     def service(self, **handlers: Any) -> Service:
         return bind(self.pool, SERVICE, {**HANDLERS, **handlers})
 
-    def server(self, *, interceptors: Any = None, max_message_bytes: int = 1 << 20, **handlers: Any) -> Server:
+    def server(
+        self,
+        *,
+        interceptors: Any = None,
+        max_message_bytes: int = 1 << 20,
+        upload_idle_seconds: float | None = None,
+        **handlers: Any,
+    ) -> Server:
         return Server(
             [self.service(**handlers)],
             pool=self.pool,
             interceptors=default_interceptors() if interceptors is None else interceptors,
             max_message_bytes=max_message_bytes,
+            upload_idle_seconds=upload_idle_seconds,
         )
 
     def connected(self, server: Server, **options: Any) -> AbstractAsyncContextManager[Channel]:

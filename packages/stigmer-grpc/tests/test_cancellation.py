@@ -55,7 +55,8 @@ def watched() -> Watched:
 async def test_a_deadline_ends_the_call_and_its_handler(lab: Any, note: Any, watched: Watched) -> None:
     async with lab.serve(echo=watched.unary) as stub, asyncio.timeout(10):
         with pytest.raises(DeadlineExceededError):
-            await stub.unary("echo", note(text="x"), timeout=0.1)
+            # Long enough for the first call of a process, which loads what checks requests.
+            await stub.unary("echo", note(text="x"), timeout=0.5)
         await watched.cancelled.wait()
     (left,) = watched.deadlines
     assert left is not None
@@ -239,3 +240,40 @@ async def test_half_an_upload_never_looks_like_a_whole_one(lab: Any, note: Any) 
             task.cancel()
             await ended.wait()
     assert outcomes == ["cancelled"] * 100
+
+
+async def test_a_caller_that_stops_sending_is_told_so_and_its_handler_ends(tcp_lab: Any, note: Any) -> None:
+    closed = asyncio.Event()
+
+    async def collect(requests: AsyncIterator[Any], context: CallContext) -> Any:
+        try:
+            *_, last = [request async for request in requests]
+            return last
+        finally:
+            closed.set()
+
+    async def stalls() -> AsyncIterator[Any]:
+        yield note(text="x")
+        await asyncio.Event().wait()
+
+    async with tcp_lab.serve(collect=collect, upload_idle_seconds=0.1) as stub, asyncio.timeout(10):
+        with pytest.raises(DeadlineExceededError, match=r"no part of the request came for 0\.1 seconds"):
+            await stub.client_stream("collect", stalls())
+        await closed.wait()
+
+
+async def test_a_conversation_may_rest_for_as_long_as_it_likes(tcp_lab: Any, note: Any) -> None:
+    answered = asyncio.Event()
+
+    async def rests() -> AsyncIterator[Any]:
+        yield note(text="x")
+        await answered.wait()
+        await asyncio.sleep(0.3)  # longer than a caller with an upload may say nothing
+        yield note(text="y")
+
+    async with tcp_lab.serve(upload_idle_seconds=0.1) as stub, asyncio.timeout(10):
+        heard: list[str] = []
+        async for answer in stub.bidi("relay", rests()):
+            heard.append(answer.text)
+            answered.set()
+        assert heard == ["x", "y"]

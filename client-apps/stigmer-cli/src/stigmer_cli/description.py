@@ -84,7 +84,7 @@ async def _dependents(resources: Resources, kind: Kind, identifier: str) -> tupl
     from stigmer_grpc.errors import PermissionDeniedError
 
     try:
-        entries = await resources.delete(kind, identifier, force=True, dry_run=True)
+        entries = (await resources.delete(kind, identifier, force=True, dry_run=True)).entries
     except PermissionDeniedError:
         # Whoever may look at a resource but not delete it is not told what a deletion would take with it.
         return ()

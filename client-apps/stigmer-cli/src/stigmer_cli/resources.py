@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -128,14 +129,15 @@ class Resources:
         """Replace the resource; it fails as ABORTED when the message's version is no longer the present one."""
         return await self._call(kind, "update", message)
 
-    async def delete(
-        self, kind: Kind, identifier: str, *, force: bool = False, dry_run: bool = False
-    ) -> Sequence[Message]:
-        """Delete the resource, and with force what depends on it; return what all of it is called, dependents first."""
+    async def delete(self, kind: Kind, identifier: str, *, force: bool = False, dry_run: bool = False) -> Message:
+        """Delete the resource, and with force what depends on it; tell what all of it is called, dependents first.
+
+        Of very much, `entries` of the answer names the first and the last, and `total_count` counts all.
+        """
         request = {"kind": kind.enum_name, "id": identifier, "force": force}
         service = self.channel.service(COMMANDS)
-        answer: Message = await service.unary("delete", request, metadata=[DRY_RUN] if dry_run else ())
-        return answer.entries
+        # What depends on an organization may be a great deal, and its deletion take as long as it takes.
+        return await service.unary("delete", request, metadata=[DRY_RUN] if dry_run else (), timeout=math.inf)
 
     def subscribe(self, kind: Kind, identifier: str) -> ResponseStream:
         """Yield the resource as it is and then as it becomes, until it is finished."""

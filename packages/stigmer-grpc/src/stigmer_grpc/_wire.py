@@ -12,7 +12,7 @@ import grpc.aio
 
 from stigmer_grpc._dispatch import Dispatcher
 from stigmer_grpc.context import CallContext
-from stigmer_grpc.errors import CancelledError, RpcError, StatusCode
+from stigmer_grpc.errors import CancelledError, DeadlineExceededError, RpcError, StatusCode
 from stigmer_grpc.status import to_wire
 
 CODES: Mapping[StatusCode, grpc.StatusCode] = {
@@ -34,8 +34,10 @@ _grpc: Any = grpc
 class GenericHandler(grpc.GenericRpcHandler):
     """All methods of a server, found by path in one step."""
 
-    def __init__(self, dispatchers: Mapping[str, Dispatcher]) -> None:
-        self._handlers = {path: _rpc_handler(dispatcher) for path, dispatcher in dispatchers.items()}
+    def __init__(self, dispatchers: Mapping[str, Dispatcher], upload_idle_seconds: float | None = None) -> None:
+        self._handlers = {
+            path: _rpc_handler(dispatcher, upload_idle_seconds) for path, dispatcher in dispatchers.items()
+        }
 
     def service(self, handler_call_details: Any) -> Any:
         """What grpc asks on every call."""
@@ -63,9 +65,9 @@ def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _rpc_handler(dispatcher: Dispatcher) -> Any:
+def _rpc_handler(dispatcher: Dispatcher, upload_idle_seconds: float | None) -> Any:
     method = dispatcher.method
-    answers = _Answers(dispatcher)
+    answers = _Answers(dispatcher, upload_idle_seconds)
     if method.client_streaming:
         if method.server_streaming:
             return _grpc.stream_stream_rpc_method_handler(answers.bidi)
@@ -81,22 +83,35 @@ class _RawRequests:
     grpc.aio ends the iteration as well when the caller cancelled or went away, and says so a little later, so that
     half an upload would look like a whole one. Sending the headers settles it: by the time that is done, the
     cancellation has arrived. Where they are sent already, it is given a moment.
+
+    Nor does it wait for ever: a caller that sends nothing for `idle` seconds, if that is given, has given up.
     """
 
-    def __init__(self, requests: AsyncIterator[bytes], call: Any) -> None:
+    def __init__(self, requests: AsyncIterator[bytes], call: Any, idle: float | None = None) -> None:
         self._iterator: Any = aiter(requests)
         self._next = self._iterator.__anext__
         self._call = call
+        self._idle = idle
+        self.stalled = False
+        """Whether the caller was given up for that."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        waiting = asyncio.timeout(self._idle)
         try:
-            return await self._next()
+            async with waiting:
+                return await self._next()
         except StopAsyncIteration:
             await self._confirm_end()
             raise
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            self.stalled = True
+            problem = f"no part of the request came for {self._idle:g} seconds; send it again from the beginning"
+            raise DeadlineExceededError(problem) from None
 
     async def discard(self) -> None:
         """Read on for nothing, for a while.
@@ -127,17 +142,18 @@ class _RawRequests:
 class _Answers:
     """A dispatcher as grpc's handlers call it: with bytes, or an iterator of bytes, and the servicer context."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, upload_idle_seconds: float | None) -> None:
         self._context = dispatcher.context
         self._unary = dispatcher.unary
         self._stream = dispatcher.stream
+        self._upload_idle_seconds = upload_idle_seconds
 
     async def unary(self, raw: bytes | AsyncIterator[bytes], call: Any) -> bytes:
         context = self._context(call)
         try:
             response = await self._unary(raw, context)
         except RpcError as error:
-            if isinstance(raw, _RawRequests) and context.aborted is None:
+            if isinstance(raw, _RawRequests) and not raw.stalled and context.aborted is None:
                 await raw.discard()
             return await _abort(error, context, call)
         if context.trailing is not None:
@@ -154,7 +170,7 @@ class _Answers:
             call.set_trailing_metadata(tuple(context.trailing.items()))
 
     async def client_stream(self, raw: AsyncIterator[bytes], call: Any) -> bytes:
-        async with aclosing(_RawRequests(raw, call)) as requests:
+        async with aclosing(_RawRequests(raw, call, self._upload_idle_seconds)) as requests:
             return await self.unary(requests, call)
 
     async def bidi(self, raw: AsyncIterator[bytes], call: Any) -> None:

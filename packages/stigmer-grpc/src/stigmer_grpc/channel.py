@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
@@ -171,6 +172,8 @@ class Stub:
         except BaseException:
             source.reraise()
             raise
+        finally:
+            source.stop()
         return codec.decode(raw)
 
     def bidi(
@@ -316,12 +319,14 @@ class _RequestSource:
     def __init__(self, requests: Requests, encode: Callable[[Request], bytes]) -> None:
         self._iterator = _iterate(requests)
         self._encode = encode
+        self._waiting: asyncio.Task[Any] | None = None
         self.error: BaseException | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        self._waiting = asyncio.current_task()
         try:
             return self._encode(await anext(self._iterator))
         except StopAsyncIteration:
@@ -329,6 +334,13 @@ class _RequestSource:
         except Exception as error:
             self.error = error
             raise
+        finally:
+            self._waiting = None
+
+    def stop(self) -> None:
+        """Wait for no further request: the call is over. grpc.aio would wait for the next one for ever."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def reraise(self) -> None:
         """Raise what the requests raised: it is the reason for whatever became of the call."""

@@ -42,6 +42,8 @@ class Server:
         interceptors: Outermost first; they stand before `services`, not before health and reflection, which would
             only fill the log.
         max_message_bytes: Limit of one message, both ways; a larger one ends its call with RESOURCE_EXHAUSTED.
+        upload_idle_seconds: How long the next message of a stream of requests with one response may take to come over
+            a socket; a call that waits longer ends with DEADLINE_EXCEEDED. None: for ever.
         health: Serve grpc.health.v1.
         reflection: Serve grpc.reflection v1 and v1alpha.
         reflection_interceptors: Stand before reflection, for servers that do not tell everybody what they serve.
@@ -58,6 +60,7 @@ class Server:
         pool: DescriptorPool,
         interceptors: Sequence[UnaryInterceptor | StreamInterceptor] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        upload_idle_seconds: float | None = None,
         health: bool = True,
         reflection: bool = True,
         reflection_interceptors: Sequence[UnaryInterceptor | StreamInterceptor] = (),
@@ -66,6 +69,7 @@ class Server:
         _check_interceptors((*interceptors, *reflection_interceptors))
         self.pool = pool
         self.max_message_bytes = max_message_bytes
+        self._upload_idle_seconds = upload_idle_seconds
         self._calls = Calls()
         self._health = Health(service.name for service in own)
         healths = (self._health.service(),) if health else ()
@@ -109,7 +113,8 @@ class Server:
         if self._listener is not None or self.stopping.is_set():
             raise RuntimeError("a server starts once")
         listener = grpc.aio.server(
-            handlers=(GenericHandler(self._dispatchers),), options=server_options(self.max_message_bytes)
+            handlers=(GenericHandler(self._dispatchers, self._upload_idle_seconds),),
+            options=server_options(self.max_message_bytes),
         )
         self._listener = listener
         try:

@@ -377,6 +377,7 @@ class App:
                 ),
                 tracing=self._tracing,
             ),
+            upload_idle_seconds=settings.upload_idle_seconds,
             reflection_interceptors=guards[:1],
         )
         looking = asyncio.create_task(status.keep_looking(), name="status")

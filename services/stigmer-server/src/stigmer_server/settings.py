@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         "STIGMER_MAX_FILE_BYTES",
         description="largest file of a workspace that is taken in",
     )
+    upload_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = _setting(
+        60.0,
+        "STIGMER_UPLOAD_IDLE_SECONDS",
+        description="how long the next part of an upload over gRPC may take to come",
+    )
     changes_kept: Annotated[int, Field(ge=1, le=2**40)] = _setting(
         100_000,
         "STIGMER_CHANGES_KEPT",

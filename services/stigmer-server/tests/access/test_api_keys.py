@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,25 @@ async def test_streams_end_with_the_key_that_opened_them(house: House, change: s
         with pytest.raises(UnauthenticatedError, match="changed" if change == "role" else "revoked"):
             async for _ in events:
                 pass
+
+
+async def test_an_upload_ends_with_the_key_that_began_it_and_leaves_nothing(house: House) -> None:
+    made = await create(house)
+    begun, stored = asyncio.Event(), house.folder / "storage"
+
+    async def goes_on() -> AsyncIterator[Any]:
+        yield {"header": {"name": "House style", "scope": "organization", "org": ACME}}
+        begun.set()
+        await asyncio.Event().wait()
+
+    stub = house.with_token(made.spec.key_hash).channel.service("ai.stigmer.agentic.skill.v1.SkillTransferController")
+    upload = asyncio.create_task(stub.client_stream("pushParts", goes_on()))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        await house.api("api_key", "delete", {"value": made.metadata.id})
+        with pytest.raises(UnauthenticatedError, match="revoked"):
+            await upload
+    assert not [path for path in stored.rglob("*") if path.is_file()]
 
 
 async def test_streams_go_on_when_a_key_is_only_renamed(house: House) -> None:

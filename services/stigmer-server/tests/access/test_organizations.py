@@ -23,6 +23,7 @@ from stigmer_server.testing import Api, manifest, serve
 
 Make = Callable[..., Awaitable[Any]]
 AGENT = {"instructions": "Answer every question in one sentence."}
+EVENTS = "ai.stigmer.events.v1.EventController"
 OPEN = sorted(kind.name for kind in registry().values() if kind.described.tier == "open")
 MADE = [kind for kind in OPEN if kind != "skill"]
 SHARED = sorted(kind.name for kind in registry().values() if kind.shared)
@@ -99,6 +100,45 @@ async def test_one_that_has_resources_is_deleted_by_force_only_and_they_with_it(
         listed = await api.list_all({"kind": kind.name, "org": ACME})
         assert listed.total_count == 0
     await api("agent", "get", {"value": kept.metadata.id})
+
+
+async def test_a_large_one_goes_little_by_little_and_its_resources_in_order(
+    house: House, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stigmer_server.commands.delete._BATCH", 5)
+    monkeypatch.setattr("stigmer_server.commands.delete._TOLD", 8)
+    api = house.api
+    for number in range(4):
+        workflow = await make(api, "workflow", f"flow {number}", org=ACME)
+        await make(api, "workflow_execution", f"run {number}", spec={"workflowId": workflow.metadata.id}, org=ACME)
+        event = {"source": "/shop", "type": "order", "jsonData": {"number": number}}
+        await api.channel.service(EVENTS).unary("publish", {"org": ACME, "events": [event] * 4})
+    owner = await house.as_("owner")
+    (found,) = (await api("organization", "find", {"org": ACME})).entries
+    request = {"kind": "organization", "id": found.metadata.id, "force": True}
+    dry = await owner.any("delete", request, metadata={"x-stigmer-dry-run": "true"})
+    assert (await api.list_all({"kind": "workflow_execution", "org": ACME})).total_count == 4
+    told = await owner.any("delete", request)
+    assert told.total_count == dry.total_count == 4 * 3 + 2
+    kinds = [descriptors.kind_by_number(entry.kind).enum_name for entry in told.entries]
+    executions, instances = ["workflow_execution"] * 4, ["workflow_instance"] * 4
+    assert kinds == [*executions, *instances, "organization"]
+    assert [entry.id for entry in dry.entries] == [entry.id for entry in told.entries]
+    await api("organization", "apply", org_manifest(ACME))
+    assert not (await api.channel.service(EVENTS).unary("list", {"org": ACME})).entries
+    for kind in registry().values():
+        assert (await api.list_all({"kind": kind.name, "org": ACME})).total_count == (kind.name == "organization")
+
+
+async def test_a_deletion_that_is_refused_counts_no_further_than_it_must(
+    house: House, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stigmer_server.commands.delete._COUNTED", 6)
+    for number in range(8):
+        await make(house.api, "environment", f"place {number}", org=ACME)
+    (found,) = (await house.api("organization", "find", {"org": ACME})).entries
+    with pytest.raises(FailedPreconditionError, match=r"Environment place-0 .* and more than 1 others; delete those"):
+        await house.api("organization", "delete", {"value": found.metadata.id})
 
 
 async def test_one_that_has_only_keys_is_deleted_with_them(house: House) -> None:

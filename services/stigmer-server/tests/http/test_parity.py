@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from stigmer_server.messages import Message, to_plain
 from stigmer_server.testing import Api
 
 Make = Callable[..., Awaitable[Any]]
-SHORT = "300m"
+SECONDS = 20.0
+"""How long a stream is waited for that neither answers nor ends; none does so."""
 KINDS = ["agent", "agent_instance", "agent_execution", "session", "workflow", "workflow_instance", "workflow_execution",
          "environment", "execution_context", "mcp_server"]  # fmt: skip
 
@@ -39,10 +41,11 @@ async def outcome_over_grpc(channel: Channel, route: Route, request: Message) ->
     method, stub = route.method, channel.service(route.method.service)
     try:
         if method.client_streaming:
-            answer = await stub.client_stream(method.name, [request], timeout=0.3)
+            answer = await stub.client_stream(method.name, [request], timeout=SECONDS)
         elif method.server_streaming:
-            async for answer in stub.stream(method.name, request, timeout=0.3):
-                return "OK", to_plain(answer)
+            async with aclosing(stub.stream(method.name, request, timeout=SECONDS)) as stream:
+                async for answer in stream:
+                    return "OK", to_plain(answer)
             return "OK", None
         else:
             answer = await stub.unary(method.name, request)
@@ -52,25 +55,30 @@ async def outcome_over_grpc(channel: Channel, route: Route, request: Message) ->
 
 
 async def outcome_over_http(client: httpx.AsyncClient, route: Route, path: str, body: Any) -> tuple[str, Any]:
-    headers = {"grpc-timeout": SHORT} if route.method.client_streaming or route.method.server_streaming else {}
+    headers: dict[str, str] = {}
     content: bytes | None = None
     if route.method.client_streaming:
         headers["content-type"], content = "application/x-ndjson", json.dumps(body).encode()
     elif route.body is not None:
         headers["content-type"], content = "application/json", json.dumps(body).encode()
-    response = await client.request(route.verb, path, content=content, headers=headers)
+    async with client.stream(route.verb, path, content=content, headers=headers) as response:
+        if response.headers["content-type"].startswith("text/event-stream"):
+            return await _first_event(response)
+        await response.aread()
     if response.headers["content-type"] == "application/problem+json":
         problem = response.json()
         return problem["code"], problem["detail"]
-    if response.headers["content-type"].startswith("text/event-stream"):
-        return _first_event(response.text)
     return "OK", response.json()
 
 
-def _first_event(text: str) -> tuple[str, Any]:
-    event = next(part for part in text.split("\n\n") if "data: " in part)
-    data = json.loads(event.split("data: ")[1])
-    return (data["code"], data["detail"]) if "event: error" in event else ("OK", data)
+async def _first_event(response: httpx.Response) -> tuple[str, Any]:
+    is_error = False
+    async for line in response.aiter_lines():
+        is_error = is_error or line == "event: error"
+        if line.startswith("data: "):
+            data = json.loads(line.removeprefix("data: "))
+            return (data["code"], data["detail"]) if is_error else ("OK", data)
+    raise AssertionError("the stream ended without an event")
 
 
 def all_routes(front: Front) -> list[Route]:

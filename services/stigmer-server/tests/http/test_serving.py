@@ -13,15 +13,16 @@ import pytest
 
 from stigmer_server import app as app_module
 from stigmer_server.errors import StartupError
+from stigmer_server.http import listener
 from stigmer_server.http.testing import Front
 from stigmer_server.testing import free_port, serve
 
 
 def taken() -> closing[socket.socket]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    return closing(listener)
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.listen()
+    return closing(holder)
 
 
 async def test_a_port_that_was_asked_for_must_be_free(tmp_path: Path) -> None:
@@ -78,3 +79,10 @@ async def test_noise_harms_nobody(front: Front) -> None:
         torn = begun + b"content-length: %d\r\n\r\n" % noise.randrange(1, 300) + sent
         await asyncio.gather(shout(sent), shout(b"GET /" + sent), shout(begun + sent), shout(torn))
     assert (await front.client.get("/v1/agents")).json() == {}
+
+
+async def test_connections_send_what_there_is_at_once() -> None:
+    """Otherwise an answer in pieces waits for its reader's word of the first one, on some event loops."""
+    listening = await listener._bind("127.0.0.1", 0)
+    with listening, socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

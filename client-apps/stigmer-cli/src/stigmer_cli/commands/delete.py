@@ -14,9 +14,14 @@ from stigmer_cli.errors import CliError, InvalidInputError
 from stigmer_cli.options import Debug, Org, Output, Server, Yes, session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stigmer_cli.options import Session
     from stigmer_cli.references import Reference
     from stigmer_cli.resources import Message, Resources
+
+_SHOWN = 20
+"""How many resources are named in a question."""
 
 
 def delete(
@@ -84,6 +89,7 @@ class _Work:
         self._ignore_missing = ignore_missing
         self._yes = yes
         self._deleted: list[Message] = []
+        self._untold = 0
         self._is_done = False
 
     async def main(self, references: list[Reference]) -> None:
@@ -100,10 +106,11 @@ class _Work:
             for reference, message in found:
                 if message.metadata.id in gone:
                     continue
-                entries = await resources.delete(
+                answer = await resources.delete(
                     reference.kind, message.metadata.id, force=self._force, dry_run=self._dry_run
                 )
-                new = [entry for entry in entries if entry.id not in gone]
+                self._untold += untold(answer)
+                new = [entry for entry in answer.entries if entry.id not in gone]
                 self._deleted += new
                 gone.update(entry.id for entry in new)
         self._is_done = True
@@ -121,12 +128,14 @@ class _Work:
         """Name what goes because it depends on what was named, and ask."""
         named = {message.metadata.id for _, message in found}
         others: dict[str, Message] = {}
+        more = 0
         for reference, message in found:
-            entries = await resources.delete(reference.kind, message.metadata.id, force=True, dry_run=True)
-            others |= {entry.id: entry for entry in entries if entry.id not in named}
+            answer = await resources.delete(reference.kind, message.metadata.id, force=True, dry_run=True)
+            others |= {entry.id: entry for entry in answer.entries if entry.id not in named}
+            more += untold(answer)
         if not others:
             return
-        console.note(f"these depend on it and would be deleted, too: {', '.join(map(word, others.values()))}")
+        console.note(f"these depend on it and would be deleted, too: {some(list(others.values()), more)}")
         if not console.confirm("delete all of it?"):
             msg = "nothing was deleted"
             raise CliError(msg, hint="delete what depends on it first, or answer yes")
@@ -141,8 +150,21 @@ class _Work:
             ending = {True: " would be deleted", False: " deleted"}[self._dry_run]
             suffix = "" if output is OutputFormat.NAME else ending
             console.result("\n".join(f"{word(entry)}{suffix}" for entry in self._deleted))
+        if self._untold:
+            console.note(f"and {self._untold} more that are not listed here")
         if self._dry_run and self._is_done:
             console.note("dry run: nothing was deleted")
+
+
+def untold(answer: Message) -> int:
+    """Return how many resources a deletion deleted that its answer does not name; an older server names all."""
+    return max(answer.total_count - len(answer.entries), 0)
+
+
+def some(entries: Sequence[Message], more: int) -> str:
+    """Return the names of a few resources, and how many there are beside them."""
+    more += max(len(entries) - _SHOWN, 0)
+    return ", ".join(map(word, entries[:_SHOWN])) + (f" and {more} more" if more else "")
 
 
 def word(entry: Message) -> str:

@@ -14,8 +14,6 @@ from stigmer_cli.errors import CliError, NotFoundError
 from stigmer_cli.options import Debug, Output, Server, Yes, session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stigmer_grpc.channel import Channel
 
     from stigmer_cli.options import Session
@@ -88,14 +86,17 @@ def delete(
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
-    from stigmer_cli.commands.delete import plain, word
+    from stigmer_cli.commands.delete import plain, untold, word
 
-    deleted = runtime.run(_delete(made, name, force=force, yes=yes))
+    answer = runtime.run(_delete(made, name, force=force, yes=yes))
+    deleted = answer.entries
     if made.output.is_structured:
         console.result(console.structured({"deleted": list(map(plain, deleted))}, made.output))
     else:
         suffix = "" if made.output is OutputFormat.NAME else " deleted"
         console.result("\n".join(f"{word(entry)}{suffix}" for entry in deleted))
+    if more := untold(answer):
+        console.note(f"and {more} more that are not listed here")
 
 
 async def _create(made: Session, name: str, description: str) -> Message:
@@ -125,7 +126,7 @@ async def _organizations(channel: Channel) -> list[Message]:
     return sorted(answer.entries, key=lambda message: message.metadata.slug)
 
 
-async def _delete(made: Session, name: str, *, force: bool, yes: bool) -> list[Message]:
+async def _delete(made: Session, name: str, *, force: bool, yes: bool) -> Message:
     from stigmer_protos import descriptors
 
     from stigmer_cli.connection import connect
@@ -137,7 +138,7 @@ async def _delete(made: Session, name: str, *, force: bool, yes: bool) -> list[M
         resources = Resources(channel)
         if not yes and sys.stdin.isatty():
             _ask(name, await resources.delete(kind, identifier, force=force, dry_run=True))
-        return list(await resources.delete(kind, identifier, force=force))
+        return await resources.delete(kind, identifier, force=force)
 
 
 def _one(name: str, organizations: list[Message]) -> Message:
@@ -149,12 +150,12 @@ def _one(name: str, organizations: list[Message]) -> Message:
     raise NotFoundError(msg, hint="`stigmer org list` lists those there are")
 
 
-def _ask(name: str, entries: Sequence[Message]) -> None:
+def _ask(name: str, answer: Message) -> None:
     """Name what goes along, and ask."""
-    from stigmer_cli.commands.delete import word
+    from stigmer_cli.commands.delete import some, untold
 
-    if others := [word(entry) for entry in entries[:-1]]:
-        console.note(f"these belong to it and would be deleted, too: {', '.join(others)}")
+    if others := answer.entries[:-1]:
+        console.note(f"these belong to it and would be deleted, too: {some(others, untold(answer))}")
     if not console.confirm(f"delete the organization {name}?"):
         msg = "nothing was deleted"
         raise CliError(msg)

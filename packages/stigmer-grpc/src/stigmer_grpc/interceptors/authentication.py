@@ -85,6 +85,8 @@ class Authentication:
             if identity is None:
                 return self._introduced(token, call_next, request, context)
             values[self._key] = identity
+        if context.bound.client_streaming:
+            return self._attended(call_next, request, context)
         return call_next(request, context)
 
     async def intercept_stream(
@@ -106,7 +108,17 @@ class Authentication:
 
     async def _introduced(self, token: str, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
         context.values[self._key] = await self._find(token, context)
+        if context.bound.client_streaming:
+            return await self._attended(call_next, request, context)
         return await call_next(request, context)
+
+    async def _attended(self, call_next: CallNext, request: Any, context: CallContext) -> Message | bytes:
+        """Answer a call that may last, as long as its identity holds."""
+        over = self._authenticator.attend(context.values[self._key], context)
+        try:
+            return await call_next(request, context)
+        finally:
+            over()
 
     async def _find(self, token: str, context: CallContext) -> object:
         peer = _peer(context)

@@ -21,7 +21,6 @@ from stigmer_server.queries.list_ import Listing, list_
 from stigmer_server.queries.list_revisions import Revision, list_revisions
 from stigmer_server.queries.watch import Event, Watching, watch
 from stigmer_server.resources import Resources
-from stigmer_server.unit import Saved
 from stigmer_server.watches import Watches
 
 _PACKAGE = "ai.stigmer.resources.v1"
@@ -109,8 +108,10 @@ def _delete(resources: Resources) -> Handler:
         own = resources.on_behalf_of(call_of(context))
         forced = is_set(context, FORCE) or request.force
         response: Message = answer()
-        for saved in await delete_all(own, kind, request.id, force=forced):
-            _fill_summary(response.entries.add(), saved)
+        deletion = await delete_all(own, kind, request.id, force=forced)
+        response.total_count = deletion.total
+        for gone in deletion.entries:
+            response.entries.add(kind=gone.kind.described.number, id=gone.id, org=gone.org, slug=gone.slug)
         return response
 
     return handle
@@ -178,9 +179,3 @@ def _fill_event(message: Message, event: Event) -> None:
         summary = message.resource
         summary.kind = event.kind.described.number
         summary.id, summary.org, summary.slug = event.id, event.org, event.slug
-
-
-def _fill_summary(message: Message, saved: Saved) -> None:
-    metadata = saved.kind.parse(saved.wire).metadata
-    message.kind = saved.kind.described.number
-    message.id, message.org, message.slug = metadata.id, metadata.org, metadata.slug

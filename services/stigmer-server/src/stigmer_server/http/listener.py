@@ -145,7 +145,11 @@ class _Server(uvicorn.Server):
 async def _bind(host: str, port: int) -> socket.socket:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
-    return socket.create_server(address, family=family, backlog=_BACKLOG)
+    listening = socket.create_server(address, family=family, backlog=_BACKLOG)
+    # Connections inherit it. An event loop sets it itself only for sockets that say that they are TCP, as these do not.
+    # Without it an answer in two pieces takes 40 milliseconds: the second one waits for word of the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class _ToLoguru(logging.Handler):

@@ -99,7 +99,12 @@ class DeletedResources(betterproto2.Message):
 
     entries: "list[ResourceSummary]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The resources, what depends on others before what it depends on.
+    The resources, what depends on others before what it depends on: the first ten thousand, and the last one.
+    """
+
+    total_count: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    How many resources in all.
     """
 
 
