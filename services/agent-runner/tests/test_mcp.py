@@ -250,7 +250,8 @@ async def test_approval_policies_name_servers_and_tools_as_the_server_calls_them
     agent = await stigmer.agent(
         mcp_servers=[{"name": "shop", **program()}],
         approval_policies=[
-            {"tool": "add", "server": "other"},
+            {"tool": "add", "server": "other*"},
+            {"tool": "sell"},
             {"tool": "put", "server": "sh*", "reason": "it costs money"},
         ],
     )
@@ -261,6 +262,7 @@ async def test_approval_policies_name_servers_and_tools_as_the_server_calls_them
         ("shop__add", "TOOL_CALL_COMPLETED"),
         ("shop__put", "TOOL_CALL_WAITING_APPROVAL"),
     ]
+    assert "'sell', which an approval policy names" in notices(waiting[-1])
     (call_id,) = waiting[-1].approvals
     await stigmer.call(
         "agentexecution.v1.AgentExecutionControlController",

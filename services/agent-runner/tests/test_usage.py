@@ -9,7 +9,7 @@ import pytest
 from agent_runner.errors import ConfigurationError
 from agent_runner.loopback.openai import OpenAIServer
 from agent_runner.models.prices import Prices
-from agent_runner.testing import Stigmer, phase
+from agent_runner.testing import Stigmer, enum_name, phase
 
 MAIN = "You are the main agent."
 DONE, FAILED = "EXECUTION_COMPLETED", "EXECUTION_FAILED"
@@ -34,16 +34,53 @@ async def test_an_execution_and_its_session_tell_what_they_used(stigmer: Stigmer
     assert (status.usage.input_tokens, status.session_usage.input_tokens) == (2000, 4000)
 
 
+async def test_each_answer_and_each_sub_agent_tells_what_it_used(own_stigmer: Stigmer) -> None:
+    asks = "{name: task, args: {subagent_type: helper, description: Look}}"
+    wait = "{name: execute, args: {command: touch here && sleep 2}}"
+    main = f"{{tool_calls: [{asks}], {USED}}}, {{tool_calls: [{wait}], {USED}}}, {{text: done, {USED}}}"
+    helper = f"{{tool_calls: [{LOOKS}], {USED}}}, {{text: seen, {USED}}}"
+    text = f"conversations: [{{turns: [{main}]}}, {{agent: helper, turns: [{helper}]}}]"
+    model = own_stigmer.stack.script("each", text)
+    worker = await own_stigmer.stack.start_runner()
+    helper_agent = {"name": "helper", "description": "Looks.", "instructions": "You are the helper."}
+    execution = await own_stigmer.execute(await own_stigmer.agent(sub_agents=[helper_agent]), "Go", model=model)
+
+    def runs(status: Any) -> bool:
+        return any(
+            call.name == "execute" and enum_name(call, "status").endswith("RUNNING") for call in status.tool_calls
+        )
+
+    await own_stigmer.follow(execution.metadata.id, runs)
+    worker.kill()
+    await worker.wait()
+    await own_stigmer.stack.start_runner()
+    status = await own_stigmer.finish(execution.metadata.id)
+
+    answers = [each.metadata for each in status.messages if enum_name(each, "type") == "MESSAGE_AI"]
+    assert [each["model"] for each in answers] == [model] * 3
+    assert [each["usage"]["input_tokens"] for each in answers] == [1000] * 3
+    (sub_agent,) = status.sub_agent_executions
+    assert (sub_agent.metadata["usage"]["model_calls"], sub_agent.metadata["usage"]["output_tokens"]) == (2, 200)
+    assert status.usage.input_tokens == 5000
+
+
 async def test_costs_are_those_of_the_operators_prices(own_stigmer: Stigmer, openai_server: OpenAIServer) -> None:
     prices = own_stigmer.stack.folder / "prices.yaml"
     prices.write_text("- {model: 'openai:dear', input: 1000000, cached: 0, output: 2000000}\n")
     await own_stigmer.stack.start_runner(STIGMER_PRICES_FILE=str(prices))
     openai_server.replies[MAIN] = [{"text": "done"}]
-    agent = await own_stigmer.agent(MAIN)
+    agent = await own_stigmer.agent(MAIN, budget={"maxCostUsd": 4})
     status = await own_stigmer.run(agent, "Go", model="openai:dear", **openai(openai_server))
     assert (status.usage.cost_usd, status.usage.unpriced_calls) == (3.0, 0)
+    assert len(status.messages) == 2
     status = await own_stigmer.run(agent, "Go", model="openai:nobody-knows-its-price", **openai(openai_server))
     assert (status.usage.cost_usd, status.usage.unpriced_calls) == (0.0, 1)
+    assert any("4 US dollars does not bound calls of openai:nobody" in each.content for each in status.messages)
+    openai_server.replies[MAIN] = [{"tool_calls": [("ls", {"path": "/"})]}] * 3
+    agent = await own_stigmer.agent(MAIN, budget={"maxCostUsd": 4})
+    status = await own_stigmer.run(agent, "Go", model="openai:dear", **openai(openai_server))
+    assert (phase(status), status.usage.model_calls) == (FAILED, 2)
+    assert status.error == "the run has used up its budget of 4 US dollars (6.0000 used)"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from stigmer_cli.stack.state import ComponentState, StackStatus
 
 _MEMBERS = ("stigmer-server", "workflow-runner", "agent-runner", "stigmer-protos", "stigmer-dsl", "stigmer-grpc")
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 2 * 2**30, 200 * 2**20
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY", "OLLAMA_HOST")
+_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "OLLAMA_BASE_URL")
 _PROGRAM_SECONDS = 10.0
 _PORTS = {"server": 7234, "Temporal": 7233, "Temporal page": 8233}
 
@@ -218,7 +218,12 @@ def _models(environment: Environment) -> Check:
     if found:
         return Check(name="models", state=State.OK, detail=f"{', '.join(found)} set")
     told = "no key of a model in the environment: the built-in scripted model answers for agents without one"
-    return Check(name="models", state=State.NOTE, detail=told, hint="set OPENAI_API_KEY or ANTHROPIC_API_KEY")
+    return Check(
+        name="models",
+        state=State.NOTE,
+        detail=told,
+        hint="set ANTHROPIC_API_KEY, OPENAI_API_KEY, GOOGLE_API_KEY or OLLAMA_BASE_URL",
+    )
 
 
 def _existing_parent(path: Path) -> Path:

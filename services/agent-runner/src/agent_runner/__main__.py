@@ -11,6 +11,7 @@ from stigmer_runner.process import run_process
 from agent_runner.settings import Settings
 
 _TRACING = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
+_OF_PROVIDERS = ("ANTHROPIC_", "OPENAI_", "GOOGLE_", "GEMINI_", "OLLAMA_")
 
 
 def main() -> NoReturn:
@@ -23,6 +24,10 @@ def main() -> NoReturn:
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
+    # What there is to know of providers is in the settings. Their packages would find it here too, and send the
+    # operator's tokens and headers along with a key, and to an address, of an execution's environment.
+    for name in [name for name in os.environ if name.startswith(_OF_PROVIDERS)]:
+        del os.environ[name]
     from agent_runner.worker import serve  # after --help and wrong settings: it imports LangChain and Temporal
 
     await serve(settings, stop)

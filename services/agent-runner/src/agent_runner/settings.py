@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
+from pydantic import PrivateAttr
+from stigmer_runner.errors import SettingsError
 from stigmer_runner.settings import RunnerSettings, folders, setting
 from stigmer_sandbox import IMAGE, Limits, OutboundPolicy
 
+from agent_runner.errors import ModelNotConfiguredError
 from agent_runner.files.limits import FileLimits
+from agent_runner.models.access import read_authority, read_headers, secrets_in, trusting
 from agent_runner.models.catalog import ModelSettings
 from agent_runner.tools.settings import ToolSettings, WebLimits
 from agent_runner.workspace.daytona.settings import API_URL, DaytonaSettings
 from agent_runner.workspace.limits import WorkspaceLimits
 
 _PROVIDER = r"^[a-z0-9_]*$"
+_OF_PROVIDERS = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|CUSTOM_HEADERS|CA)")
+"""Variables of providers, of which there may be any: `stigmer_runner.settings` knows names that are declared."""
 
 
 class Settings(RunnerSettings):
@@ -39,8 +47,8 @@ class Settings(RunnerSettings):
     llm_provider: str = setting(
         "",
         "STIGMER_LLM_PROVIDER",
-        description="anthropic, openai (and all that speak its API), ollama, google_genai or scripted; "
-        "empty takes the first one with a key, else scripted",
+        description="anthropic, openai, google, ollama, scripted, or any name with the address of a server of OpenAI's "
+        "API in NAME_BASE_URL; empty takes the first one with a key, else scripted",
         pattern=_PROVIDER,
     )
     llm_model: str = setting(
@@ -50,6 +58,14 @@ class Settings(RunnerSettings):
     )
     llm_api_key: str = setting("", "STIGMER_LLM_API_KEY", description="key for the provider, whichever it is")
     llm_base_url: str = setting("", "STIGMER_LLM_BASE_URL", description="address of the provider, whichever it is")
+    llm_custom_headers: str = setting(
+        "",
+        "STIGMER_LLM_CUSTOM_HEADERS",
+        description="headers of every request to the provider, whichever it is: a JSON object, or `Name: value` lines",
+    )
+    llm_ca: str = setting(
+        "", "STIGMER_LLM_CA", description="PEM file of the authority of its certificate, or the PEM text itself"
+    )
     llm_max_tokens: int | None = setting(
         None, "STIGMER_LLM_MAX_TOKENS", description="longest answer; empty leaves it to the provider", ge=1
     )
@@ -66,6 +82,9 @@ class Settings(RunnerSettings):
         "", "OPENAI_BASE_URL", "OPENAI_API_BASE", description="address in place of OpenAI's, as http://host/v1"
     )
     google_api_key: str = setting("", "GOOGLE_API_KEY", "GEMINI_API_KEY", description="key for Google's models")
+    google_base_url: str = setting(
+        "", "GOOGLE_BASE_URL", "GOOGLE_GEMINI_BASE_URL", description="address in place of Google's"
+    )
     ollama_base_url: str = setting(
         "", "OLLAMA_BASE_URL", description="address of Ollama; its own default is http://localhost:11434"
     )
@@ -176,6 +195,11 @@ class Settings(RunnerSettings):
     mcp_max_mb: int = setting(
         128, "STIGMER_AGENT_MCP_MAX_MB", description="mebibytes that one answer of an MCP server may have", ge=1
     )
+    outbound_ca: Path | None = setting(
+        None,
+        "STIGMER_OUTBOUND_CA",
+        description="PEM file of further certificate authorities that requests to models, MCP servers and pages trust",
+    )
     container_program: Path | None = setting(
         None,
         "STIGMER_AGENT_CONTAINER_PROGRAM",
@@ -198,6 +222,23 @@ class Settings(RunnerSettings):
         description="pause between reports of an answer that is being given",
         ge=0.05,
     )
+
+    _of_providers: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
+
+    @classmethod
+    def load(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """See `RunnerSettings`; takes the variables of providers along that are no settings of their own."""
+        made = super().load(arguments, environment)
+        found = {name: value for name, value in environment.items() if value and _OF_PROVIDERS.fullmatch(name)}
+        made._of_providers.update(found)  # noqa: SLF001 - its own
+        try:
+            # Of a provider that nobody asks they may be wrong: variables of its own may be meant for other programs.
+            read_headers("STIGMER_LLM_CUSTOM_HEADERS", made.llm_custom_headers)
+            trusting("STIGMER_LLM_CA", read_authority("STIGMER_LLM_CA", made.llm_ca))
+            trusting("STIGMER_OUTBOUND_CA", made.models.authorities)
+        except ModelNotConfiguredError as error:
+            raise SettingsError([str(error)]) from None
+        return made
 
     @property
     def workspaces(self) -> Path:
@@ -279,6 +320,8 @@ class Settings(RunnerSettings):
                 self.openai_api_key,
                 self.google_api_key,
                 self.daytona_api_key,
+                *(value for name, value in self._of_providers.items() if name.endswith("_API_KEY")),
+                *secrets_in({**self._of_providers, "STIGMER_LLM_CUSTOM_HEADERS": self.llm_custom_headers}),
             )
             if key
         )
@@ -287,11 +330,13 @@ class Settings(RunnerSettings):
     def models(self) -> ModelSettings:
         """What the catalog of models needs to know."""
         environment = {
+            **self._of_providers,
             "ANTHROPIC_API_KEY": self.anthropic_api_key,
             "ANTHROPIC_BASE_URL": self.anthropic_base_url,
             "OPENAI_API_KEY": self.openai_api_key,
             "OPENAI_BASE_URL": self.openai_base_url,
             "GOOGLE_API_KEY": self.google_api_key,
+            "GOOGLE_BASE_URL": self.google_base_url,
             "OLLAMA_BASE_URL": self.ollama_base_url,
         }
         return ModelSettings(
@@ -299,6 +344,10 @@ class Settings(RunnerSettings):
             model=self.llm_model,
             api_key=self.llm_api_key,
             base_url=self.llm_base_url,
+            headers=self.llm_custom_headers,
+            ca=self.llm_ca,
+            authorities=read_authority("STIGMER_OUTBOUND_CA", str(self.outbound_ca or "")),
+            outbound=self.outbound,
             max_tokens=self.llm_max_tokens,
             temperature=self.llm_temperature,
             timeout=self.llm_timeout_seconds,

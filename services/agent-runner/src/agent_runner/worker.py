@@ -20,6 +20,7 @@ from agent_runner.cloud import CloudActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
 from agent_runner.files.kept import KeptFiles
+from agent_runner.models.access import trusting
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Resources
@@ -38,11 +39,12 @@ from agent_runner.workspace.daytona.api import POLICY
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
+    trust = trusting("STIGMER_OUTBOUND_CA", settings.models.authorities)
     async with (
         traces(settings) as tracing,
         server_channel(settings, tracing) as channel,
         Journal.open(settings.journal) as journal,
-        guarded_client(settings.outbound) as client,
+        guarded_client(settings.outbound, ssl_context=trust) as client,
         guarded_client(POLICY) as platform,
         Connections.open(settings.tools) as connections,
     ):

@@ -6,6 +6,7 @@ an agent says of itself is refused when it is said.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -21,6 +22,13 @@ _OPTIONAL = "stigmer.ai/mcp-optional"
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MODEL = re.compile(r"[^\s:]+(:[^\s]+)?")
 _CURRENT = ("", "latest")
+_GLOB = re.compile(r"[*?\[]")
+_FILES = ("delete", "edit_file", "glob", "grep", "ls", "read_file", "write_file")
+BUILT_IN = frozenset((*_FILES, "ask_person", "execute", "task", "web_fetch", "write_todos"))
+"""Tools that agents have besides those of MCP servers."""
+PROVIDERS = ("anthropic", "google", "google_genai", "ollama", "openai", "scripted")
+"""Providers of models by which what looks like one of them is found. Others are a matter of the runner."""
+_ALIKE = 0.75
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,6 +40,7 @@ def inspect(agent: Message) -> None:
             *_twice("spec.mcp_servers", "mcp_servers", [each.name for each in spec.mcp_servers]),
             *_twice("spec.sub_agents", "sub_agents", [each.name for each in spec.sub_agents]),
             *_unknown_servers(spec),
+            *_unknown_in_policies(spec),
             *_models({"spec.model": spec.model} if spec.model else {}, "spec.fallback_models", spec.fallback_models),
             *_schema("spec.output_schema", spec),
         ]
@@ -170,6 +179,20 @@ def _unknown_servers(spec: Message) -> Iterator[Violation]:
                 yield _violation(f"{place}.mcp_tool_selections[{name}]", "agent.mcp_servers.unknown", said)
 
 
+def _unknown_in_policies(spec: Message) -> Iterator[Violation]:
+    """Yield the policies that fit nothing, which whoever wrote them relies on."""
+    servers = {server.name for server in spec.mcp_servers}
+    for index, policy in enumerate(spec.approval_policies):
+        place = f"spec.approval_policies[{index}]"
+        if policy.server and not _GLOB.search(policy.server) and policy.server not in servers:
+            said = f"no MCP server of the agent has this name: {policy.server!r}"
+            yield _violation(f"{place}.server", "agent.mcp_servers.unknown", said)
+        # Which tools servers have is known when they are asked.
+        if not servers and not _GLOB.search(policy.tool) and policy.tool not in BUILT_IN:
+            said = f"the agent has no tool {policy.tool!r}; it has {', '.join(sorted(BUILT_IN))}"
+            yield _violation(f"{place}.tool", "agent.approval_policies.tool.unknown", said)
+
+
 def _twice(place: str, what: str, names: list[str]) -> Iterator[Violation]:
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -182,6 +205,18 @@ def _models(named: Mapping[str, str], place: str, fallbacks: Iterable[str]) -> I
         if not _MODEL.fullmatch(model):
             said = f"{model!r} is no model: say provider:model, such as openai:gpt-5"
             yield _violation(field, "model.shape", said)
+        elif meant := _meant(model):
+            said = f"{model!r} names no provider that is known: {meant} is meant, it seems"
+            yield _violation(field, "model.provider.unknown", said)
+
+
+def _meant(model: str) -> str:
+    """What a model's name means whose provider is misspelt; names of Ollama's (`qwen2.5-coder:7b`) have a colon too."""
+    provider, colon, name = model.partition(":")
+    if not colon or provider in PROVIDERS:
+        return ""
+    alike = difflib.get_close_matches(provider.lower(), PROVIDERS, n=1, cutoff=_ALIKE)
+    return f"{alike[0]}:{name}" if alike and alike[0][0] == provider[0].lower() else ""
 
 
 def _schema(field: str, owner: Message) -> Iterator[Violation]:

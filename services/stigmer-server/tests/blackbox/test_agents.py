@@ -39,6 +39,24 @@ CONTRADICTIONS: Specs = [
         {"model": "gpt 5", "fallbackModels": ["openai:gpt-5", ":x"]},
         {"spec.model": "model.shape", "spec.fallback_models[1]": "model.shape"},
     ),
+    (
+        {"model": "opnai:gpt-5", "fallbackModels": ["Anthropic:claude", "llama3:8b", "openchat:7b", "vllm:openai"]},
+        {"spec.model": "model.provider.unknown", "spec.fallback_models[0]": "model.provider.unknown"},
+    ),
+    (
+        {
+            "approvalPolicies": [
+                {"tool": "exceute"},
+                {"tool": "execute"},
+                {"tool": "exce*"},
+                {"tool": "*", "server": "x"},
+            ]
+        },
+        {
+            "spec.approval_policies[0].tool": "agent.approval_policies.tool.unknown",
+            "spec.approval_policies[3].server": "agent.mcp_servers.unknown",
+        },
+    ),
     ({"outputSchema": {"type": "nonsense"}}, {"spec.output_schema": "output_schema.invalid"}),
     ({"budget": {"maxTokens": -1}}, {"spec.budget.max_tokens": "int64.gte"}),
 ]
@@ -59,6 +77,7 @@ def test_an_agent_may_name_what_comes_later(client: Any, make: Any) -> None:
         "mcpServers": [server("later"), server("shop")],
         "subAgents": [{**CLERK, "mcpServers": ["later"], "mcpToolSelections": {"shop": {"enabledTools": ["add"]}}}],
         "skillRefs": [SKILL],
+        "approvalPolicies": [{"tool": "pay", "server": "shop"}, {"tool": "shop__add"}, {"tool": "*", "server": "sh*"}],
         "model": "qwen2.5-coder:7b",
         "outputSchema": {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}},
     }

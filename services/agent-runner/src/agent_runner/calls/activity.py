@@ -25,6 +25,7 @@ from agent_runner import contract
 from agent_runner.activities import alive, handed_over, server_away
 from agent_runner.calls.question import Reply, answered, question_of
 from agent_runner.errors import AgentRunnerError, AnswerError, ConfigurationError, ModelCallError, ResourceError
+from agent_runner.models.access import secrets_in
 from agent_runner.models.catalog import ModelCatalog, ModelChoice
 from agent_runner.models.prices import Prices
 from agent_runner.turn.answers import check_schema
@@ -74,11 +75,12 @@ class ModelCalls:
 
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         environment = await self._environments.get(request["execution_id"], run=request["run"])
-        redactor = Redactor((*environment.secrets.values(), *self._keys))
+        redactor = Redactor((*environment.secrets.values(), *secrets_in(environment.secrets), *self._keys))
         seconds: float = request["seconds"]
         try:
             arguments = fill_secrets(request["arguments"], environment.values, nonce=request["nonce"])
             choice = self._choice(arguments, environment.values)
+            await self._models.check((choice,))
             with _in_our_words(str(choice), redactor):
                 # In a thread: the first use of a provider imports its package, which takes seconds.
                 model = await asyncio.to_thread(self._models.make, choice)

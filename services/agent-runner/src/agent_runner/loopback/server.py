@@ -1,12 +1,13 @@
 """What all loopback servers of models have in common: what they are told to say, and how they fail.
 
-Knows no provider: how a reply looks on the wire is said by `OpenAIServer`, `AnthropicServer` and `OllamaServer`.
+Knows no provider: how a reply looks on the wire is said by the servers that are made of this one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ class ModelServer:
         delay: Seconds before each answer.
         calls: The bodies of all calls.
         keys: The key of each.
+        headers: The headers of each, their names in lower case.
         hold_at: Number of the call that is answered only when `release` is set; `held` is set when it has come.
         in_flight: How many calls are being answered.
     """
@@ -44,12 +46,14 @@ class ModelServer:
     """What follows the address in the provider's variable for it."""
     stream_type: ClassVar[str] = "text/event-stream"
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen; with `tls`, over HTTPS."""
         self.replies: dict[str, list[Reply]] = {}
         self.first: list[Reply] = []
         self.delay = 0.0
         self.calls: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.in_flight = 0
         self.hold_at: int | None = None
         self.held = threading.Event()
@@ -61,7 +65,7 @@ class ModelServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = server.read(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 with contextlib.suppress(OSError):  # the caller has gone
                     server.answer(self, body)
 
@@ -70,13 +74,16 @@ class ModelServer:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
         """The address, as the provider's variable wants it."""
-        return f"http://127.0.0.1:{self._http.server_port}{self.base_path}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_port}{self.base_path}"
 
     def close(self) -> None:
         """Stop, letting go of held and stalled calls."""
@@ -91,6 +98,7 @@ class ModelServer:
             number = len(self.calls)
             self.calls.append(body)
             self.keys.append(self.key(handler.headers))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             self.in_flight += 1
         try:
             if number == self.hold_at:
@@ -101,6 +109,11 @@ class ModelServer:
         finally:
             with self._lock:
                 self.in_flight -= 1
+
+    def read(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> dict[str, Any]:
+        """A call's body, with what was said in `messages`, where the API has it elsewhere."""
+        del handler
+        return body
 
     def key(self, headers: Any) -> str:
         """The key that came with a call."""

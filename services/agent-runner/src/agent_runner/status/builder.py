@@ -75,6 +75,8 @@ class StatusBuilder:
         self._redactor = redactor
         self._clock = clock
         self.drafts = Drafts(redactor)
+        # Of sub-agents: what each of their answers took, so that one that is told twice counts once.
+        self._used: dict[str, dict[str, Usage]] = {}
         self._messages: dict[str, Message] = {_key(message): message for message in status.messages if _key(message)}
         # A call stands in the flat list and in the message that asked for it; both are kept the same.
         self._calls: dict[str, list[Message]] = {}
@@ -220,9 +222,21 @@ class StatusBuilder:
             for request in event.requests:
                 if all(call.id != request.id for call in message.tool_calls):
                     self._add_call(message.tool_calls, request, event.task)
+            if event.usage is not None:
+                told = {"model": event.model, "usage": _used(event.usage)}
+                fill_struct(message.metadata, told)
+        elif event.usage is not None:
+            self._used_by_sub_agent(event, event.usage)
         for request in event.requests:
             if all(call.id != request.id for call in self.status.tool_calls):
                 self._add_call(self.status.tool_calls, request, event.task)
+
+    def _used_by_sub_agent(self, event: Answered, usage: Usage) -> None:
+        calls = self._used.setdefault(event.task, {})
+        calls[event.message_id] = usage
+        for entry in self.status.sub_agent_executions:
+            if entry.id == event.task:
+                fill_struct(entry.metadata, {"model": event.model, "usage": _used(sum(calls.values(), Usage()))})
 
     def _resumed(self, event: Resumed) -> None:
         """Drop what a lost answer of a sub-agent had asked for: it is never called."""
@@ -371,8 +385,16 @@ class StatusBuilder:
                 return self._clean(str(value))
 
 
+_TOLD = ("model_calls", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "unpriced_calls")
+"""What of a usage is in a status."""
+
+
+def _used(usage: Usage) -> dict[str, Any]:
+    return {name: getattr(usage, name) for name in _TOLD if getattr(usage, name)}
+
+
 def _fill_usage(message: Message, usage: Usage) -> None:
-    for name in ("model_calls", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "unpriced_calls"):
+    for name in _TOLD:
         setattr(message, name, getattr(usage, name))
 
 

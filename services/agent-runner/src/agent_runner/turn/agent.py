@@ -14,7 +14,8 @@ from langchain_core.tools import BaseTool
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from agent_runner.models.catalog import SCRIPTED, ModelCatalog, ModelChoice
+from agent_runner.models.catalog import ModelCatalog, ModelChoice
+from agent_runner.models.providers import SCRIPTED
 from agent_runner.skills.skill import Skill, prompt
 from agent_runner.turn.answers import AnswerMiddleware
 from agent_runner.turn.definition import AgentDefinition

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_runner.contract import ResolvedRun
-from agent_runner.models.catalog import PROVIDERS
+from agent_runner.models.providers import variables_of
 from agent_runner.skills.shelf import Shelf
 from agent_runner.skills.skill import Skill
 from agent_runner.tools.toolbox import Toolbox, Tools
@@ -19,9 +19,6 @@ from agent_runner.turn.journal import Journal
 from agent_runner.workspace.backend import SandboxBackend
 from agent_runner.workspace.copying import copy_workspace
 from agent_runner.workspace.port import Workspaces
-
-_OF_MODELS = frozenset(name for each in PROVIDERS.values() for name in (each.key, each.base_url))
-"""Variables that are there for the model: no command of the agent needs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +89,11 @@ class Equipper:
     ) -> SandboxBackend | None:
         if self._workspaces is None:
             return None
+        of_models = variables_of(definition.models)
         readable = tuple(sorted({skill.folder for found in skills.values() for skill in found}))
         workspace = await self._workspaces.open(
             thread,
-            environment={name: value for name, value in environment.items() if name not in _OF_MODELS},
+            environment={name: value for name, value in environment.items() if name not in of_models},
             readable=readable,
             network=definition.network,
         )

@@ -51,13 +51,18 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """The model finished an answer, which replaces what was said under `draft`."""
+    """The model finished an answer, which replaces what was said under `draft`.
+
+    `model` is `provider:model` of who gave it, and `usage` what it took; empty and None when that is not known.
+    """
 
     draft: str
     message_id: str
     text: str
     requests: tuple[ToolRequest, ...] = ()
     task: str = ""
+    model: str = ""
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

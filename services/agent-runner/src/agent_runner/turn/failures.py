@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sqlite3
+import time
+from email.utils import parsedate_to_datetime
 
 from langgraph.errors import GraphRecursionError
 from stigmer_sandbox import SandboxUnavailableError
@@ -18,6 +22,8 @@ from agent_runner.errors import (
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "ConnectError", "ConnectionError", "TimeoutError"})
 """Names, because every provider's package has its own classes and importing all of them costs seconds."""
+_STATUSES = range(400, 600)
+_RETRY_DELAY = re.compile(r"""['"]retryDelay['"]: *['"](\d+(?:\.\d+)?)s""")
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
@@ -32,8 +38,12 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
     if isinstance(error, sqlite3.OperationalError):
         # Locked for too long, or a disk that is full for a while: the turn stands at its last step.
         return JournalError(f"the runner's journal cannot be used: {error}")
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
+    if any(kind.__name__ == "ContextOverflowError" for kind in type(error).__mro__):
+        return ModelCallError(
+            f"the conversation is longer than the model {model} can take", detail=_line(error), transient=False
+        )
+    status = _status(error)
+    if status is not None:
         return ModelCallError(
             f"the model {model} answered with status {status}",
             detail=_line(error),
@@ -43,10 +53,6 @@ def classify(error: Exception, *, model: str) -> AgentRunnerError | None:
         )
     if any(kind.__name__ in _CONNECTION for each in _chain(error) for kind in type(each).__mro__):
         return ModelCallError(f"the model {model} could not be reached", detail=_line(error), transient=True)
-    if type(error).__name__ == "ContextOverflowError":
-        return ModelCallError(
-            f"the conversation is longer than the model {model} can take", detail=_line(error), transient=False
-        )
     return None
 
 
@@ -55,14 +61,42 @@ def fault(error: Exception) -> AgentRunnerError:
     return AgentRunnerError(f"the run failed inside the runner ({type(error).__name__}); its log tells more")
 
 
+def _status(error: Exception) -> int | None:
+    """The status of a provider's answer; Google's package keeps it in a cause, under another name."""
+    for each in _chain(error):
+        for name in ("status_code", "code"):
+            found = getattr(each, name, None)
+            if isinstance(found, int) and found in _STATUSES:
+                return found
+    return None
+
+
 def _retry_after(error: Exception) -> float | None:
-    """The seconds that a provider asks to wait, which every provider's exceptions have at the same place."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        seconds = float(headers["retry-after"]) if headers is not None else None
-    except (KeyError, TypeError, ValueError):
+    """The seconds that a provider asks to wait, at most an hour."""
+    for each in _chain(error):
+        headers = getattr(getattr(each, "response", None), "headers", None)
+        seconds = _seconds(headers.get("retry-after")) if headers is not None else None
+        seconds = _retry_delay(each) if seconds is None else seconds
+        if seconds is not None:
+            return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
+    return None
+
+
+def _seconds(told: str | None) -> float | None:
+    """What `Retry-After` says: seconds, or the time at which to come back."""
+    if told is None:
         return None
-    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
+    with contextlib.suppress(ValueError):
+        return float(told)
+    with contextlib.suppress(ValueError):
+        return parsedate_to_datetime(told).timestamp() - time.time()
+    return None
+
+
+def _retry_delay(error: BaseException) -> float | None:
+    """The same in the body of Google's errors (`google.rpc.RetryInfo`)."""
+    found = _RETRY_DELAY.search(str(error))
+    return float(found[1]) if found else None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

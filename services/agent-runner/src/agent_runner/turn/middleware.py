@@ -25,7 +25,6 @@ from agent_runner.models.recorder import Recorder
 from agent_runner.models.whole import not_json
 from agent_runner.turn.effects import BUILT_IN, Effect, EffectKey, EffectLedger, Recorded, arguments_hash
 from agent_runner.turn.events import (
-    Answered,
     Heard,
     Noticed,
     Observer,
@@ -41,7 +40,7 @@ from agent_runner.turn.events import (
 from agent_runner.turn.failures import classify
 from agent_runner.turn.gate import Answer, Gate
 from agent_runner.turn.inbox import Inbox
-from agent_runner.turn.thread import events_of, read_todos, tool_request, tool_requests
+from agent_runner.turn.thread import answered, events_of, read_todos, tool_request
 from agent_runner.turn.usage import Meter
 
 
@@ -139,15 +138,7 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
                 self._record(request, message)
                 await self._context.meter.note(model, message.id or scope, message)
                 self._context.observe(Used(execution=self._context.meter.used, session=self._context.meter.session))
-                self._context.observe(
-                    Answered(
-                        draft=scope,
-                        message_id=message.id or scope,
-                        text=message.text,
-                        requests=tool_requests(message),
-                        task=task,
-                    )
-                )
+                self._context.observe(answered(message, draft=scope, task=task))
         return replace(response, result=[*heard, *response.result]) if heard else response
 
     def _resume(self, task: str, request: ModelRequest[Any]) -> None:

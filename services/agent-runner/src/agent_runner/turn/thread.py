@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from agent_runner.models.marks import SENT, is_marked
 from agent_runner.turn.answers import ANSWER_TOOL
 from agent_runner.turn.events import Answered, Event, Heard, Todo, ToolFinished, ToolRequest
+from agent_runner.turn.usage import noted
 
 
 def events_of(messages: Sequence[AnyMessage], *, task: str = "") -> Iterator[Event]:
@@ -19,10 +20,23 @@ def events_of(messages: Sequence[AnyMessage], *, task: str = "") -> Iterator[Eve
         if is_marked(message, SENT):
             yield Heard(message_id=message.id or "", text=message.text)
         elif isinstance(message, AIMessage) and message.id:
-            asked = tool_requests(message)
-            yield Answered(draft=message.id, message_id=message.id, text=message.text, requests=asked, task=task)
+            yield answered(message, draft=message.id, task=task)
         elif isinstance(message, ToolMessage) and (request := requests.get(message.tool_call_id)) is not None:
             yield ToolFinished(request=request, text=message.text, failed=message.status == "error", task=task)
+
+
+def answered(message: AIMessage, *, draft: str, task: str) -> Answered:
+    """An answer that is finished; `draft` names what was told of it before."""
+    model, usage = noted(message)
+    return Answered(
+        draft=draft,
+        message_id=message.id or draft,
+        text=message.text,
+        requests=tool_requests(message),
+        task=task,
+        model=model,
+        usage=usage,
+    )
 
 
 def tool_requests(message: AnyMessage) -> tuple[ToolRequest, ...]:

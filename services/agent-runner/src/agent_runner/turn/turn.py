@@ -22,6 +22,7 @@ from agent_runner.errors import AgentRunnerError, ExecutionEndedError, Supersede
 from agent_runner.files.exchange import Exchange
 from agent_runner.files.kept import KeptFiles
 from agent_runner.files.limits import FileLimits
+from agent_runner.models.access import secrets_in
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices
 from agent_runner.resources import Message, Resources, of_execution, phase_name, status_of
@@ -33,6 +34,7 @@ from agent_runner.turn.failures import classify, fault
 from agent_runner.turn.inbox import Inbox
 from agent_runner.turn.journal import Journal, Lease, Turn
 from agent_runner.turn.loop import HandedOverError, Loop
+from agent_runner.turn.notices import notices
 from agent_runner.turn.taken import Plan, Taken
 
 _RENEW_SECONDS = 5.0
@@ -100,6 +102,7 @@ class TurnTaker:
         self._limits = limits
         self._equipper = equipper
         self._files = files
+        self._prices = prices
         self._loop = Loop(resources=resources, journal=journal, models=models, prices=prices, steps=limits.steps)
 
     async def take(self, run: ResolvedRun, *, attempt: int, stop: asyncio.Event) -> TurnResult:
@@ -124,7 +127,7 @@ class TurnTaker:
             return TurnResult(phase=QUEUED)
         environment = await self._environments.get(run.execution_id)
         variables = {**environment.variables, **environment.secrets}
-        redactor = Redactor([*environment.secrets.values(), *self._keys])
+        redactor = Redactor([*environment.secrets.values(), *secrets_in(environment.secrets), *self._keys])
         status = status_of(execution)
         inbox, builder = Inbox(status), StatusBuilder(status, redactor)
 
@@ -186,9 +189,11 @@ class TurnTaker:
         definition = of_execution(await self._resources.agent(run.agent_id), execution)
         config = execution.spec.execution_config
         temperature = config.temperature if config.HasField("temperature") else None
+        choices = self._models.choose_all(definition.models, environment=variables, temperature=temperature)
+        await self._models.check(choices)
         return Plan(
             definition=definition,
-            choices=self._models.choose_all(definition.models, environment=variables, temperature=temperature),
+            choices=choices,
             equipment=await self._equipper.equip(run.thread, definition, variables),
         )
 
@@ -203,7 +208,7 @@ class TurnTaker:
             limits=self._limits.files,
             redactor=taken.redactor,
         )
-        taken.tell_beginning(plan.choices[0], plan.equipment.tools.notices)
+        taken.tell_beginning(plan.choices[0], notices(plan, self._prices))
         work = asyncio.create_task(self._loop.run(taken, lease, plan))
         watchers = [asyncio.create_task(each) for each in (taken.reporter.run(), taken.teller.run(), _renew(lease))]
         try:

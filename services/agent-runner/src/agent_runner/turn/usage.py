@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage
 
 from agent_runner.errors import BudgetExceededError
 from agent_runner.models.prices import Prices
+
+_NOTED = "stigmer"
+"""Key of an answer's `response_metadata`, which no model is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +125,23 @@ class Meter:
                 raise BudgetExceededError(spent) from None
             raise
 
-    async def note(self, model: str, call: str, message: AIMessage) -> None:
+    async def note(self, model: str, call: str, message: AIMessage) -> Usage:
         """Count an answer of `provider:model`; `call` names it, the same however often it is told."""
         now = self.clock()
         usage = usage_of(message, model, self.prices, seconds=now - self._since)
         self._since = now
         await self.record.add_usage(call, usage)
         self.used += usage
+        message.response_metadata[_NOTED] = {"model": model, **asdict(usage)}
+        return usage
+
+
+def noted(message: AIMessage) -> tuple[str, Usage | None]:
+    """Who gave an answer, and what it took, as it was noted; the checkpoint keeps it with the message."""
+    kept: Any = message.response_metadata.get(_NOTED)
+    if kept is None:
+        return "", None
+    return kept["model"], Usage(**{each.name: kept[each.name] for each in fields(Usage) if each.name in kept})
 
 
 def usage_of(message: AIMessage, model: str, prices: Prices, *, seconds: float) -> Usage:
