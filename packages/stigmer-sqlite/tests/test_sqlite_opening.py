@@ -408,3 +408,19 @@ def test_a_database_that_is_up_to_date_needs_no_library_to_open(tmp_path: Path) 
     for loaded in (True, False):
         ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
         assert ended.stdout.strip() == str(loaded)
+
+
+async def test_a_new_database_is_its_owners_alone_and_one_that_is_there_stays_as_it_is(
+    tmp_path: Path, schemas: tuple[KindSchema, ...], agent: Make
+) -> None:
+    path = tmp_path / "new" / "store.db"
+    async with await SqliteStore.open(path, schemas) as store:
+        await store.save(agent("a1"))
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == dict.fromkeys(
+            ["store.db", "store.db-shm", "store.db-wal", "store.db.lock"], 0o600
+        )
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o640)
+    async with await SqliteStore.open(path, schemas) as store:
+        assert (await store.get("agent", "a1")).id == "a1"
+    assert path.stat().st_mode & 0o777 == 0o640

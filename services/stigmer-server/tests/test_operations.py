@@ -519,7 +519,7 @@ async def test_the_database_is_compacted_while_no_server_runs(home: Path, filled
 
 
 async def test_wrong_arguments_end_with_2(home: Path) -> None:
-    for arguments in (("backup",), ("backup", "x", "--log-level", "loud"), ("unknown",)):
+    for arguments in (("backup",), ("backup", "x", "--log-level", "loud"), ("unknown",), ("prune",)):
         ended = await in_process(home, *arguments)
         assert (ended.code, ended.out) == (2, "")
         assert ended.said

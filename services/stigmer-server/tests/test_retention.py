@@ -12,7 +12,7 @@ import pytest
 from stigmer_grpc import NotFoundError
 
 from stigmer_server.command_line import parse
-from stigmer_server.errors import OperationError
+from stigmer_server.errors import SettingsError
 from stigmer_server.retention import Kept, prune
 from stigmer_server.testing import Api, manifest, serve
 
@@ -122,7 +122,7 @@ async def test_pruning_by_hand(tmp_path: Path) -> None:
     assert await _prune(tmp_path, "--keep-finished-count", "1", "--dry-run") == {KIND: 2, "session": 2}
     assert await _prune(tmp_path, "--keep-finished-count", "1") == {KIND: 2, "session": 2}
     assert await _prune(tmp_path, "--keep-finished-count", "1") == {}
-    with pytest.raises(OperationError, match="keep-finished"):
+    with pytest.raises(SettingsError, match="keep-finished"):
         await _prune(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -25,9 +26,21 @@ _WRITER_CACHE, _READER_CACHE = 16, 8
 
 def open_writer(path: Path | None) -> sqlite3.Connection:
     """Open the connection that writes; None: a database in memory. Settings that change the file are left out."""
+    if path is not None:
+        _make_private(path)
     connection = _connect(str(path) if path else ":memory:", cache_mib=_WRITER_CACHE)
     connection.create_function("search_text", 3, search_text, deterministic=True)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make a database that is not there yet as a file of its owner alone; SQLite gives its log the same mode."""
+    try:
+        # Of one that is there no descriptor is opened: closing it would let go of every lock that SQLite holds on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError:
+        # It is there, or SQLite says better what is wrong.
+        return
 
 
 def use_wal(connection: sqlite3.Connection) -> None:

@@ -297,7 +297,7 @@ def own(path: str | Path) -> Ownership:
     """
     path = Path(path).expanduser().resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Ownership(path)
     except OSError as error:
         raise StoreUnavailableError(f"the database {path} cannot be claimed: {error}") from error

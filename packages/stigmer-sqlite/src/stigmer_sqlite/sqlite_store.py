@@ -322,7 +322,7 @@ def _own(path: Path) -> tuple[Path, Ownership]:
     try:
         # Two names of one file are one database.
         path = path.expanduser().resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path, Ownership(path)
     except OSError as error:
         raise StoreUnavailableError(f"the database {path} cannot be opened: {error}") from error

@@ -65,6 +65,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _operate(operation: Operation, command: Command) -> int:
     try:
         result = operation.run(command.settings, command.options)
+    except SettingsError as error:
+        logger.error("{}: {}", operation.name, error)
+        return EXIT_USAGE
     except (ServerError, StoreError, OSError) as error:
         logger.error("{}: {}", operation.name, error)
         return EXIT_UNAVAILABLE

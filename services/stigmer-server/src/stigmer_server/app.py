@@ -454,7 +454,7 @@ async def _hear_schedules(resources: Resources) -> None:
 
 async def _open_store(settings: Settings) -> SqliteStore:
     try:
-        settings.db_path.parent.mkdir(parents=True, exist_ok=True)
+        settings.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return await SqliteStore.open(settings.db_path, schemas(registry()))
     except (StoreError, OSError) as error:
         raise StartupError(str(error)) from error

@@ -83,7 +83,7 @@ class KeyFile:
     @contextmanager
     def locked(self) -> Generator[None]:
         """Keep out others who change the keys. Raises: BusyError, OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor, self.path)

@@ -14,7 +14,7 @@ from stigmer_protos import descriptors
 
 from stigmer_server.access.roles import PERMISSIONS, Role
 from stigmer_server.access.rules import name_of, rule_of
-from stigmer_server.access.testing import House
+from stigmer_server.access.testing import House, org_manifest
 
 LETTERS = {"V": "viewer", "E": "editor", "O": "owner", "R": "runner", "P": "operator"}
 
@@ -120,6 +120,13 @@ async def test_a_refusal_says_who_one_is_and_who_may(house: House) -> None:
     ) as told:
         await viewer("workflow", "delete", {"value": "wfl-1"})
     assert told.value.message.endswith("editor or operator or owner")
+    editor = await house.as_("editor")
+    for call, said in (
+        (editor.list_all({"kind": "api_key"}), "an editor and may not view api key resources here; that is for: op"),
+        (editor("organization", "create", org_manifest("new")), "an editor and may not do this here; that is for: op"),
+    ):
+        with pytest.raises(PermissionDeniedError, match=said):
+            await call
 
 
 async def test_nobody_learns_from_a_refusal_what_there_is(house: House) -> None:

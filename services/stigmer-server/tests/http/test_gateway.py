@@ -315,6 +315,9 @@ async def test_pretty_is_for_people(front: Front) -> None:
     agent = await front.agent()
     response = await front.client.get(f"/v1/agents/{agent['metadata']['id']}?pretty")
     assert response.text == json.dumps(agent, indent=2, ensure_ascii=False) + "\n"
+    listed = await front.client.get("/v1/agents?pretty")
+    assert listed.text == json.dumps(listed.json(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    assert list(listed.json()["entries"][0]) == ["apiVersion", "kind", "metadata", "spec", "status"]
 
 
 async def test_whole_numbers_stay_whole(front: Front) -> None:

@@ -91,7 +91,7 @@ def _check_role(rule: Rule, caller: Caller, request: Any) -> None:
     kinds = [""] if request is None or not rule.kind_path else _named_kinds(request, rule.kind_path)
     for kind in kinds or [""]:
         if caller.role not in rule.roles(kind):
-            raise DeniedError(_refusal(rule, caller))
+            raise DeniedError(_refusal(rule, caller, kind))
 
 
 def _named_kinds(request: Any, path: str) -> list[str]:
@@ -119,12 +119,14 @@ async def _check_organization(resources: Resources, named: str) -> None:
         raise MissingError.of("Organization", named) from None
 
 
-def _refusal(rule: Rule, caller: Caller) -> str:
+def _refusal(rule: Rule, caller: Caller, kind: str = "") -> str:
     if rule.message:
         return rule.message
-    what = rule.permission.removeprefix("can_").replace("_", " ")
-    on = "" if rule.kind in (ANY, "platform") else f" {rule.kind.replace('_', ' ')} resources"
-    who = " or ".join(sorted(role.value for role in rule.roles()))
+    kind = kind or rule.kind
+    verb, is_verb = rule.permission.removeprefix("can_").replace("_", " "), rule.permission.startswith("can_")
+    what = verb if is_verb else "do this"
+    on = "" if kind in (ANY, "platform") or not is_verb else f" {kind.replace('_', ' ')} resources"
+    who = " or ".join(sorted(role.value for role in rule.roles(kind)))
     return f"{caller.id} is {_article(caller.role)} and may not {what}{on} here; that is for: {who}"
 
 

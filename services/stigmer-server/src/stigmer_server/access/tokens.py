@@ -43,7 +43,7 @@ def read_token_file(path: Path, prefix: str) -> str:
 
 
 def _read_or_make(path: Path, prefix: str) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

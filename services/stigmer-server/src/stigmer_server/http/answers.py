@@ -20,12 +20,15 @@ _WORTH_COMPRESSING = 1024
 _WORTH_A_THREAD = 128 * 1024
 _LEVEL = 4
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=([0-9.]+)\s*)?(?:,|$)").search
+_FOR_PEOPLE = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def text_of(plain: Any, *, pretty: bool = False) -> bytes:
-    """Return JSON text of what it is made of."""
-    return orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
+def text_of(plain: Any, *, pretty: bool = False, ordered: bool = True) -> bytes:
+    """Return JSON text of what it is made of; where its keys have no order, people get them in the alphabet's."""
+    if not pretty:
+        return orjson.dumps(plain)
+    return orjson.dumps(plain, option=_FOR_PEOPLE if ordered else _FOR_PEOPLE | orjson.OPT_SORT_KEYS)
 
 
 async def content(

@@ -27,7 +27,7 @@ from stigmer_server.http.exchange import Exchange, Scope, Send
 from stigmer_server.http.hosts import Hosts
 from stigmer_server.http.patches import patch
 from stigmer_server.http.problems import HttpError
-from stigmer_server.http.routes import Route, Router, routes
+from stigmer_server.http.routes import RESOURCES, Route, Router, routes
 from stigmer_server.http.uploads import upload
 from stigmer_server.messages import Message, to_plain
 
@@ -199,7 +199,8 @@ async def _answered(exchange: Exchange, answer: Message, headers: dict[str, str]
         headers["etag"] = tag
     if etags.is_known(exchange, tag):
         return answers.unchanged(headers)
-    text = answers.text_of(to_plain(answer), pretty=exchange.options.pretty)
+    ordered = not route.method.service.startswith(RESOURCES)
+    text = answers.text_of(to_plain(answer), pretty=exchange.options.pretty, ordered=ordered)
     return await answers.content(text, asked, status=status, headers=headers)
 
 

@@ -123,7 +123,8 @@ SHORT: Mapping[str, str] = {
 }
 """What methods are called in paths, where that is shorter."""
 
-_RESOURCES = "ai.stigmer.resources.v1."
+RESOURCES = "ai.stigmer.resources.v1."
+"""What the services for resources of any kind are called first."""
 _ID_FIELDS = ("id", "execution_id", "resource_id")
 
 

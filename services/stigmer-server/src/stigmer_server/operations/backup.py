@@ -166,8 +166,10 @@ def _keys(settings: Settings) -> list[bytes]:
 
 
 def _result(target: Path, manifest: Manifest) -> Result:
-    resources = sum(manifest.resources.values())
-    lines = [f"{target}: {resources} resources, {len(manifest.artifacts)} artifacts, {size(manifest.size)}"]
+    resources = sum(count for kind, count in manifest.resources.items() if kind in registry())
+    others = sum(manifest.resources.values()) - resources
+    parts = [f"{resources} resources", *([f"{others} other records"] if others else [])]
+    lines = [f"{target}: {', '.join(parts)}, {len(manifest.artifacts)} artifacts, {size(manifest.size)}"]
     if KEYS in manifest.files:
         lines.append("The encryption keys are in it: whoever has it can read every secret.")
     elif manifest.keys:

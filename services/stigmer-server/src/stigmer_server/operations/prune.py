@@ -7,7 +7,7 @@ from collections import Counter
 
 from stigmer_grpc import run
 
-from stigmer_server.errors import OperationError
+from stigmer_server.errors import OperationError, SettingsError
 from stigmer_server.operations.port import Operation, Result
 from stigmer_server.retention import Kept, prune
 from stigmer_server.settings import Settings
@@ -20,8 +20,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(settings: Settings, options: argparse.Namespace) -> Result:
     retention = Kept(days=settings.keep_finished_days, count=settings.keep_finished_count)
     if not retention.limited:
-        msg = "everything is to be kept: say --keep-finished-days or --keep-finished-count"
-        raise OperationError(msg)
+        raise SettingsError(["everything is to be kept: say --keep-finished-days or --keep-finished-count"])
     if not settings.db_path.expanduser().is_file():
         msg = f"there is no database {settings.db_path}"
         raise OperationError(msg)
