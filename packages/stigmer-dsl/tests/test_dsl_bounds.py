@@ -4,8 +4,11 @@ import time
 
 import pytest
 from stigmer_dsl import ExpressionError, InvalidDocumentError, parse
+from stigmer_dsl.dataflow import check
+from stigmer_dsl.errors import SchemaError, WorkflowError
 from stigmer_dsl.expressions import evaluate_bare
 from stigmer_dsl.expressions.analysis import analyse
+from stigmer_dsl.model import Schema
 
 HOSTILE = [
     "[range(1e12)]",
@@ -35,6 +38,41 @@ def test_a_runaway_expression_fails_and_the_next_one_works(text: str) -> None:
     with pytest.raises(ExpressionError, match=r"took more than|needed more than|retry-limit|Regex failure"):
         evaluate_bare(text, [] if text.startswith(".[") else 1)
     assert evaluate_bare("[range(3)]", None) == [0, 1, 2]
+
+
+def test_an_expression_whose_result_is_nested_too_deep_fails() -> None:
+    assert evaluate_bare("reduce range(150) as $i (0; [.])", None) is not None
+    for depth in (300, 9000):
+        with pytest.raises(ExpressionError, match="nested more than 200 deep"):
+            evaluate_bare(f"reduce range({depth}) as $i (0; [.])", None)
+
+
+def test_a_check_by_a_schema_takes_no_more_than_so_many_steps() -> None:
+    schema = Schema.model_validate({"document": {"items": {"type": "integer", "minimum": 0}}})
+    check("the data", [1, 2, 3], schema)
+    with pytest.raises(WorkflowError, match="takes more than 1000000 steps"):
+        check("the data", [1] * 600_000, schema)
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([{"a": 1, "b": [2]}, {"b": [2], "a": 1.0}], False),
+        ([[1], [True]], True),
+        ([1, 1.0], False),
+        ([0, False, None, "0", [0], {"0": 0}], True),
+        ([{"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}], True),
+    ],
+)
+def test_items_are_unique_as_json_and_many_are_compared_at_once(items: list[object], unique: bool) -> None:
+    schema = Schema.model_validate({"document": {"uniqueItems": True}})
+    many: list[object] = [{"number": number} for number in range(20_000)]
+    check("the data", many, schema)
+    if unique:
+        check("the data", items, schema)
+        return
+    with pytest.raises(SchemaError, match="has non-unique elements"):
+        check("the data", items, schema)
 
 
 def test_a_runaway_constant_fails_when_the_document_is_parsed() -> None:

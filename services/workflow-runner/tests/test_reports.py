@@ -1,10 +1,12 @@
 """What the server is told of a run, and when."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from stigmer_runner import read_value
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Replayer
@@ -183,6 +185,58 @@ do:
     assert len(execution.reported) == 63
     assert all(update.ByteSize() < 4_000_000 for update in execution.updates)
     assert len(execution.updates) > 2
+
+
+async def test_what_is_nested_too_deep_for_a_message_is_shown_in_part_and_the_output_is_kept_whole(
+    runs: Runs, site: Site, peer: PeerServer
+) -> None:
+    deep = "[" * 60 + "]" * 60
+    site.page("/deep", Response(deep.encode()))
+    peer.children.workflows["echo"] = (
+        "document: {dsl: 1.0.3, namespace: test, name: echo, version: 1.0.0}\ndo:\n- back: {set: '${ . }'}\n"
+    )
+    execution = await runs.run(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/deep}}}}
+- child: {{run: {{workflow: {{namespace: test, name: echo, input: '${{ . }}'}}}}}}
+"""
+    )
+    assert execution.phase == "COMPLETED", execution.error
+    assert json.dumps(runs.whole(execution)) == deep
+    shown = read_value(execution.reported["/do/0/fetch"].output_value)
+    assert shown == {"$truncated": {"bytes": 120, "preview": [[[[["… (1 items)"]]]]]}}
+    assert execution.output == shown
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("call: http, with: {method: get, endpoint: SITE/deep}", "the answer cannot be kept: it is nested too deep"),
+        ("set: {x: '${ reduce range(300) as $i (0; [.]) }'}", "its result is nested more than 200 deep"),
+        ("set: {x: '${ reduce range(9000) as $i (0; [.]) }'}", "its result is nested more than 200 deep"),
+        (
+            "emit: {event: {with: {type: a, data: '${ reduce range(40) as $i (0; {a: .}) }'}}}",
+            "the event's data is nested too deep",
+        ),
+    ],
+)
+async def test_what_is_nested_too_deep_to_be_kept_is_a_clear_error(
+    runs: Runs, site: Site, task: str, said: str
+) -> None:
+    site.page("/deep", Response(("[" * 300 + "]" * 300).encode()))
+    error = await runs.error(f"do:\n- it: {{{task.replace('SITE', site.url)}}}")
+    assert said in error["detail"]
+    assert error["instance"] == "/do/0/it"
+
+
+async def test_a_run_lets_go_between_expressions_that_may_take_long(runs: Runs) -> None:
+    execution = runs.add("do:\n- all: {for: {in: '[range(45)]'}, do: [{one: {set: {x: '${ \"a\" | test(\"a\") }'}}}]}")
+    handle = await runs.start(execution)
+    await handle.result()
+    kinds = [event.event_type async for event in handle.fetch_history_events()]
+    # Loading, telling the end, and four times in between.
+    assert kinds.count(EventType.EVENT_TYPE_MARKER_RECORDED) == 6
 
 
 async def test_a_short_run_takes_one_workflow_task_its_reports_included(runs: Runs, site: Site) -> None:

@@ -32,6 +32,9 @@ _REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d)")
 _MAX_OPTIONAL = 4
 _PLAIN_LENGTH = 5_000
 _left: ContextVar[int] = ContextVar("references left", default=MAX_REFERENCES)
+_checks_left: ContextVar[list[int] | None] = ContextVar("checks left", default=None)
+most_checks: ContextVar[int] = ContextVar("checks at most", default=1_000_000)
+"""How many rules one check may apply, which takes some seconds; 0 for any number."""
 
 
 def unsupported_format(format_: str) -> str | None:
@@ -57,6 +60,8 @@ def violations(document: Any, value: Any, what: str) -> list[tuple[str, str]]:
         WorkflowError: The schema cannot be followed (type configuration).
     """
     token = _left.set(MAX_REFERENCES)
+    most = most_checks.get()
+    counting = _checks_left.set([most] if most else None)
     try:
         errors = list(_validator(document).iter_errors(value))
     except Unresolvable as error:
@@ -66,6 +71,7 @@ def violations(document: Any, value: Any, what: str) -> list[tuple[str, str]]:
         raise WorkflowError.standard("configuration", f"the schema of {what} refers to itself without end") from None
     finally:
         _left.reset(token)
+        _checks_left.reset(counting)
     found = [(pointer_to(error.absolute_path), _short(error.message)) for error in errors]
     return sorted(found, key=lambda violation: violation[0])
 
@@ -151,7 +157,37 @@ def _guarded(kind: type[Validator]) -> Any:
 
     references = {key: counted(rules[key]) for key in ("$ref", "$dynamicRef", "$recursiveRef") if key in rules}
     extend = cast("Any", jsonschema.validators).extend  # untyped
-    return extend(kind, {**references, "pattern": _pattern})
+    all_rules = {**rules, **references, "pattern": _pattern, "uniqueItems": _unique_items}
+    return extend(kind, {key: _bounded(rule) for key, rule in all_rules.items()})
+
+
+def _bounded(rule: Any) -> Any:
+    def apply(validator: Any, argument: Any, value: Any, schema: Any) -> Any:
+        left = _checks_left.get()
+        if left is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                detail = f"checking the data by its schema takes more than {most_checks.get()} steps"
+                raise WorkflowError.standard("configuration", detail)
+        return rule(validator, argument, value, schema)
+
+    return apply
+
+
+def _unique_items(validator: Any, wanted: Any, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As the library's own rule, which compares every item with every other."""
+    if wanted and validator.is_type(value, "array") and len({*map(_comparable, value)}) < len(value):
+        yield jsonschema.ValidationError(f"{_short(repr(value))} has non-unique elements")
+
+
+def _comparable(value: Any) -> Any:
+    """Return what is equal for values that are equal as JSON: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value).items()
+        return frozenset((key, _comparable(item)) for key, item in pairs)
+    if isinstance(value, list):
+        return tuple(map(_comparable, cast("list[Any]", value)))
+    return (bool, value) if isinstance(value, bool) else value
 
 
 def _refuse(uri: str) -> Any:

@@ -16,7 +16,7 @@ from stigmer_runner.server import (
 )
 from stigmer_runner.settings import RunnerSettings, setting, variables_of
 from stigmer_runner.traces import traces
-from stigmer_runner.values import fill_struct, fill_value, read_struct, read_value
+from stigmer_runner.values import fill_struct, fill_value, is_too_deep, read_struct, read_value
 from stigmer_runner.worker import run_worker, stop_on_signals
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "StigmerServer",
     "fill_struct",
     "fill_value",
+    "is_too_deep",
     "read_struct",
     "read_value",
     "run_process",

@@ -10,9 +10,26 @@ from typing import Any
 _EXACT = 2**53
 """Every whole number up to here is a double of its own."""
 
+_OBJECT, _ARRAY = 3, 2
+"""Messages inside each other that an object, or an array, takes as a `google.protobuf.Value`."""
+_DEEPEST = 75
+"""Of those, how many the server takes: 25 objects, or 37 arrays."""
+
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Message = Any
 """A protobuf message of a descriptor pool; its fields are read by name."""
+
+
+def is_too_deep(value: Json, room: int = _DEEPEST) -> bool:
+    """Whether a value is nested deeper than the server takes one as a message."""
+    match value:
+        case list():
+            left, items = room - _ARRAY, value
+        case dict():
+            left, items = room - _OBJECT, value.values()
+        case _:
+            return False
+    return left < 0 or any(is_too_deep(item, left) for item in items)
 
 
 def fill_value(message: Message, value: Json) -> None:

@@ -11,8 +11,10 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from stigmer_dsl import schemas
 from stigmer_dsl.dataflow import check
 from stigmer_dsl.errors import WorkflowError
+from stigmer_dsl.expressions import guard
 from stigmer_dsl.model import DurationLike, Workflow
 
 from workflow_runner.checkpoint import Marks, Wreck
@@ -72,6 +74,8 @@ class Interpreter:
             WorkflowError: It faults.
             Suspended: It is to be continued from the position that the exception carries.
         """
+        guard.tells.set(self._tire)
+        schemas.most_checks.set(self.limits.get("max_schema_checks", 0))
         scope = Scope()
         if frame is None:
             data = self._take_input(data, scope)
@@ -124,6 +128,10 @@ class Interpreter:
         self.engine.show(record)
         self._cost += 1 + size // _BYTES_PER_COST
         self.marks.weigh(record["reference"], size)
+
+    def _tire(self) -> None:
+        """Count an expression that may have taken long."""
+        self._cost += self.limits.get("guarded_cost", 0)
 
     def tell(self) -> None:
         """See `Run`."""

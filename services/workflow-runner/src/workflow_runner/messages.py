@@ -33,6 +33,10 @@ class Limits(TypedDict):
     """Continue as new at this many events; 0 leaves it to Temporal's own suggestion."""
     max_call_depth: NotRequired[int]
     """So many workflows may stand above one that runs a further one; they are not counted unless said."""
+    guarded_cost: NotRequired[int]
+    """What an expression that may take long counts, where a task counts 1, until a run lets go; nothing unless said."""
+    max_schema_checks: NotRequired[int]
+    """How many rules one check by a schema may apply; any number unless said."""
     call_depth: NotRequired[int]
     """How many stand above this run; none unless said."""
     local_calls_in_row: int

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from stigmer_dsl import schemas
 from stigmer_runner import RunnerSettings, setting
 from stigmer_runner.settings import folders
 
@@ -13,6 +14,8 @@ from workflow_runner.room import MOST_SENT_BYTES
 _INLINE_RESPONSE_BYTES = 1_500_000
 
 
+_GUARDED_COST = 25
+"""Ten expressions of half a second each, and a run lets go: Temporal takes more for a hang."""
 _LONGEST_BRANCH_CALL = 1.0
 """Seconds. What other branches ask of Temporal, such as a timer, waits for as long as the local call of one takes."""
 
@@ -155,6 +158,8 @@ class Settings(RunnerSettings):
             "max_backward_jumps": self.max_backward_jumps,
             "max_history_events": self.max_history_events,
             "max_call_depth": self.max_call_depth,
+            "guarded_cost": _GUARDED_COST,
+            "max_schema_checks": schemas.most_checks.get(),
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,
             "local_branch_seconds": min(self.local_call_seconds, _LONGEST_BRANCH_CALL),

@@ -109,6 +109,7 @@ do:
 - late: {call: human_input, with: {message: Late?, deadline: {milliseconds: 20}, default: approve}}
 """,
     "set": "do:\n- a: {set: {n: '${ .n + 1 }'}, output: {as: '{m: .n}'}, export: {as: .}}\n- b: {set: '${ $context }'}",
+    "guarded": "do:\n- l: {for: {in: '[range(25)]'}, do: [{s: {set: {x: '${ \"a\" | test(\"a\") }'}}}]}",
     "switch": "do:\n- w: {switch: [{a: {when: .n > 5, then: end}}, {b: {then: x}}]}\n- x: {set: {n: 9}}",
     "jumps": "do:\n- add: {set: {n: '${ .n + 1 }'}}\n- again: {if: .n < 4, set: '${ . }', then: add}",
     "for": "do:\n- l: {for: {in: '[1, 2, 3]'}, while: .n < 4, do: [{add: {set: {n: '${ .n + $item }'}}}]}",

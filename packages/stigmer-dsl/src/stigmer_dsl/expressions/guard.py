@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 SECONDS = 0.5
@@ -24,6 +26,10 @@ MEMORY = 1024 * 1024 * 1024
 """Bytes of address space that an evaluating process may have."""
 PROCESSES = 4
 """The most children at once; further evaluations wait."""
+
+
+tells: ContextVar[Callable[[], None] | None] = ContextVar("tells of evaluations", default=None)
+"""Called for each evaluation of whoever sets it: it may have taken long, and how long is not to be known."""
 
 
 class GuardError(Exception):
@@ -150,4 +156,6 @@ _guard = Guard()
 
 def evaluate(program: str, document: str) -> tuple[bytes, str]:
     """Evaluate in a watched process; see `Guard.evaluate`."""
+    if (tell := tells.get()) is not None:
+        tell()
     return _guard.evaluate(program, document)

@@ -30,6 +30,8 @@ ARGUMENTS = frozenset({"context", "input", "output", "task", "workflow", "runtim
 _WRAPPED = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SHOWN = 200
+MOST_DEPTH = 200
+"""How deep the result of an expression may be nested: what is written out and read again has bounds of its own."""
 _PLACE = re.compile(r" at <top-level>, line (\d+), column (\d+):?")
 
 
@@ -211,12 +213,32 @@ class Expression:
         return at
 
     def _decode(self, text: str, document: str, input: Any) -> Any:  # noqa: A002 - jq's word
-        if not has_long_number(text):
-            return json.loads(text)
         try:
-            return decode_exactly(text, document, self.text)
+            result = json.loads(text) if not has_long_number(text) else decode_exactly(text, document, self.text)
         except InexactError as error:
             raise ExpressionError(self.text, str(error), on=shorten(input)) from None
+        except RecursionError:
+            raise self._too_deep(input) from None
+        if text.count("[") + text.count("{") > MOST_DEPTH and _is_deep(result, MOST_DEPTH):
+            raise self._too_deep(input)
+        return result
+
+    def _too_deep(self, input: Any) -> ExpressionError:  # noqa: A002 - jq's word
+        return ExpressionError(self.text, f"its result is nested more than {MOST_DEPTH} deep", on=shorten(input))
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Whether a value is nested more than so deep."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [item for inner in level if isinstance(inner, (dict, list)) for item in _items(inner)]  # pyright: ignore[reportUnknownArgumentType] - JSON
+        if not level:
+            return False
+    return True
+
+
+def _items(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return [*value.values()] if isinstance(value, dict) else value
 
 
 def _kind(value: object) -> str:

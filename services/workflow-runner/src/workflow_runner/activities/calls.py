@@ -24,6 +24,7 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner.activities.concealment import concealment
 from workflow_runner.activities.heartbeat import CALL_SECONDS, heartbeats
 from workflow_runner.activities.report import Reporting
+from workflow_runner.activities.structured import check_depth
 from workflow_runner.call_messages import CallAnswer
 from workflow_runner.loans import LOANS
 from workflow_runner.messages import MOST_BYTES, Call, Report
@@ -66,6 +67,13 @@ class CallFailedError(Exception):
         )
 
 
+def _check_depth(output: Any) -> None:
+    try:
+        check_depth(output)
+    except ValueError as error:
+        raise CallFailedError("communication", f"the answer cannot be kept: {error}") from None
+
+
 class Calls:
     """Makes calls with their secrets, time limits, heartbeats and reports."""
 
@@ -98,9 +106,10 @@ class Calls:
             try:
                 if call["has_secrets"]:
                     arguments, redactor = await self._filled(call)
-                output = redactor.value(await exchange(arguments, seconds))
+                output = await exchange(arguments, seconds)
+                _check_depth(output)
                 # Only now is all known that nobody is to see.
-                output = Redactor(concealed).value(output)
+                output = Redactor(concealed).value(redactor.value(output))
                 size = len(json.dumps(output))
                 if size > self._most_bytes:
                     detail = f"the answer takes {size} bytes, more than the {self._most_bytes} that can be kept"

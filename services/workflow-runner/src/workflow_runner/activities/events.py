@@ -17,7 +17,7 @@ from stigmer_grpc.errors import (
     UnimplementedError,
 )
 from stigmer_protos import descriptors
-from stigmer_runner import Environments, StigmerServer, fill_value
+from stigmer_runner import Environments, StigmerServer, fill_value, is_too_deep
 from temporalio import activity
 
 from workflow_runner import names
@@ -123,6 +123,8 @@ def _fill(message: Message, event: Mapping[str, Any]) -> None:
         return
     if isinstance(event["data"], str) and not _is_json(message.data_content_type):
         message.text_data = event["data"]
+    elif is_too_deep(event["data"]):
+        raise CallFailedError("validation", "the event's data is nested too deep: 25 objects or 37 arrays at most")
     else:
         fill_value(message.json_data, event["data"])
 

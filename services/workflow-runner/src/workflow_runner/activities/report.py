@@ -11,7 +11,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
-from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value, read_value
+from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value, is_too_deep, read_value
 from stigmer_runner.claims import Owner
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -21,7 +21,7 @@ from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.values import LARGE_BYTES, Values, execution_of, json_text
 from workflow_runner.checkpoint import Checkpoint
 from workflow_runner.messages import Report, TaskRecord
-from workflow_runner.sizes import preview
+from workflow_runner.sizes import preview, size_of
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
 _QUERY = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionQueryController"
@@ -74,7 +74,8 @@ class Reporting:
             await self._keep(report, checkpoint)
             if not report["tasks"] and "phase" not in report:
                 return
-        message = await self._with_large_output(report) if report.get("large") else _message(report)
+        is_apart = report.get("large") or is_too_deep(report.get("output"))
+        message = await self._with_large_output(report) if is_apart else _message(report)
         if report.get("replaces"):
             _fit_contract(message.status)
             if message.status.tasks:
@@ -209,7 +210,12 @@ def _fill_task(message: Message, task: TaskRecord, before: tuple[Any, Message | 
 
 
 def _fill(message: Message, field: str, value: Any) -> None:
-    """Set `field` and `field`_value: an object goes into the Struct, and every value into the Value."""
+    """Set `field` and `field`_value: an object goes into the Struct, and every value into the Value.
+
+    Of a value that is nested too deep for a message, the beginnings are shown, as of one that is too large.
+    """
+    if is_too_deep(value):
+        value = preview(value, size_of(value))
     any_value: Message = getattr(message, f"{field}_value")
     fill_value(any_value, value)
     if isinstance(value, dict):

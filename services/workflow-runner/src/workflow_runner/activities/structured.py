@@ -45,7 +45,7 @@ def read(text: str) -> Any:
         except ValueError:
             pass  # YAML may begin like this too, and then says better what is wrong
         else:
-            _check_depth(found)
+            check_depth(found)
             return found
     try:
         return _Builder(cast("Any", yaml).parse(text, Loader=yaml.CSafeLoader)).build()  # untyped
@@ -57,7 +57,8 @@ def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any) -> None:
+    """Raises: ValueError: A value is nested too deep."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [item for inner in level if isinstance(inner, (dict, list)) for item in _inside(inner)]  # pyright: ignore[reportUnknownArgumentType] - JSON

@@ -6,7 +6,7 @@ from typing import Any
 
 from stigmer_dsl.errors import WorkflowError
 from stigmer_protos import descriptors
-from stigmer_runner import StigmerServer, fill_value
+from stigmer_runner import StigmerServer, fill_value, is_too_deep
 from temporalio import activity
 
 from workflow_runner import names
@@ -76,7 +76,7 @@ class Subflows:
         return {"id": made.metadata.id}
 
     async def _fill_input(self, spec: Message, data: Any) -> None:
-        if (await asyncio.to_thread(size_of, data)) <= LARGE_BYTES:
+        if (await asyncio.to_thread(size_of, data)) <= LARGE_BYTES and not is_too_deep(data):
             fill_value(spec.input, data)
             return
         spec.large_input_of = own_execution()
