@@ -95,7 +95,7 @@ async def test_a_key_may_what_its_role_says(command: Command) -> None:
 
 async def test_a_runners_key_is_for_no_organization(command: Command) -> None:
     made = await command("key", "create", "machine", "--role", "runner", "-o", "json")
-    assert (made.code, sorted(made.json)) == (0, ["expiresAt", "id", "key", "name"])
+    assert (made.code, sorted(made.json)) == (0, ["expires_at", "id", "key", "name"])
     assert (await command("get", "agents", token=made.json["key"])).code == 0
     refused = await command("key", "create", "other", "--role", "runner", "--org", "local")
     assert (refused.code, "metadata.org" in refused.err) == (2, True)
@@ -125,8 +125,8 @@ def test_a_key_ends_when_it_is_told_to(stigmer: Any, options: tuple[str, ...], l
     assert stigmer("key", "create", "ci", "--org", "local", *options).code == 0
     after = datetime.now(UTC)
     (item,) = json.loads(stigmer("key", "list", "-o", "json").out)["items"]
-    assert before + life <= datetime.fromisoformat(item["expiresAt"]) <= after + life
-    assert item["lastUsedAt"] is None
+    assert before + life <= datetime.fromisoformat(item["expires_at"]) <= after + life
+    assert item["last_used_at"] is None
 
 
 @pytest.mark.parametrize("given", ["soon", "99999999w", "-1d", "2020-01-01T00:00:00Z"])
@@ -137,7 +137,7 @@ def test_an_end_that_cannot_be_is_refused(stigmer: Any, given: str) -> None:
     assert stigmer("key", "create", "ci", "--org", "local", "--expires", "1d", "--never-expires").code == 2
     assert stigmer("key", "list", "-o", "name").out.strip() == ""
     never = stigmer("key", "create", "ci", "--org", "local", "--never-expires", "-o", "json")
-    assert '"expiresAt": null' in never.out
+    assert '"expires_at": null' in never.out
 
 
 def test_organizations_come_and_go(stigmer: Any, write: Callable[[str, str], Path]) -> None:

@@ -286,9 +286,9 @@ async def test_large_events_make_short_pages(local: Api) -> None:
     assert await ids(deliveries, 12) == [str(n) for n in range(12)]
 
 
-async def test_ten_thousand_events_of_many_publishers_come_once_and_in_order(local: Api) -> None:
+async def test_thousands_of_events_of_many_publishers_come_once_and_in_order(local: Api) -> None:
     """The subscriber goes away time and again, and goes on with its last token."""
-    total, publishers = 10_000, 20
+    total, publishers = 3_000, 20
     deliveries = await follow(local)
     token = ""
 
@@ -304,7 +304,7 @@ async def test_ten_thousand_events_of_many_publishers_come_once_and_in_order(loc
     chance = random.Random(7)
     async with asyncio.timeout(240):
         while len(seen) < total:
-            for _ in range(min(chance.randint(1, 900), total - len(seen))):
+            for _ in range(min(chance.randint(1, 270), total - len(seen))):
                 delivery = await anext(deliveries)
                 token = delivery.resume_token
                 if delivery.HasField("event"):

@@ -77,6 +77,13 @@ async def test_there_are_not_too_many(local: Api, field: str, values: Any) -> No
     assert broken == {f"metadata.{field}": f"metadata.{field}.count"}
 
 
+@pytest.mark.parametrize("key", ["stigmer.tag/web", "stigmer.names/environment/prod"])
+async def test_nobody_tags_or_names_a_resource_by_a_label(local: Api, key: str) -> None:
+    sent = manifest("agent", "sample", AGENT, labels={key: "1"})
+    assert await refused(local, "create", sent) == {f'metadata.labels["{key}"]': "metadata.labels.own"}
+    assert (await local.list_all({"kind": "agent", "tags": ["web"]})).total_count == 0
+
+
 async def test_annotations_have_a_size_together(local: Api) -> None:
     values = {f"k{number}": "ü" * 16 * 1024 for number in range(8)}
     broken = await refused(local, "create", manifest("agent", "large", AGENT, annotations=values))

@@ -19,6 +19,8 @@ from stigmer_server.testing import Api, manifest
 
 Make = Callable[..., Awaitable[Any]]
 AGENT = {"instructions": "Answer every question in one sentence."}
+ROOT = "../../.."
+GRPC = f"{ROOT}/packages/stigmer-grpc/tests"
 HELD = {
     # Answers
     "bad input is INVALID_ARGUMENT, with field and rule": (
@@ -129,6 +131,72 @@ HELD = {
     "every kind is deleted by whatever its request calls the id": (
         "test_verbs.py",
         "test_delete_returns_the_resource_and_it_is_gone",
+    ),
+    # Callers that wait
+    "who gave a callback token is told the end once": (
+        "test_callbacks.py",
+        "test_the_caller_gets_the_finished_execution_without_its_secrets",
+    ),
+    "and told of every other end": (
+        "test_callbacks.py",
+        "test_however_an_execution_ends_otherwise_the_caller_gets_an_error",
+    ),
+    "deleting a running execution cancels its run": (
+        "test_engine.py",
+        "test_deleting_a_running_execution_cancels_its_run",
+    ),
+    "what was left pending is started": (
+        "test_engine.py",
+        "test_what_was_left_pending_is_started_when_an_engine_comes",
+    ),
+    "a run that ends without a word ends its execution": (
+        "test_engine_watch.py",
+        "test_a_run_that_ended_without_a_word_ends_its_execution_for_everybody",
+    ),
+    # Names
+    "references go by slug, not by name": ("test_verbs.py", "test_get_by_reference_finds_by_slug_and_organization"),
+    "ids of clients are refused unless they are unused and well formed": (
+        "blackbox/test_kinds.py",
+        "test_an_id_is_taken_once",
+    ),
+    # Secrets
+    "secrets are sealed, and shown to nobody": ("test_secrets.py", "test_no_reader_and_no_file_sees_a_secret"),
+    "secrets are in no history of Temporal's": ("test_canary.py", "test_a_secret_is_nowhere_but_where_it_was_put"),
+    # The process
+    "every variable of older set-ups is read": ("test_settings.py", "test_every_variable_of_older_set_ups_is_read"),
+    "a bad value is an error": ("test_settings.py", "test_wrong_values_are_reported_together_and_never_replaced"),
+    "a server that never reached Temporal ends in order": ("test_process.py", "test_a_signal_ends_it_in_order"),
+    "a second signal ends it": ("test_process.py", "test_a_second_signal_ends_it_at_once_and_loses_nothing"),
+    "a taken port is told, and ends the process": ("test_process.py", "test_a_port_that_is_taken_is_told"),
+    "a handler that crashes ends its call alone": (
+        f"{GRPC}/test_failures.py",
+        "test_a_crash_is_internal_with_the_request_id_and_the_cause_in_the_log",
+    ),
+    "a client may come before its server": (
+        f"{GRPC}/test_server_life.py",
+        "test_a_channel_says_when_nobody_answers_and_connects_late",
+    ),
+    # The processes around it
+    "a dead child is found dead, and started again": (
+        f"{ROOT}/client-apps/stigmer-cli/tests/test_children.py",
+        "test_a_killed_process_is_started_again",
+    ),
+    "a crash loop has an end": (
+        f"{ROOT}/client-apps/stigmer-cli/tests/test_children.py",
+        "test_a_crash_loop_reaches_its_limit_and_stays_down",
+    ),
+    "the stack starts all that it is made of": (f"{ROOT}/tests/e2e/test_stack.py", "test_up_status_and_down"),
+    "runners answer to the names of the contract": (
+        f"{ROOT}/services/workflow-runner/tests/test_cloud.py",
+        "test_a_server_that_knows_the_contract_only_can_drive_a_run",
+    ),
+    "and so do those of agents": (
+        f"{ROOT}/services/agent-runner/tests/test_cloud.py",
+        "test_a_server_that_knows_the_contract_only_can_drive_a_turn",
+    ),
+    "a workflow that calls an agent gets its answer": (
+        f"{ROOT}/tests/e2e/test_agent_calls.py",
+        "test_a_workflow_talks_to_an_agent_in_one_session",
     ),
 }
 

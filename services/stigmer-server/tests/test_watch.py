@@ -284,9 +284,9 @@ async def test_a_watch_that_cannot_be_is_invalid(local: Api, request_: dict[str,
     assert [violation.field for violation in failure.value.violations] == [field]
 
 
-async def test_ten_thousand_events_of_many_writers_come_once_and_in_order(local: Api) -> None:
+async def test_thousands_of_events_of_many_writers_come_once_and_in_order(local: Api) -> None:
     """The reader goes away time and again, and goes on with its last token."""
-    total, writers = 10_000, 20
+    total, writers = 2_000, 20
     events = await begun(local, kinds=["environment"])
     events_token = ""
 
@@ -304,7 +304,7 @@ async def test_ten_thousand_events_of_many_writers_come_once_and_in_order(local:
     chance = random.Random(7)
     async with asyncio.timeout(240):
         while len(seen) < total:
-            for _ in range(min(chance.randint(1, 900), total - len(seen))):
+            for _ in range(min(chance.randint(1, 180), total - len(seen))):
                 event = await anext(events)
                 if event.type == BOOKMARK:
                     continue

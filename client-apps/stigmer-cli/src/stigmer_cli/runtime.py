@@ -132,8 +132,10 @@ def _report_foreign(error: BaseException) -> int:
         )
         return 1
     if isinstance(error, InvalidArgumentError):
-        for violation in error.violations:
-            console.note(f"{violation.field}: {violation.message}")
+        # Of many violations the message of the error has the first ones.
+        for problem in (f"{violation.field}: {violation.message}" for violation in error.violations):
+            if problem not in error.message:
+                console.note(problem)
     code, hint = _ANSWERS.get(error.code.name, _UNKNOWN)
     console.complain(error.message or error.code.name.lower().replace("_", " "), hint=hint)
     return code
@@ -141,7 +143,7 @@ def _report_foreign(error: BaseException) -> int:
 
 _UNKNOWN = (1, "`stigmer logs stigmer-server` may say more")
 _ANSWERS: dict[str, tuple[int, str]] = {
-    "INVALID_ARGUMENT": (2, "correct what is said above and try again"),
+    "INVALID_ARGUMENT": (2, "correct that and try again"),
     "OUT_OF_RANGE": (2, "leave the token out, and begin anew"),
     "NOT_FOUND": (3, "`stigmer get KIND` lists what there is"),
     "ALREADY_EXISTS": (4, "choose another name, or change it with `stigmer apply`"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from stigmer_server.errors import InvalidError, TooLargeError, Violation
 from stigmer_server.kinds.port import DEFAULT_SUFFIX, Kind
+from stigmer_server.labels import NAMES, TAG
 from stigmer_server.messages import Message
 
 NAME = 256
@@ -70,6 +71,10 @@ def _violations(kind: Kind, metadata: Message) -> Iterator[Violation]:
     yield from _entries(
         "metadata.labels", metadata.labels, lambda field, value: _text(field, value, LABEL, _UNPRINTABLE)
     )
+    for key in sorted(metadata.labels):
+        if key.startswith((TAG, NAMES)):
+            message = f"labels that begin with {TAG} and {NAMES} are the server's own"
+            yield Violation(field=_place("metadata.labels", key), rule="metadata.labels.own", message=message)
     yield from _entries(
         "metadata.annotations", metadata.annotations, lambda field, value: _text(field, value, None, _NUL)
     )
@@ -84,9 +89,13 @@ def _entries(
 ) -> Iterator[Violation]:
     yield from _count(field, len(values))
     for key in sorted(values):
-        place = f"{field}[{json.dumps(key[:_SHOWN])}]"
+        place = _place(field, key)
         yield from _text(place, key, NAME, _UNPRINTABLE, least=1, what="the key")
         yield from check(place, values[key])
+
+
+def _place(field: str, key: str) -> str:
+    return f"{field}[{json.dumps(key[:_SHOWN])}]"
 
 
 def _count(field: str, count: int) -> Iterator[Violation]:

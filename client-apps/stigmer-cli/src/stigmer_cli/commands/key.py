@@ -77,7 +77,7 @@ def create(
     key, identifier = message.spec.key_hash, message.metadata.id
     until = _expires_at(message)
     if made.output.is_structured:
-        value = {"id": identifier, "name": message.metadata.name, "key": key, "expiresAt": until or None}
+        value = {"id": identifier, "name": message.metadata.name, "key": key, "expires_at": until or None}
         console.result(console.structured(value, made.output))
     else:
         # The key also where only a name was asked for: whoever did not get it here gets it nowhere.
@@ -229,8 +229,8 @@ def _plain(message: Message) -> dict[str, Any]:
         "org": message.metadata.org,
         "role": _role(message),
         "fingerprint": message.spec.fingerprint,
-        "lastUsedAt": _used_at(message) or None,
-        "expiresAt": _expires_at(message) or None,
+        "last_used_at": _used_at(message) or None,
+        "expires_at": _expires_at(message) or None,
     }
 
 
