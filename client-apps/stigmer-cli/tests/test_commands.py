@@ -196,6 +196,21 @@ def test_validate_tells_every_problem_and_needs_no_home(stigmer: Any, write: Wri
     assert (listed["problems"][0]["line"], listed["problems"][0]["column"]) == (5, 3)
 
 
+@pytest.mark.requirement("problems.doubts")
+def test_what_is_hardly_meant_is_a_warning_at_its_place(stigmer: Any, write: Write) -> None:
+    plain = "document: {dsl: 1.0.3, namespace: test, name: odd, version: 1.0.0}\ndo:\n  - a: {set: {x: 'Hi ${ .b }'}}\n"
+    inside = "kind: Workflow\nmetadata: {name: odd}\nspec:\n  definition: |\n    " + plain.replace("\n", "\n    ")
+    for text, line, pointer in ((plain, 3, "/do/0/a/set/x"), (inside, 7, "/spec/definition/do/0/a/set/x")):
+        path = write("odd.yaml", text)
+        result = stigmer("validate", path)
+        assert (result.code, result.out.endswith("is valid\n")) == (0, True)
+        assert f"warning: {path}:{line}:" in result.err
+        assert f"{pointer}: `${{ }}` inside a longer text is left as it is" in result.err
+        (warning,) = json.loads(stigmer("validate", path, "-o", "json").out)["warnings"]
+        assert (warning["line"], warning["pointer"]) == (line, pointer)
+        assert "warning: " in stigmer("apply", "-f", path).err
+
+
 def test_secrets_are_not_printed(stigmer: Any, write: Write) -> None:
     text = "kind: Environment\nmetadata: {name: staging}\nspec: {data: {TOKEN: {value: VALUE, is_secret: true}}}\n"
     path = write("environment.yaml", text.replace("VALUE", "hunter2"))

@@ -62,6 +62,19 @@ def test_programs_are_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (second["file"], second["line"], second["code"]) == (str(gone), None, "file.read")
 
 
+@pytest.mark.requirement("problems.doubts")
+def test_what_is_hardly_meant_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(GOOD.replace("x: 1", "x: 'Hello ${ .name }'"))
+    assert main(["validate", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{path}: 1 workflow, valid\n"
+    assert err.startswith(f"warning: {path}:3:20: /do/0/a/set/x: `${{ }}` inside a longer text")
+    assert main(["validate", "-o", "json", str(path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["code"], each["line"], each["column"]) for each in told["warnings"]] == [("doubt.text", 3, 20)]
+
+
 def test_secrets_may_be_declared_on_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "w.yaml"
     path.write_text(GOOD.replace("x: 1", "x: '${.secrets.TOKEN}'"))

@@ -8,7 +8,7 @@ from stigmer_dsl import expressions, model
 
 MEMBER = Path(__file__).parent.parent
 SOURCES = MEMBER / "src" / "stigmer_dsl"
-CODE = re.compile(r'"((?:file|yaml|dsl|expression|stored)\.[a-z-]+)"')
+CODE = re.compile(r'"((?:file|yaml|dsl|expression|stored|doubt)\.[a-z-]+)"')
 
 
 def _raised() -> set[str]:

@@ -67,6 +67,16 @@ async def test_a_definition_is_kept_byte_for_byte_and_fills_the_document(local: 
     assert validation.validated_at.seconds > 0
 
 
+@pytest.mark.requirement("problems.doubts")
+async def test_what_is_hardly_meant_is_recorded_and_goes_with_the_definition(local: Api) -> None:
+    made = await create(local, definition=text().replace("\ndo:", "\ndo:\n  - odd: {set: {x: 'Hello ${ .a }'}}", 1))
+    (warning,) = made.status.serverless_workflow_validation.warnings
+    assert warning.startswith("/do/0/odd/set/x: `${ }` inside a longer text is left as it is")
+    made.spec.definition = text()
+    changed = await local("workflow", "update", made)
+    assert list(changed.status.serverless_workflow_validation.warnings) == []
+
+
 @pytest.mark.requirement("problems.stored")
 async def test_tasks_are_compiled_and_shown_as_a_document(local: Api) -> None:
     made = await create(local, document=DOCUMENT, tasks=[GREET])

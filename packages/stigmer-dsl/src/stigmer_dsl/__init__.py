@@ -1,6 +1,7 @@
 """The Open Workflow DSL 1.0 for Python: typed model, parser with positions, validation, expressions and data flow."""
 
 from stigmer_dsl import build, dataflow, descriptors, durations, errors, expressions, model, secrets
+from stigmer_dsl.doubts import doubts_about
 from stigmer_dsl.errors import (
     DocumentError,
     DslError,
@@ -43,6 +44,7 @@ __all__ = [
     "compile_tasks",
     "dataflow",
     "descriptors",
+    "doubts_about",
     "durations",
     "errors",
     "expressions",

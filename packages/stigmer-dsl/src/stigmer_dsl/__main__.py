@@ -7,10 +7,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stigmer_dsl.doubts import doubts_about
 from stigmer_dsl.errors import DocumentError
 from stigmer_dsl.format import format_text
 from stigmer_dsl.graph import Graph, build_graph, to_dot, to_mermaid
@@ -82,6 +83,7 @@ class _Checked:
     name: str
     workflows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     problems: list[Problem] = field(default_factory=list[Problem])
+    doubts: list[Problem] = field(default_factory=list[Problem])
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -90,10 +92,12 @@ def _validate(options: argparse.Namespace) -> int:
     if options.output == "json":
         found = [workflow for one in checked for workflow in one.workflows]
         told = [problem.to_dict() for problem in problems]
-        sys.stdout.write(_json({"valid": not problems, "workflows": found, "problems": told}))
+        doubts = [doubt.to_dict() for one in checked for doubt in one.doubts]
+        sys.stdout.write(_json({"valid": not problems, "workflows": found, "problems": told, "warnings": doubts}))
         return INVALID if problems else 0
     for one in checked:
         _tell(one.problems)
+        _tell(one.doubts, kind="warning: ")
         if not one.problems:
             count = f"{len(one.workflows)} workflows" if len(one.workflows) > 1 else "1 workflow"
             sys.stdout.write(f"{one.name}: {count}, valid\n")
@@ -114,10 +118,15 @@ def _check(name: str, secrets: Sequence[str]) -> _Checked:
         return checked
     for document in documents:
         try:
-            header = parse(document, secrets=secrets).document
+            workflow = parse(document, secrets=secrets)
         except DocumentError as error:
             checked.problems += error.problems
         else:
+            header = workflow.document
+            checked.doubts += [
+                replace(doubt, source=label, position=document.position(doubt.pointer))
+                for doubt in doubts_about(workflow)
+            ]
             said = {"namespace": header.namespace, "name": header.name, "version": header.version}
             checked.workflows.append({"file": label, "line": document.position("").line, **said})
     return checked
@@ -176,8 +185,8 @@ def _read(name: str) -> tuple[str, str | Problem]:
         return label, Problem(code="file.read", message=f"the file cannot be read: {told}", source=label)
 
 
-def _tell(problems: Sequence[Problem]) -> None:
-    sys.stderr.writelines(f"{problem} [{problem.code}]\n" for problem in problems)
+def _tell(problems: Sequence[Problem], *, kind: str = "") -> None:
+    sys.stderr.writelines(f"{kind}{problem} [{problem.code}]\n" for problem in problems)
 
 
 def _json(value: Any) -> str:

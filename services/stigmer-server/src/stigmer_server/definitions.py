@@ -15,7 +15,7 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from ruamel.yaml import YAML
-from stigmer_dsl import DocumentError, compile_tasks, parse
+from stigmer_dsl import DocumentError, compile_tasks, doubts_about, parse
 
 from stigmer_server.environments import declared_by
 from stigmer_server.errors import InvalidError, RefusedError, Violation
@@ -37,7 +37,8 @@ def inspect(message: Message) -> None:
     """
     spec = message.spec
     if spec.definition:
-        document = _parsed(spec.definition, _names(message)).to_dict()["document"]
+        workflow = _parsed(spec.definition, _names(message))
+        document = workflow.to_dict()["document"]
         spec.document.Clear()
         for name in ("dsl", "namespace", "name", "version"):
             setattr(spec.document, name, str(document.get(name, "")))
@@ -46,9 +47,11 @@ def inspect(message: Message) -> None:
         _input_validator(text, _names(message))
         plan(message)
     else:
-        text = _as_yaml(_compiled(spec).to_dict())
+        workflow = _compiled(spec)
+        text = _as_yaml(workflow.to_dict())
     validation = message.status.serverless_workflow_validation
     validation.state = _VALID
+    validation.warnings[:] = [str(doubt) for doubt in doubts_about(workflow)]
     validation.yaml = text
     validation.validated_at.CopyFrom(timestamp())
 

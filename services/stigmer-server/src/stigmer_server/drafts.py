@@ -174,6 +174,9 @@ def renew(kind: Kind, draft: Message, stored: Message, unit: Unit) -> tuple[Mess
     # What is said about a change is no change.
     new.version.message = why
     if changed:
+        for field, _ in inspected.ListFields():
+            # Lists would be joined.
+            message.status.ClearField(field.name)
         message.status.MergeFrom(inspected)
     return message, changed
 

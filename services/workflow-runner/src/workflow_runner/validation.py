@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import json_format
-from stigmer_dsl import DocumentError, compile_spec, to_yaml
+from stigmer_dsl import DocumentError, compile_spec, doubts_about, to_yaml
 from stigmer_dsl.model import Workflow
 from stigmer_protos import descriptors
 from stigmer_runner.contract import answer_of
@@ -63,7 +63,7 @@ class Validation:
             validation.errors.extend(map(str, error.problems))
         else:
             validation.state = _VALID
-            for problem in unsupported(workflow):
+            for problem in (*doubts_about(workflow), *unsupported(workflow)):
                 validation.warnings.append(str(problem))
             for lacking in self._lacking:
                 validation.warnings.extend(map(str, await lacking(workflow)))

@@ -45,7 +45,7 @@ def apply(
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
-    from stigmer_cli.commands.validate import invalid
+    from stigmer_cli.commands.validate import invalid, tell_doubts
     from stigmer_cli.manifests import load, read_files
     from stigmer_cli.pruning import SET_LABEL, check_selector, join_set
 
@@ -61,6 +61,7 @@ def apply(
     manifests, problems = load(read_files(files), org=org)
     if problems:
         raise invalid(problems)
+    tell_doubts(made, manifests)
     if set_:
         join_set(manifests, set_)
         selector = f"{SET_LABEL}={set_},{selector}".rstrip(",")

@@ -84,6 +84,7 @@ def run(
     """
     made = session(context, output=output, debug=debug, server=server)
     from stigmer_cli import runtime
+    from stigmer_cli.commands.validate import tell_doubts
     from stigmer_cli.files.given import read_files
     from stigmer_cli.runs.declared import Declared
     from stigmer_cli.runs.inputs import read_environment, read_json
@@ -91,6 +92,7 @@ def run(
     from stigmer_cli.runs.start import Request
 
     declared = Declared.read(what, name=name, org=org)
+    tell_doubts(made, declared.manifests)
     request = Request(
         input=read_json(input_, option="--input"),
         message=message,

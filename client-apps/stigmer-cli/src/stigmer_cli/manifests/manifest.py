@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import ParseDict, ParseError
-from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceError, parse
+from stigmer_dsl import InvalidDocumentError, Source, SourceDocument, SourceError, doubts_about, parse
 from stigmer_dsl.problems import Position, Problem
 from stigmer_dsl.stored import compile_traced
 from stigmer_protos import descriptors
@@ -57,6 +57,8 @@ class Manifest:
     position: Position
     definition: Workflow | None = None
     """What the workflow's tasks mean, for a workflow."""
+    doubts: tuple[Problem, ...] = ()
+    """What the workflow hardly means as it says it."""
 
     @property
     def name(self) -> str:
@@ -153,8 +155,23 @@ class _Loader:
         message.metadata.owner_scope = _ORGANIZATION_SCOPE
         message.spec.definition = _text_of(self._document)
         message.spec.description = definition.document.summary or ""
-        self._check_runnable(definition, PlainPlaces(document=self._document))
-        return None if self.problems else self._manifest(kind, message, definition)
+        return self._workflow(kind, message, definition, PlainPlaces(document=self._document))
+
+    def _workflow(self, kind: Kind, message: Message, definition: Workflow, places: Places) -> Manifest | None:
+        self._check_runnable(definition, places)
+        return None if self.problems else self._manifest(kind, message, definition, self._doubts(definition, places))
+
+    def _doubts(self, definition: Workflow, places: Places) -> tuple[Problem, ...]:
+        """Return what the workflow hardly means as it says it, at its places in the file."""
+        return tuple(
+            replace(
+                doubt,
+                pointer=places.pointer(doubt.pointer),
+                position=places.position(doubt.pointer),
+                source=self._document.name,
+            )
+            for doubt in doubts_about(definition)
+        )
 
     def _resource(self, value: dict[str, Any]) -> Manifest | None:
         kind = self._kind(value)
@@ -173,9 +190,8 @@ class _Loader:
         self._check_rules(message, reading)
         found = None if reading.hides("spec") else self._definition(kind, message, value, reading)
         if found is not None:
-            self._check_runnable(*found)
-        definition = found[0] if found else None
-        return None if self.problems else self._manifest(kind, message, definition)
+            return self._workflow(kind, message, *found)
+        return None if self.problems else self._manifest(kind, message)
 
     def _kind(self, value: dict[str, Any]) -> Kind | None:
         said = value.get("kind")
@@ -283,13 +299,16 @@ class _Loader:
             self.problems += error.problems
             return None
 
-    def _manifest(self, kind: Kind, message: Message, definition: Workflow | None) -> Manifest:
+    def _manifest(
+        self, kind: Kind, message: Message, definition: Workflow | None = None, doubts: tuple[Problem, ...] = ()
+    ) -> Manifest:
         return Manifest(
             kind=kind,
             message=message,
             source=self._document.name,
             position=self._document.position(""),
             definition=definition,
+            doubts=doubts,
         )
 
     def _problem(
