@@ -100,6 +100,19 @@ def test_wrong_values_are_reported_together_and_never_replaced(monkeypatch: pyte
     assert "short-and-secret" not in told
 
 
+@pytest.mark.parametrize("flag", ["--grpc-host", "--http-host"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "::ffff:192.0.2.1", "2001:db8::1", "stigmer.example.com"])
+def test_an_address_that_others_reach_is_refused_however_it_is_written(flag: str, host: str) -> None:
+    with pytest.raises(SettingsError, match="can be reached from other machines; let callers sign in"):
+        load([flag, host])
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_the_loopback_interface_has_an_address_of_ipv6_too(host: str) -> None:
+    settings = load(["--grpc-host", host, "--http-host", host])
+    assert (settings.address, settings.http_host) == ("[::1]:8080", "::1")
+
+
 @pytest.mark.parametrize("value", ["-1", "65536", "1.5"])
 def test_a_port_is_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("GRPC_PORT", value)

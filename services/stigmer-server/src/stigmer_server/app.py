@@ -74,7 +74,7 @@ from stigmer_server.resources import Resources
 from stigmer_server.retention import Kept, keep_pruned
 from stigmer_server.schedule_timers import ScheduleTimers
 from stigmer_server.secrets import open_sealer
-from stigmer_server.settings import HTTP_PORT, Settings
+from stigmer_server.settings import HTTP_PORT, Settings, endpoint
 from stigmer_server.streams import Streams
 from stigmer_server.tenancy import ensure_organization
 from stigmer_server.watches import Watches
@@ -179,7 +179,7 @@ class App:
         wanted = self.settings.http_port if port is None else port
         if wanted == "off":
             return ""
-        if problems := self.settings.refusals(f"{host or self.settings.http_host}:{wanted}"):
+        if problems := self.settings.refusals(endpoint(host or self.settings.http_host, wanted)):
             raise SettingsError(problems)
         _credentials(self.settings)
         # Imported by those who want it: the rest have neither the time nor the memory to pay for it. By a thread,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -21,6 +22,9 @@ MAX_SKILL_FILE_BYTES = 2**20
 _SMALL_BYTES = 64 * 2**10
 """Below this, a high ratio is only a short file of repeated text."""
 _CHUNK_BYTES = 2**20
+_EXTRA = struct.Struct("<HH")
+"""What each field of an entry's extra part begins with: what it is, and its size."""
+_UNICODE_PATH = 0x7075
 _PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """What every unpacker knows, and what says how far it got: other packings would have to be trusted."""
 
@@ -82,8 +86,10 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     drive = len(name) > 1 and name[1] == ":"
     if not name or drive or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
         raise _invalid("path", f"holds the unsafe name {name!r}")
-    if not path.parts or len(name.encode()) > MAX_NAME_BYTES or len(entry.filename) != len(name):
+    if not path.parts or len(name.encode()) > MAX_NAME_BYTES:
         raise _invalid("path", f"holds the unusable name {name[:100]!r}")
+    if entry.filename != name or _further_name(entry) not in ("", name):
+        raise _invalid("path", f"holds {name!r} under another name, too; pack it again with names in UTF-8")
     mode = entry.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _invalid("type", f"holds {name!r}, which is no plain file")
@@ -93,6 +99,17 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise _invalid("packing", f"holds {name!r}, packed in a way other than deflate; pack it again")
     if entry.file_size > max(entry.compress_size * MAX_RATIO, _SMALL_BYTES):
         raise _invalid("ratio", f"holds {name!r}, packed more than {MAX_RATIO} to 1")
+
+
+def _further_name(entry: zipfile.ZipInfo) -> str:
+    """Return the name that some unpackers, newer Pythons among them, would have in place of the entry's; or ""."""
+    extra = entry.extra
+    while len(extra) >= _EXTRA.size:
+        field, size = _EXTRA.unpack_from(extra)
+        if field == _UNICODE_PATH:
+            return extra[_EXTRA.size + 5 : _EXTRA.size + size].decode(errors="replace")
+        extra = extra[_EXTRA.size + size :]
+    return ""
 
 
 def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:

@@ -6,6 +6,7 @@ as unset. All wrong values are reported together, and none is ever replaced by a
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -263,6 +264,12 @@ class Settings(BaseSettings):
         level = value.strip().lower()
         return "warning" if level == "warn" else level
 
+    @field_validator("grpc_host", "http_host", mode="after")
+    @classmethod
+    def _unbracket(cls, value: str) -> str:
+        """Accept an address of IPv6 as addresses with a port have it, too."""
+        return value.removeprefix("[").removesuffix("]")
+
     @field_validator(
         "db_path",
         "storage_path",
@@ -368,12 +375,21 @@ class Settings(BaseSettings):
     @property
     def address(self) -> str:
         """Where to listen, as gRPC writes it."""
-        return f"{self.grpc_host}:{self.grpc_port}"
+        return endpoint(self.grpc_host, self.grpc_port)
+
+
+def endpoint(host: str, port: int | str) -> str:
+    """Return host and port as one address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+_PORT_ALONE = re.compile(r":\d+")
+"""An address of the loopback interface, to gRPC."""
 
 
 def is_local(address: str) -> bool:
     """Tell whether only this machine reaches what listens at the address: host:port, [host]:port or unix:path."""
-    if address.startswith(("unix:", "unix-abstract:", ":")):
+    if address.startswith(("unix:", "unix-abstract:")) or _PORT_ALONE.fullmatch(address):
         return True
     host = address.rpartition(":")[0].strip("[]")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stigmer_server.errors import SettingsError
-from stigmer_server.settings import Settings
+from stigmer_server.settings import Settings, endpoint
 from stigmer_server.settings_file import CONFIG_VARIABLE, named_file, variables_of
 
 
@@ -45,7 +45,7 @@ def resolve(flags: Mapping[str, Any], *, serving: bool = True) -> Settings:
         named_file.reset(named)
     if not serving:
         return settings
-    listening = [settings.address, *([] if settings.http_port == "off" else [f"{settings.http_host}:0"])]
+    listening = [settings.address, *([] if settings.http_port == "off" else [endpoint(settings.http_host, 0)])]
     if problems := list(dict.fromkeys(problem for address in listening for problem in settings.refusals(address))):
         raise SettingsError(problems)
     return settings

@@ -160,7 +160,7 @@ async def test_nothing_listens_for_other_machines_in_clear_or_for_everybody(
     tmp_path: Path, settings: dict[str, Any], what: str
 ) -> None:
     async with serve(tmp_path, **settings) as api:
-        for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0"):
+        for address in ("0.0.0.0:0", "[::]:0", ":::0", "192.0.2.1:0"):
             with pytest.raises(SettingsError, match=what):
                 await api.app.serve(address)
         assert api.app.addresses == ()

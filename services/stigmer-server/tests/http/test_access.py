@@ -69,6 +69,7 @@ async def test_http_speaks_tls_when_grpc_does(tmp_path: Path) -> None:
 
 async def test_http_is_not_offered_to_other_machines_in_clear_or_to_everybody(tmp_path: Path) -> None:
     async with serve(tmp_path) as api:
-        with pytest.raises(SettingsError, match="--auth token"):
-            await api.app.serve_http("0.0.0.0", 0)
+        for host in ("0.0.0.0", "::"):
+            with pytest.raises(SettingsError, match="--auth token"):
+                await api.app.serve_http(host, 0)
         assert api.app.http_address == ""
