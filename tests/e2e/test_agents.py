@@ -33,7 +33,7 @@ SLOW = """\
 turns: [{text: one two three four five, pace: 5}]
 """
 QUICK = """\
-turns: [{text: "You said $message."}]
+turns: [{text: "You said $message.", usage: {input: 10, output: 2}}]
 """
 
 
@@ -115,6 +115,9 @@ def test_the_result_of_an_agent_is_one_document(stack: Cli, buyer: str, script: 
     assert (done.code, done.err) == (0, "")
     assert done.json["output"] == "You said hello."
     assert done.json["session_id"].startswith("ses-")
+    assert (
+        done.json["usage"] == done.json["session_usage"] == {"model_calls": 1, "input_tokens": 10, "output_tokens": 2}
+    )
     again = stack.run("run", "buyer", "-m", "more", "--model", "scripted:quick", "--session", done.json["session_id"])
     assert (again.code, again.out) == (0, "You said more.\n")
 
@@ -139,6 +142,37 @@ def test_runs_are_those_of_agents_and_of_workflows(
     assert watch.wait().code == 130
 
 
+def test_runs_have_the_variables_of_environments(
+    stack: Cli, buyer: str, script: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    tells = "turns: [{tool_calls: [{name: execute, args: {command: 'echo $REGION $TEAM'}}]}, {text: $result}]"
+    model = script("tells", tells.replace("$REGION $TEAM", "$$REGION $$TEAM"))
+    assert stack.run("env", "set", "everywhere", "REGION=eu", "TEAM=all").code == 0
+    assert stack.run("env", "set", "staging", "TEAM=core").code == 0
+    both = ("--env-from", "everywhere", "--env-from", "staging")
+    first = stack.run("run", buyer, "-m", "Where?", "--model", model, *both, "-o", "json")
+    assert (first.code, first.json["output"].split("\n")[0]) == (0, "eu core"), first.err
+    own = stack.run("run", "buyer", "-m", "Where?", "--model", model, *both, "--env", "TEAM=mine")
+    assert own.out.split("\n")[0] == "eu mine"
+    goes_on = stack.run("run", "buyer", "-m", "Where?", "--model", model, "--session", first.json["session_id"])
+    assert goes_on.out.split("\n")[0] == "eu core"
+    talk = stack.run("chat", "buyer", "--model", model, *both, stdin="Where?\nWhere?\n")
+    assert talk.out.count("eu core") == 2
+    assert stack.run("get", "agentinstances", "-o", "name").out.count("buyer-with-everywhere-staging") == 1
+
+    (tmp_path / "where.yaml").write_text(
+        "kind: Workflow\nmetadata: {name: where}\nspec:\n  env_spec: {data: {REGION: {}}}\n  definition: |\n"
+        "    document: {dsl: 1.0.3, namespace: test, name: where, version: 1.0.0}\n"
+        "    do: [{tell: {set: {region: '${.env_vars.REGION}'}}}]\n"
+    )
+    assert stack.run("run", str(tmp_path / "where.yaml")).code == 2
+    ran = stack.run("run", str(tmp_path / "where.yaml"), "--env-from", "everywhere", "-o", "json")
+    assert (ran.code, ran.json["phase"]) == (0, "COMPLETED"), "what it declares has a value"
+    assert stack.run("run", buyer, "-m", "x", "--env-from", "nowhere").code == 3
+    again = stack.run("run", buyer, "-m", "x", "--session", first.json["session_id"], *both)
+    assert (again.code, "a session keeps its environments" in again.err) == (2, True)
+
+
 def test_what_a_run_cannot_take_is_refused_before_anything_is_stored(stack: Cli, buyer: str) -> None:
     for options in ([], ["-m", "x", "--input", "{}"]):
         assert stack.run("run", buyer, *options).code == 2
@@ -160,6 +194,7 @@ def test_a_talk_remembers_its_session_and_survives_an_interruption(
     terminal.until("You said again.")
     terminal.until("> ")
     terminal.type("/exit\n")
+    terminal.until("so far: 2 model calls, 24 tokens")
     terminal.until("go on later with `stigmer chat ")
     assert terminal.end() == 0
     session = terminal.screen.split("`")[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,13 @@ def shown(capsys: pytest.CaptureFixture[str], *states: AgentRun) -> list[str]:
 def test_words_are_shown_as_they_come_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     states = [run(ai("Hel")), run(ai("Hello,")), run(ai("Hello,")), run(ai("Hello, Ada"))]
     assert shown(capsys, *states) == ["Hello, Ada"]
+
+
+def test_why_a_run_failed_is_left_to_who_tells_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    notices = Said(by="SYSTEM", text="Trying again."), Said(by="SYSTEM", text="no key")
+    assert shown(capsys, run(ai("So"), *notices)) == ["So", "Trying again.", "no key"]
+    ended = replace(run(ai("So"), *notices), phase="FAILED", error={"message": "no key"})
+    assert shown(capsys, ended) == ["So", "Trying again."]
 
 
 def test_words_that_change_are_shown_anew(capsys: pytest.CaptureFixture[str]) -> None:

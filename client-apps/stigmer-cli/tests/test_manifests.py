@@ -137,6 +137,30 @@ def test_rules_of_the_contract_are_told_at_the_field_that_breaks_them() -> None:
     assert ["file.yaml:8:7", "/spec/subAgents/0/instructions"] in places
 
 
+def test_what_an_agent_says_by_itself_is_held_against_all_of_it() -> None:
+    _, problems = read(
+        """\
+        kind: Agent
+        metadata: {name: x}
+        spec:
+          instructions: You answer questions.
+          model: opnai:gpt-5
+          approvalPolicies:
+            - {tool: exceute}
+          subAgents:
+            - {name: helper, instructions: You are a helper., mcpServers: [shop]}
+            - {name: helper, instructions: You are another one.}
+        """
+    )
+    told = sorted(problem.rpartition(": ")[0].split(":")[1] + problem.split(": ")[1] for problem in problems)
+    assert told == [
+        "10/spec/subAgents/1/name",
+        "5/spec/model",
+        "7/spec/approvalPolicies/0/tool",
+        "9/spec/subAgents/0/mcpServers/0",
+    ]
+
+
 def test_a_missing_field_is_named_at_what_should_hold_it() -> None:
     _, problems = read("kind: WorkflowInstance\nmetadata: {name: x}\nspec: {description: y}\n")
     assert problems == [f"file.yaml:3:1: /spec: workflow_id: {problems[0].rpartition(': ')[2]}"]

@@ -41,6 +41,10 @@ class Chat:
     environment: Mapping[str, Mapping[str, Any]]
     files: tuple[Given, ...] = ()
     """What is put into the workspace before anything is said."""
+    environments: tuple[str, ...] = ()
+    """Environments whose variables and secrets the conversation has."""
+    used: str = ""
+    """What all of the conversation has used up, in words, once it is known."""
     conversation: str = ""
     """Id of the session, once there is one."""
     _typed: Keyboard = field(default_factory=Keyboard)
@@ -55,6 +59,8 @@ class Chat:
     def _declared(self) -> Declared | None:
         kind = references.kind_of_id(self.what)
         if kind is not None and kind.enum_name == "session":
+            if self.environments:
+                raise InvalidInputError("--env-from is for a new conversation", hint="a session keeps its environments")
             self.conversation = self.what
             return None
         declared = Declared.read(self.what, name=self.name, org=self.org)
@@ -91,11 +97,13 @@ class Chat:
             session=self.conversation,
             model=self.model,
             files=self.files,
+            environments=() if self.conversation else self.environments,
         )
         self.files = ()
         created = await create(resources, agent, request)
         self.conversation = created.spec.session_id
         run, showed = await self._follow(resources, created.metadata.id)
+        self.used = run.session_summary if isinstance(run, AgentRun) else ""
         answered = replace(run, phase="COMPLETED") if isinstance(run, AgentRun) and run.phase == "CANCELLED" else run
         code = tell(answered, self.session.output, showed_answer=showed)
         self._code = 0 if run.phase == "CANCELLED" else code

@@ -83,6 +83,10 @@ Script = Annotated[
     Path | None,
     typer.Option("--script", metavar="FILE", help="What a scripted model says in place of a model, without any AI."),
 ]
+EnvFrom = Annotated[
+    list[str] | None,
+    typer.Option("--env-from", metavar="ENV", help="An environment whose variables and secrets it has."),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has come to that.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

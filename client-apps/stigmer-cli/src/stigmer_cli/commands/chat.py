@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stigmer_cli import console
-from stigmer_cli.options import Debug, Org, Output, Put, Script, Server, session
+from stigmer_cli.options import Debug, EnvFrom, Org, Output, Put, Script, Server, session
 
 if TYPE_CHECKING:
+    from stigmer_cli.chatting import Chat
     from stigmer_cli.options import Session
 
 _COMMAND = "stigmer chat"
@@ -27,6 +28,7 @@ def chat(
         list[str] | None,
         typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret; asked for when no value is here."),
     ] = None,
+    env_from: EnvFrom = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which agent, where there are several.")] = "",
     model: Annotated[str, typer.Option("--model", metavar="PROVIDER:MODEL", help="Which model answers.")] = "",
     file: Put = None,
@@ -56,14 +58,17 @@ def chat(
         model=scripted_model(script, model, environment=made.environment, server=made.server),
         environment=read_environment(env or [], secret or []),
         files=read_files(file or []),
+        environments=tuple(env_from or ()),
     )
     try:
         code = runtime.run(talk.main())
     finally:
-        _tell_session(made, talk.conversation)
+        _tell_session(made, talk)
     raise typer.Exit(code)
 
 
-def _tell_session(made: Session, conversation: str) -> None:
-    if conversation and not made.output.is_structured:
-        console.note(f"go on later with `stigmer chat {conversation}`")
+def _tell_session(made: Session, talk: Chat) -> None:
+    if talk.conversation and not made.output.is_structured:
+        if talk.used:
+            console.note(f"so far: {talk.used}")
+        console.note(f"go on later with `stigmer chat {talk.conversation}`")

@@ -9,7 +9,7 @@ import typer
 from stigmer_cli import console
 from stigmer_cli.completion import complete_execution
 from stigmer_cli.console import OutputFormat
-from stigmer_cli.options import Debug, Org, Output, Put, Script, Server, session
+from stigmer_cli.options import Debug, EnvFrom, Org, Output, Put, Script, Server, session
 
 if TYPE_CHECKING:
     from stigmer_cli.options import Session
@@ -46,6 +46,7 @@ def run(
         list[str] | None,
         typer.Option("--secret", metavar="NAME[=VALUE]", help="A secret of the run; asked for when no value is here."),
     ] = None,
+    env_from: EnvFrom = None,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Which workflow or agent, where there are several.")
     ] = "",
@@ -102,6 +103,7 @@ def run(
         from_run=from_,
         from_task=from_task,
         files=read_files(file or []),
+        environments=tuple(env_from or ()),
         model=scripted_model(script, model, environment=made.environment, server=made.server),
     )
     if declared.chosen is not None:

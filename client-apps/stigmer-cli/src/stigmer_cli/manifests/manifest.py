@@ -188,6 +188,8 @@ class _Loader:
             return None
         self._check_name(message, reading)
         self._check_rules(message, reading)
+        if kind.name == "Agent":
+            self._check_agent(message, reading)
         found = None if reading.hides("spec") else self._definition(kind, message, value, reading)
         if found is not None:
             return self._workflow(kind, message, *found)
@@ -240,14 +242,27 @@ class _Loader:
             check(message)
         except InvalidArgumentError as error:
             for violation in error.violations:
-                if reading.hides(violation.field):
-                    continue
-                pointer = _nearest(violation.field, reading.pointers)
-                missing = _rest(violation.field, pointer)
-                told = f"{missing}: {violation.message}" if missing else violation.message
-                self._problem(f"rule.{violation.rule_id}", pointer, told)
+                self._violated(violation.field, violation.rule_id, violation.message, reading)
             if not error.violations:
                 self._problem("rule", "", error.message)
+
+    def _check_agent(self, message: Message, reading: Reading) -> None:
+        """Tell what the server would refuse of an agent by itself."""
+        from stigmer_server import agents
+        from stigmer_server.errors import InvalidError
+
+        try:
+            agents.inspect(message)
+        except InvalidError as error:
+            for violation in error.violations:
+                self._violated(violation.field, violation.rule, violation.message, reading)
+
+    def _violated(self, field: str, rule: str, message: str, reading: Reading) -> None:
+        if reading.hides(field):
+            return
+        pointer = _nearest(field, reading.pointers)
+        missing = _rest(field, pointer)
+        self._problem(f"rule.{rule}", pointer, f"{missing}: {message}" if missing else message)
 
     def _definition(
         self, kind: Kind, message: Message, value: dict[str, Any], reading: Reading

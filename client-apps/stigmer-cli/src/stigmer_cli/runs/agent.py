@@ -70,7 +70,9 @@ class AgentRun:
     artifacts: tuple[tuple[str, int, str], ...] = ()
     """Files that it has made or changed: path, bytes, SHA-256 in hex."""
     usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What it has used up, as the contract spells it; empty when nothing was counted."""
+    """What it has used up, in the contract's words; empty when nothing was counted."""
+    session_usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What its session has used up, with it."""
 
     @property
     def is_over(self) -> bool:
@@ -97,13 +99,12 @@ class AgentRun:
     @property
     def summary(self) -> str:
         """What it has used up, in words; "" when nothing was counted."""
-        if not self.usage.get("model_calls"):
-            return ""
-        tokens = int(self.usage.get("input_tokens", 0)) + int(self.usage.get("output_tokens", 0))
-        parts = [f"{self.usage['model_calls']} model calls", f"{tokens:,} tokens"]
-        if cost := self.usage.get("cost_usd"):
-            parts.append(f"${cost:.4f}")
-        return ", ".join(parts)
+        return _in_words(self.usage)
+
+    @property
+    def session_summary(self) -> str:
+        """The same of its session."""
+        return _in_words(self.session_usage)
 
     @property
     def made(self) -> str:
@@ -125,8 +126,9 @@ class AgentRun:
             "id": self.id,
             "session_id": self.session or None,
             "phase": self.phase,
-            "output": self.output or None,
+            "output": None if self.output == "" else self.output,
             "usage": dict(self.usage) or None,
+            "session_usage": dict(self.session_usage) or None,
             "error": self.error,
             "started_at": self.started_at or None,
             "completed_at": self.completed_at or None,
@@ -134,6 +136,21 @@ class AgentRun:
             "tool_calls": [_call_to_dict(call) for call in self.calls],
             "artifacts": [{"path": path, "bytes": size, "sha256": sha256} for path, size, sha256 in self.artifacts],
         }
+
+
+def _in_words(usage: Mapping[str, Any]) -> str:
+    if not (calls := usage.get("model_calls")):
+        return ""
+    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    parts = [f"{calls} model call{'s' if calls > 1 else ''}", f"{tokens:,} tokens"]
+    if cost := usage.get("cost_usd"):
+        parts.append(f"${cost:.4f}")
+    return ", ".join(parts)
+
+
+def _numbers(usage: Message) -> dict[str, Any]:
+    """A usage with numbers as such: its JSON form has large ones as texts."""
+    return {field.name: value for field, value in usage.ListFields()}
 
 
 def _call_to_dict(call: Call) -> dict[str, Any]:
@@ -174,7 +191,8 @@ def read_agent_run(message: Message) -> AgentRun:
         calls=tuple(_read_call(call, plain, agents) for call, plain in _calls(status, plain)),
         answer=value_to_plain(status.output) if status.HasField("output") else None,
         artifacts=tuple((each.path, each.bytes, each.sha256) for each in status.artifacts),
-        usage=plain.get("usage", {}),
+        usage=_numbers(status.usage),
+        session_usage=_numbers(status.session_usage),
         why_waiting={call: asked.reason for call, asked in status.approvals.items() if not asked.decision},
     )
 

@@ -53,7 +53,9 @@ class Attendant:
                 continue
             self._asked.add(call.id)
             if self._typed is None:
-                console.note(f"{call.name} waits for a person: `stigmer approve {run.id} {call.id}`, or `reject`")
+                answer = ' --comment "ANSWER"' if call.name == _QUESTION else ""
+                told = f"`stigmer approve {run.id} {call.id}{answer}`, or `reject`"
+                console.note(f"{call.name} waits for a person: {told}")
                 continue
             decision = await self._ask(self._typed, run, call)
             if decision is not None:

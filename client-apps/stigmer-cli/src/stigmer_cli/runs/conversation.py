@@ -50,8 +50,10 @@ class ConversationView:
         if not self._enabled:
             return
         told: set[str] = set()
+        why = str(run.error["message"]) if run.error else None  # told at the end, with what can be done
         for number, message in enumerate(run.messages):
-            self._show(number, message)
+            if message.by != "SYSTEM" or message.text != why:
+                self._show(number, message)
             # What was asked for comes after the words that ask for it, and before the answer made of it.
             for call in run.calls:
                 if call.id not in told and (call.id in message.calls or call.task in told):

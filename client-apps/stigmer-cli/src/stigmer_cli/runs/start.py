@@ -20,6 +20,7 @@ from stigmer_cli.messages import to_value
 from stigmer_cli.plain import Json, is_object
 from stigmer_cli.resources import Message, Resources
 from stigmer_cli.runs.inputs import NO_INPUT, check_input
+from stigmer_cli.runs.instances import instance_of
 
 _MODEL = "STIGMER_LLM_MODEL"
 """Variable of a workflow's run that names the model which answers where a task names none."""
@@ -48,6 +49,8 @@ class Request:
     """`provider:model`; empty leaves it to the agent, or the workflow's tasks, and the runner."""
     files: tuple[Given, ...] = ()
     """Of an agent: what is put into its workspace before it begins."""
+    environments: tuple[str, ...] = ()
+    """Names of environments whose variables and secrets it has, the later before the earlier."""
 
     def check_kind(self, kind: str) -> None:
         """Refuse what a run of this kind cannot take, before anything is stored. Raises: InvalidInputError."""
@@ -56,6 +59,8 @@ class Request:
         if self.from_run and (kind == "Agent" or self.input is not NO_INPUT or self.message):
             hint = "a run of a workflow that begins with another one's state has that one's input"
             raise InvalidInputError("--from goes with a workflow, and without --input and --message", hint=hint)
+        if self.environments and self.session:
+            raise InvalidInputError("--env-from is for a new conversation", hint="a session keeps its environments")
         if kind == "Agent":
             if self.input is not NO_INPUT:
                 raise InvalidInputError("--input is for workflows", hint="tell the agent with --message TEXT")
@@ -104,10 +109,13 @@ def pick(manifests: Sequence[Manifest], name: str) -> Manifest:
 
 async def create(resources: Resources, runnable: Message, request: Request) -> Message:
     """Create the execution of a stored workflow or agent; it starts as soon as it can."""
-    if request.files:
-        request = replace(request, session=await put_files(resources, runnable, request))
+    instance = await instance_of(resources, runnable, request.environments) if request.environments else ""
+    if runnable.kind == "Agent" and (request.files or instance):
+        request = replace(request, session=await ready_session(resources, runnable, request, instance))
     make = _of_agent if runnable.kind == "Agent" else _of_workflow
     kind, execution = make(runnable, request)
+    if runnable.kind != "Agent":
+        execution.spec.workflow_instance_id = instance
     execution.metadata.org = runnable.metadata.org
     execution.metadata.name = f"{runnable.metadata.name} {_mark(request.idempotency_key)}"
     for name, entry in request.environment.items():
@@ -116,9 +124,11 @@ async def create(resources: Resources, runnable: Message, request: Request) -> M
     return await resources.create(kind, execution, idempotency_key=request.idempotency_key)
 
 
-async def put_files(resources: Resources, agent: Message, request: Request) -> str:
-    """Put the files into the session, which is opened where there is none yet, and return its id."""
-    session = request.session or await _open_session(resources, agent, request.idempotency_key)
+async def ready_session(resources: Resources, agent: Message, request: Request, instance: str) -> str:
+    """Put the request's files into its session, opened with an instance where there is none yet; return its id."""
+    session = request.session or await _open_session(resources, agent, request.idempotency_key, instance)
+    if not request.files:
+        return session
     try:
         await transfer.put(resources.channel, session, request.files)
     except BaseException:
@@ -129,8 +139,8 @@ async def put_files(resources: Resources, agent: Message, request: Request) -> s
     return session
 
 
-async def _open_session(resources: Resources, agent: Message, key: str) -> str:
-    """Open a session that goes with its last run, as one does that the server opens."""
+async def _open_session(resources: Resources, agent: Message, key: str, instance: str) -> str:
+    """Open a session that goes with its last run, as one does that the server opens; "" is the default instance."""
     kind = descriptors.kind_by_enum_name("session")
     session: Message = descriptors.message_type(kind.message)()
     session.api_version, session.kind = kind.api_version, kind.name
@@ -139,8 +149,8 @@ async def _open_session(resources: Resources, agent: Message, key: str) -> str:
     session.metadata.org, session.metadata.owner_scope = agent.metadata.org, 2 if scope == 1 else scope
     session.metadata.name = f"{agent.metadata.name} {_mark(key)}"
     session.metadata.labels[_AUTO_CREATED] = "true"
-    session.spec.agent_instance_id = agent.status.default_instance_id
-    session.spec.subject = "A run with files"
+    session.spec.agent_instance_id = instance or agent.status.default_instance_id
+    session.spec.subject = "A run with files" if not instance else "A run with environments"
     made = await resources.create(kind, session, idempotency_key=f"{key} session" if key else "")
     return made.metadata.id
 

@@ -146,9 +146,10 @@ class ModelCatalog:
                 f"set STIGMER_LLM_MODEL, or the execution's model_name, to {provider}:NAME"
             )
         if not known.keyless and not access.api_key:
-            other = "" if provider in PROVIDERS else f", or {known.base_url} to that of a server of OpenAI's API"
+            other = "" if provider in PROVIDERS else f"; {known.base_url} leads to a server of OpenAI's API"
             raise ModelNotConfiguredError(
-                f"model {provider}:{model} needs a key: set {known.key} in the agent's environment or for the runner"
+                f"model {provider}:{model} needs a key: give the run {known.key} (--secret {known.key}), "
+                f"or an environment of the agent's instance, or the runner"
                 f"{other}"
             )
         return ModelChoice(provider=provider, model=model, access=access)

@@ -195,8 +195,8 @@ DEFAULT_SCRIPT = Script(
                 ScriptedTurn(
                     text=(
                         "No model is configured, so Stigmer's built-in scripted model answers. You wrote: $message\n\n"
-                        "For real answers set STIGMER_LLM_PROVIDER and STIGMER_LLM_MODEL, and the provider's key "
-                        "(ANTHROPIC_API_KEY, OPENAI_API_KEY) or OLLAMA_BASE_URL."
+                        "For real answers say which model (--model openai:gpt-5, or STIGMER_LLM_MODEL) and give its "
+                        "provider's key (ANTHROPIC_API_KEY, OPENAI_API_KEY, GOOGLE_API_KEY) or OLLAMA_BASE_URL."
                     )
                 ),
             )

@@ -184,7 +184,8 @@ class RunnerMiddleware(AgentMiddleware[Any, Any, Any]):
                     raise
                 name = names.pop(0)
                 self._context.observe(Unsaid(draft=_scope()))
-                self._context.observe(Noticed(key=f"fallback:{name}", text=f"{failed}. {name} answers instead."))
+                told = f"{str(failed).rstrip('.')}. {name} answers instead."
+                self._context.observe(Noticed(key=f"fallback:{name}", text=told))
                 asked = request.override(model=self._models[name])
 
     async def awrap_tool_call(

@@ -229,7 +229,8 @@ class TurnTaker:
             known = fault(error)
         logger.warning("{}: attempt {}: {}", taken.run.execution_id, attempt, redactor.text(str(known)))
         if known.transient and attempt < self._limits.attempts:
-            taken.builder.notice("retry", f"{known}. Trying again (attempt {attempt} of {self._limits.attempts}).")
+            told = str(known).rstrip(".")
+            taken.builder.notice("retry", f"{told}. Trying again (attempt {attempt} of {self._limits.attempts}).")
             await _quietly(taken.reporter.flush())
             raise TransientError(known) from None
         try:
