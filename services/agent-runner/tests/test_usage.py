@@ -172,9 +172,18 @@ async def test_nothing_is_fetched_for_a_schema(stigmer: Stigmer, openai_server: 
     status = await stigmer.run(agent, "Which?", model=stigmer.stack.script("remote", text))
     assert (phase(status), status.error) == (
         FAILED,
-        f"the output schema refers to {openai_server.url}/schema.json, which is not in it",
+        f"the schema of the answer refers to '{openai_server.url}/schema.json', which is not in it",
     )
     assert openai_server.calls == []
+
+
+async def test_a_schema_that_runs_away_ends_the_run(stigmer: Stigmer) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+    text = "turns:\n" + gives("{a: " + "a" * 50 + "b}")
+    agent = await stigmer.agent(outputSchema=schema)
+    status = await stigmer.run(agent, "Which?", model=stigmer.stack.script("runaway", text))
+    assert phase(status) == FAILED
+    assert "matching a text against '^(a+)+$' failed" in status.error
 
 
 def test_an_operators_file_of_prices_says_what_is_wrong_with_it(tmp_path: Path) -> None:

@@ -140,6 +140,16 @@ async def test_the_input_of_a_run_is_held_against_the_schema(local: Api) -> None
         assert [(violation.field, violation.rule_id) for violation in found] == [("spec.input", "input.required")]
 
 
+async def test_a_regular_expression_that_runs_away_ends_the_check_of_an_input(local: Api) -> None:
+    from stigmer_grpc import FailedPreconditionError
+
+    schema = "input: {schema: {document: {properties: {a: {type: string, pattern: '^(a+)+$'}}}}}"
+    workflow = await create(local, definition=text(schema=schema))
+    assert (await run(local, workflow, input={"a": "aaa"})).metadata.id
+    with pytest.raises(FailedPreconditionError, match="matching a text against"):
+        await run(local, workflow, input={"a": "a" * 50 + "!"})
+
+
 async def test_the_trigger_is_part_of_the_input(local: Api) -> None:
     schema = "input: {schema: {document: {type: object, required: [message]}}}"
     workflow = await create(local, definition=text(schema=schema))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jsonschema
 import jsonschema.validators
@@ -53,11 +53,34 @@ def invalid_schema(document: Any) -> tuple[str, str] | None:
     return next(_wrong_patterns(cast("Any", document), ""), None)
 
 
+class Violation(NamedTuple):
+    """One rule of a schema that data breaks."""
+
+    path: tuple[str | int, ...]
+    """Keys and indexes that lead to what breaks it."""
+    rule: str
+    """Its keyword, such as `required`."""
+    message: str
+    place: str
+    """The path as people write it: `$.items[0]`."""
+
+
 def violations(document: Any, value: Any, what: str) -> list[tuple[str, str]]:
     """Where data violates a schema, as pointers into the data, and how.
 
     Raises:
-        WorkflowError: The schema cannot be followed (type configuration).
+        WorkflowError: As `broken_rules`.
+    """
+    found = [(pointer_to(each.path), each.message) for each in broken_rules(document, value, what)]
+    return sorted(found, key=lambda violation: violation[0])
+
+
+def broken_rules(document: Any, value: Any, what: str) -> list[Violation]:
+    """What of a schema data break, within bounds however the schema is written; `what` names the data.
+
+    Raises:
+        WorkflowError: The schema cannot be followed (type configuration), or a text takes too long to be matched (type
+            validation).
     """
     token = _left.set(MAX_REFERENCES)
     most = most_checks.get()
@@ -72,8 +95,10 @@ def violations(document: Any, value: Any, what: str) -> list[tuple[str, str]]:
     finally:
         _left.reset(token)
         _checks_left.reset(counting)
-    found = [(pointer_to(error.absolute_path), _short(error.message)) for error in errors]
-    return sorted(found, key=lambda violation: violation[0])
+    return [
+        Violation(tuple(error.absolute_path), str(error.validator), _short(error.message), error.json_path)
+        for error in errors
+    ]
 
 
 def _wrong_patterns(schema: Any, pointer: str) -> Iterator[tuple[str, str]]:

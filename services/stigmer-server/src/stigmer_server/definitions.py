@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 from ruamel.yaml import YAML
-from stigmer_dsl import DocumentError, compile_tasks, doubts_about, parse
+from stigmer_dsl import DocumentError, WorkflowError, compile_tasks, doubts_about, parse
+from stigmer_dsl.schemas import broken_rules
 
 from stigmer_server.environments import declared_by
 from stigmer_server.errors import InvalidError, RefusedError, Violation
@@ -44,7 +41,6 @@ def inspect(message: Message) -> None:
             setattr(spec.document, name, str(document.get(name, "")))
         spec.document.description = str(document.get("summary", document.get("description", "")) or "")
         text = spec.definition
-        _input_validator(text, _names(message))
         plan(message)
     else:
         workflow = _compiled(spec)
@@ -66,22 +62,21 @@ def check_input(workflow: Message, value: Message) -> None:
 
     Raises:
         InvalidError: The input breaks the schema: every violation with its path.
-        RefusedError: The schema refers to something outside of it, which is not fetched.
+        RefusedError: The schema refers to something outside of it, which is not fetched, or takes too long to check.
     """
-    validator = _input_validator(workflow.spec.definition, _names(workflow))
-    if validator is None:
+    schema = _input_schema(workflow.spec.definition, _names(workflow))
+    if schema is None:
         return
+    data = _plain("spec.input", value, value_to_plain)
     try:
-        check: Any = validator
-        found: list[ValidationError] = list(check.iter_errors(_plain("spec.input", value, value_to_plain)))
-    except Unresolvable as error:
-        msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error}"
+        found = broken_rules(schema, data, "the input")
+    except WorkflowError as error:
+        msg = f"the input schema of workflow {workflow.metadata.slug} cannot be used: {error.detail}"
         raise RefusedError(msg) from error
     if found:
-        errors = sorted(found, key=lambda error: list(map(str, error.path)))
         violations = [
-            Violation(field="spec.input" + _path(error.path), rule=f"input.{error.validator}", message=error.message)
-            for error in errors
+            Violation(field="spec.input" + _path(each.path), rule=f"input.{each.rule}", message=each.message)
+            for each in sorted(found, key=lambda each: list(map(str, each.path)))
         ]
         raise InvalidError(_summary("the input does not fit the workflow's schema", violations), violations)
 
@@ -124,19 +119,9 @@ def _plan(definition: str, names: frozenset[str]) -> Plan | None:
 
 
 @lru_cache(maxsize=256)
-def _input_validator(definition: str, names: frozenset[str]) -> Draft202012Validator | None:
-    """Return the validator of a definition's inline input schema, or None when it has none."""
-    schema: Any = _parsed(definition, names).to_dict().get("input", {}).get("schema", {}).get("document")
-    if schema is None:
-        return None
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        violation = Violation(
-            field=_DEFINITION, rule="input.schema", message=f"/input/schema/document: {error.message}"
-        )
-        raise InvalidError(_summary("the definition is not valid", [violation]), [violation]) from error
-    return Draft202012Validator(schema, registry=Registry())
+def _input_schema(definition: str, names: frozenset[str]) -> Any:
+    """Return a definition's inline input schema, which was found to be one; None when it has none."""
+    return _parsed(definition, names).to_dict().get("input", {}).get("schema", {}).get("document")
 
 
 def _as_yaml(document: Mapping[str, Any]) -> str:

@@ -39,11 +39,15 @@ def check_answer(task: Message, request: Message, caller: Caller) -> None:
 
 def _check_data(form: Any, data: Any) -> None:
     # Imported at first use: most servers never need it.
+    from stigmer_dsl import WorkflowError
     from stigmer_dsl.schemas import violations
 
+    try:
+        broken = violations(form, data, "the form")[:_MOST_VIOLATIONS]
+    except WorkflowError as error:
+        raise InvalidError.of("form_data", "task_answer.form", error.detail) from error
     found = [
-        Violation(field=f"form_data{pointer}", rule="task_answer.form", message=message)
-        for pointer, message in violations(form, data, "the form")[:_MOST_VIOLATIONS]
+        Violation(field=f"form_data{pointer}", rule="task_answer.form", message=message) for pointer, message in broken
     ]
     if found:
         listed = "; ".join(f"{each.field}: {each.message}" for each in found)

@@ -40,21 +40,18 @@ def check_input(definition: Workflow, value: Any) -> None:
     Raises:
         InvalidInputError: It does not fit; every violation.
     """
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
+    from stigmer_dsl import WorkflowError
+    from stigmer_dsl.schemas import broken_rules
 
     schema = definition.input.schema_.document if definition.input and definition.input.schema_ else None
     if schema is None:
         return
-    # An empty registry: checking what is given here is no reason to fetch anything; the runner resolves references.
-    validator: Any = Draft202012Validator(schema, registry=Registry())
     try:
-        errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
-    except Unresolvable:
-        return
-    if errors:
-        problems = [f"--input: {error.json_path}: {error.message}" for error in errors]
+        broken = sorted(broken_rules(schema, value, "the input"), key=lambda each: list(map(str, each.path)))
+    except WorkflowError:
+        return  # what cannot be checked here is the server's to say
+    if broken:
+        problems = [f"--input: {each.place}: {each.message}" for each in broken]
         msg = f"the input does not fit the schema of workflow {definition.document.name!r}"
         raise InvalidInputError(
             msg, problems=problems, hint="give the input with --input JSON, --input @FILE or --input -"

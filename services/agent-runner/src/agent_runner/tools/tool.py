@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, UnknownType
 from langchain_core.tools import BaseTool
 from mcp_types import CallToolResult, Tool
 from pydantic import PrivateAttr
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from stigmer_dsl import WorkflowError
+from stigmer_dsl.schemas import broken_rules
 
 from agent_runner.tools.results import Keep, told
 from agent_runner.turn.effects import Effect
@@ -69,15 +69,13 @@ def effect(tool: Tool) -> Effect:
 
 def problem(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """What is wrong with arguments, "" when nothing is; a schema that is none lets everything pass."""
-    # With a registry of its own, which is empty: a schema must not make this process fetch what it refers to.
-    validator: Any = Draft202012Validator(schema, registry=Registry())
     try:
-        error: Any = next(iter(validator.iter_errors(arguments)), None)
-    except (SchemaError, Unresolvable, RecursionError, ValueError, LookupError, TypeError, AttributeError):
+        broken = broken_rules(schema, dict(arguments), "the arguments")
+    except (WorkflowError, SchemaError, UnknownType, re.error, ValueError, LookupError, TypeError, AttributeError):
         return ""
-    if error is None:
+    if not broken:
         return ""
-    said = f"{error.json_path}: {error.message}".removeprefix("$: ").removeprefix("$.")
+    said = f"{broken[0].place}: {broken[0].message}".removeprefix("$: ").removeprefix("$.")
     return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
 
 

@@ -11,8 +11,8 @@ from jsonschema.exceptions import SchemaError
 from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from stigmer_dsl import WorkflowError
+from stigmer_dsl.schemas import broken_rules
 
 from agent_runner.errors import AnswerError, ResourceError
 from agent_runner.models.marks import NUDGE, is_marked
@@ -82,15 +82,13 @@ def problems_of(answer: Any, schema: Mapping[str, Any]) -> list[str]:
     """What is wrong with an answer.
 
     Raises:
-        ResourceError: The schema refers to what is not in it.
+        ResourceError: The schema refers to what is not in it, or takes too long to check.
     """
-    # An empty registry: the library would fetch what a reference points at, past the guard of outbound calls.
-    validator: Any = Draft202012Validator(schema, registry=Registry())
     try:
-        found: list[Any] = list(validator.iter_errors(answer))
-    except Unresolvable as error:
-        raise ResourceError(f"the output schema refers to {error.ref}, which is not in it") from None
-    return [f"{error.json_path}: {error.message}" for error in found[:_MOST_PROBLEMS]]
+        found = broken_rules(schema, answer, "the answer")
+    except WorkflowError as error:
+        raise ResourceError(error.detail) from None
+    return [f"{each.place}: {each.message}" for each in found[:_MOST_PROBLEMS]]
 
 
 def no_answer() -> AnswerError:
