@@ -1,4 +1,4 @@
-"""What a client finds without knowing the contract: health, reflection, and the calls of the README."""
+"""What a client finds without knowing the contract: health, reflection, and the calls that the pages show."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from stigmer_server.kinds import registry
 from stigmer_server.testing import Api, serve
 
 README = Path(__file__).parents[1] / "README.md"
+API = Path(__file__).parents[3] / "docs" / "api.md"
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ async def test_reflection_lists_every_service(address: str) -> None:
     assert "ai.stigmer.resources.v1.ResourceController" in listed
 
 
-async def test_the_calls_of_the_readme_work_through_reflection(address: str) -> None:
-    calls = _calls(README.read_text())
-    assert len(calls) >= 5
+async def test_the_calls_of_the_pages_work_through_reflection(address: str) -> None:
+    calls = [*_calls(README.read_text()), *_calls(API.read_text())]
+    assert len(calls) >= 15
     made: dict[str, str] = {}
     async with grpc.aio.insecure_channel(address) as channel:
         for method, body, headers in calls:
@@ -66,7 +67,7 @@ async def test_the_calls_of_the_readme_work_through_reflection(address: str) -> 
 
 
 def _calls(text: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return method, request and metadata of every grpcurl call in the README, in order; streams are left out."""
+    """Return method, request and metadata of every grpcurl call of a page, in order; streams are left out."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     commands = [command for block in blocks for command in re.split(r"\n(?=grpcurl)", block) if "grpcurl" in command]
     parts = [shlex.split(command.replace("\\\n", " "), comments=True) for command in commands]

@@ -30,6 +30,20 @@ async def test_a_request_needs_the_token_that_a_call_needs(tmp_path: Path) -> No
         assert audit.get("specAudit", audit.get("spec_audit"))["createdBy"]["id"] == "operator"
 
 
+async def test_health_and_the_description_are_everybodys_and_metrics_are_not(tmp_path: Path) -> None:
+    async with serve_http(tmp_path, auth="token") as front:
+        for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
+            assert (await front.client.get(path)).status_code in (200, 503)
+        token = (tmp_path / "token").read_text().strip()
+        for headers, status in (({}, 401), ({"authorization": "Bearer wrong"}, 401), (_bearer(token), 200)):
+            answer = await front.client.get("/metrics", headers=headers)
+            assert (answer.status_code, "stigmer_executions" in answer.text) == (status, status == 200)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
 @pytest.mark.parametrize(
     ("client", "peer"), [(("10.0.0.9", 5), "ipv4:10.0.0.9:5"), (("2001:db8::9", 5), "ipv6:[2001:db8::9]:5")]
 )

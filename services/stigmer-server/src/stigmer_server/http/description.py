@@ -29,8 +29,9 @@ class Described:
         self._packed = b""
         self._etag = ""
 
-    async def __call__(self, asked: Headers) -> Response:
+    async def __call__(self, asked: Headers, metadata: Mapping[str, str]) -> Response:
         """Answer with the document, or that the one which the caller has is still good."""
+        del metadata
         if not self._packed:
             self._packed, self._etag = await asyncio.to_thread(self._prepare)
         sent = {**self._headers, "etag": self._etag, "vary": "accept-encoding"}

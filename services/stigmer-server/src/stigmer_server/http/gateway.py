@@ -31,8 +31,8 @@ from stigmer_server.http.routes import RESOURCES, Route, Router, routes
 from stigmer_server.http.uploads import upload
 from stigmer_server.messages import Message, to_plain
 
-Page: TypeAlias = Callable[[Headers], Awaitable[Response]]
-"""Answers GET at a fixed path."""
+Page: TypeAlias = Callable[[Headers, Mapping[str, str]], Awaitable[Response]]
+"""Answers GET at a fixed path, given the headers and the metadata that a call of the request's would have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Gateway:
         page = self._pages.get(path)
         if page is not None:
             if verb in ("GET", "HEAD"):
-                return await page(headers)
+                return await page(headers, metadata.call_metadata(headers, id, scope["client"]))
             return _options_or_refusal(verb, {"GET"})
         match = self._router.find(path)
         if match is None:

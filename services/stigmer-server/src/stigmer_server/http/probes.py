@@ -1,11 +1,12 @@
 """Whether the server is alive, whether it is ready, and what it counts: for those who look after it.
 
-They need no token: they tell nothing of any resource.
+Who asks whether it is alive or ready needs no token: that tells nothing of any resource. What it counts tells how much
+there is, and is for those who are let in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -26,9 +27,9 @@ Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Returns the metrics as text, and its media type, given what is accepted."""
 
 
-async def alive(headers: Headers) -> Response:
+async def alive(headers: Headers, metadata: Mapping[str, str]) -> Response:
     """Say that the process answers."""
-    del headers
+    del headers, metadata
     return Response(b"ok\n", headers=_NO_STORE, media_type="text/plain")
 
 
@@ -42,8 +43,9 @@ class Ready:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def __call__(self, headers: Headers) -> Response:
+    async def __call__(self, headers: Headers, metadata: Mapping[str, str]) -> Response:
         """Answer 200 when it is ready, else 503. Raises: RpcError: it cannot tell."""
+        del metadata
         try:
             status = await self._channel.service(SERVICE).unary("getStatus", {}, timeout=_READY_SECONDS)
         except RpcError as error:
@@ -60,14 +62,22 @@ async def _told(content: dict[str, Any], asked: Headers, *, ready: bool) -> Resp
 
 
 class Metrics:
-    """What the server counts, as Prometheus reads it."""
+    """What the server counts, as Prometheus reads it.
 
-    def __init__(self, exposition: Exposition | None) -> None:
+    Args:
+        exposition: Tells it.
+        channel: Lets in those whom the server lets in.
+    """
+
+    def __init__(self, exposition: Exposition | None, channel: Channel) -> None:
         self._exposition = exposition
+        self._channel = channel
 
-    async def __call__(self, headers: Headers) -> Response:
-        """Answer with all metrics. Raises: HttpError: there are none."""
+    async def __call__(self, headers: Headers, metadata: Mapping[str, str]) -> Response:
+        """Answer with all metrics. Raises: HttpError: there are none. RpcError: the caller is not let in."""
         if self._exposition is None:
             raise HttpError(501, StatusCode.UNIMPLEMENTED, "this server counts nothing")
+        # A call that everybody may make who is somebody.
+        await self._channel.service(SERVICE).unary("getStatus", {}, timeout=_READY_SECONDS, metadata=metadata)
         text, media_type = await self._exposition(headers.get("accept", ""))
         return await answers.content(text, headers, media_type=media_type)

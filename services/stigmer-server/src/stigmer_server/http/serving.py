@@ -52,7 +52,7 @@ def gateway(
         hosts=Hosts([*settings.http_hosts, settings.http_host], settings.http_origins),
         limits=Limits(body_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_timeout_seconds),
         stopping=stopping,
-        pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(exposition)},
+        pages={"/healthz": alive, "/readyz": Ready(own_channel), "/metrics": Metrics(exposition, channel)},
     )
     application.add_page("/openapi.json", Described(lambda: _document(application), JSON, {}))
     application.add_page("/docs", Described(lambda: _docs(application), "text/html", docs_page.HEADERS))

@@ -29,7 +29,6 @@ from stigmer_server.operations import bundle
 from stigmer_server.operations.bundle import DATABASE, KEYS, MANIFEST, STORAGE, File, Manifest
 from stigmer_server.operations.partial import partial_folder
 from stigmer_server.operations.port import Operation, Result
-from stigmer_server.operations.sizes import size
 from stigmer_server.sealed import all_sealed
 from stigmer_server.secrets import key_of
 from stigmer_server.settings import Settings
@@ -166,10 +165,7 @@ def _keys(settings: Settings) -> list[bytes]:
 
 
 def _result(target: Path, manifest: Manifest) -> Result:
-    resources = sum(count for kind, count in manifest.resources.items() if kind in registry())
-    others = sum(manifest.resources.values()) - resources
-    parts = [f"{resources} resources", *([f"{others} other records"] if others else [])]
-    lines = [f"{target}: {', '.join(parts)}, {len(manifest.artifacts)} artifacts, {size(manifest.size)}"]
+    lines = [f"{target}: {manifest.told}"]
     if KEYS in manifest.files:
         lines.append("The encryption keys are in it: whoever has it can read every secret.")
     elif manifest.keys:

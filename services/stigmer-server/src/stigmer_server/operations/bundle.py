@@ -24,6 +24,8 @@ from stigmer_sqlite.disk import sync_folder
 
 from stigmer_server.artifacts import FORMS
 from stigmer_server.errors import OperationError
+from stigmer_server.kinds import registry
+from stigmer_server.operations.sizes import size
 
 MANIFEST, DATABASE, KEYS, STORAGE = "manifest.json", "stigmer.db", "encryption.key", "storage"
 _PART = 1024 * 1024
@@ -51,7 +53,7 @@ class Manifest(BaseModel):
     sequence: int
     """The newest change in it."""
     resources: Mapping[str, int]
-    """How many there are, by kind."""
+    """How many records there are, by kind: resources, and what else the server keeps."""
     keys: tuple[str, ...]
     """Names of the keys that its secrets are sealed with."""
     missing: tuple[str, ...]
@@ -68,6 +70,14 @@ class Manifest(BaseModel):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.bytes for file in self.files.values())
+
+    @property
+    def told(self) -> str:
+        """What is in it, for people."""
+        resources = sum(count for kind, count in self.resources.items() if kind in registry())
+        others = sum(self.resources.values()) - resources
+        beside = f", {others} other records" if others else ""
+        return f"{resources} resources{beside}, {len(self.artifacts)} artifacts, {size(self.size)}"
 
 
 def is_archive(path: Path) -> bool:

@@ -24,7 +24,6 @@ from stigmer_server.operations import bundle
 from stigmer_server.operations.bundle import DATABASE, KEYS, STORAGE, Manifest, open_bundle
 from stigmer_server.operations.partial import partial_folder
 from stigmer_server.operations.port import Operation, Result
-from stigmer_server.operations.sizes import size
 from stigmer_server.settings import Settings
 
 
@@ -94,11 +93,7 @@ def _add_artifacts(storage: Path, files: Path, manifest: Manifest) -> None:
 
 
 def _result(database: Path, manifest: Manifest, kept: Path | None) -> Result:
-    resources = sum(manifest.resources.values())
-    lines = [
-        f"{database} is the backup of {manifest.created_at}: {resources} resources, "
-        f"{len(manifest.artifacts)} artifacts, {size(manifest.size)}"
-    ]
+    lines = [f"{database} is the backup of {manifest.created_at}: {manifest.told}"]
     if kept is not None:
         lines.append(f"What was there before is {kept}")
     lines += [f"artifact {key} was missing or damaged when the backup was made" for key in manifest.missing]
