@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stigmer_server.command_line import parse
 from stigmer_server.errors import SettingsError
 from stigmer_server.settings import Settings
 from stigmer_server.settings_file import variables_of
@@ -126,7 +127,7 @@ def test_a_port_is_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("a.toml", "grpc_port = "),
         ("a.yaml", "grpc_port: [1"),
         ("a.yaml", "- 1"),
-        ("a.toml", "unknown_setting = 1"),
+        ("a.toml", "grpc_prt = 1"),
         ("missing.toml", None),
     ],
 )
@@ -135,6 +136,26 @@ def test_a_file_that_cannot_be_used_is_an_error(tmp_path: Path, name: str, conte
         (tmp_path / name).write_text(content)
     with pytest.raises(SettingsError):
         load(["--config", str(tmp_path / name)])
+
+
+def test_a_setting_that_there_is_not_is_told_with_the_one_that_is_like_it(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("grpc-prt = 1\nlog-level = 'debug'\nnonsense = 2\n")
+    with pytest.raises(SettingsError) as caught:
+        load(["--config", str(tmp_path / "a.toml")])
+    assert caught.value.problems == (
+        "settings file: there is no setting 'grpc-prt'; did you mean grpc_port?",
+        "settings file: there is no setting 'nonsense'",
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--grpc-prt", "1"), ("check", "--grpc-prt=1"), ("--grpc-prt", "1", "check")])
+def test_an_option_that_there_is_not_is_told_with_the_one_that_is_like_it(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments)
+    assert caught.value.code == 2
+    assert "there is no option --grpc-prt; did you mean --grpc-port?" in capsys.readouterr().err
 
 
 def test_constructor_arguments_are_named_like_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -457,7 +457,9 @@ async def _open_store(settings: Settings) -> SqliteStore:
         settings.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return await SqliteStore.open(settings.db_path, schemas(registry()))
     except (StoreError, OSError) as error:
-        raise StartupError(str(error)) from error
+        problem = str(error)
+        named = problem if str(settings.db_path) in problem else f"database {settings.db_path}: {problem}"
+        raise StartupError(named) from error
 
 
 def schemas(kinds: Kinds) -> list[KindSchema]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import cast
 
 from stigmer_server.operations import OPERATIONS, Operation
 from stigmer_server.settings import Settings
@@ -31,10 +34,28 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
         SettingsError: Settings are wrong; it names every problem.
         SystemExit: The command line asked for help, or is not a command line.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _check_options(parser, sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(arguments)
     chosen = next((operation for operation in OPERATIONS if operation.name == getattr(options, _NAME)), None)
     settings = resolve(vars(options), serving=chosen is None)
     return Command(settings=settings, operation=chosen, options=options)
+
+
+def _check_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Name an option that there is not; argparse would take what follows it for an operation that there is not."""
+    known = {option for each in (parser, *_operations(parser)) for option in each._option_string_actions}  # noqa: SLF001 - argparse tells it nowhere else
+    for word in arguments:
+        name = word.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            near = get_close_matches(name, known, n=1)
+            parser.error(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _operations(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
+    for action in parser._actions:  # noqa: SLF001 - argparse tells it nowhere else
+        if isinstance(action.choices, Mapping):
+            yield from cast("Mapping[str, argparse.ArgumentParser]", action.choices).values()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ named_file: ContextVar[str] = ContextVar("settings file of the command line", de
 
 
 class FileSource(PydanticBaseSettingsSource):
-    """Values of the settings file that the environment names; its keys are field names or variable names."""
+    """Values of the settings file that the environment names; its keys are the settings' names or variables."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Look the field up by hand; unused, because the file is returned whole."""
@@ -33,7 +33,9 @@ class FileSource(PydanticBaseSettingsSource):
         if not name:
             return {}
         names = {alias: alias for info in self.settings_cls.model_fields.values() for alias in variables_of(info)}
-        names |= {field: variables_of(info)[0] for field, info in self.settings_cls.model_fields.items()}
+        for field, info in self.settings_cls.model_fields.items():
+            # As in a program, and as on the command line.
+            names[field] = names[field.replace("_", "-")] = variables_of(info)[0]
         return {names.get(key, key): value for key, value in read_file(Path(name)).items() if value not in (None, "")}
 
 

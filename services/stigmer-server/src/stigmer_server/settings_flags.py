@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -77,4 +78,5 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
         if name == field or name in variables_of(info):
             flag = "--" + field.replace("_", "-")
             return f"{flag} ({', '.join(variables_of(info))}): {message}"
-    return f"{name}: {message}"
+    near = get_close_matches(name.lower().replace("-", "_"), Settings.model_fields, n=1)
+    return f"settings file: there is no setting {name!r}" + (f"; did you mean {near[0]}?" if near else "")
