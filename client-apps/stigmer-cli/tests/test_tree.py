@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
+from stigmer_cli.runs.awaited import asked, heard
 from stigmer_cli.runs.execution import Execution, Status, Task
 from stigmer_cli.runs.tree import Gap, drawn, rows
 
@@ -52,6 +54,41 @@ def test_tasks_stand_under_what_they_are_in_with_how_long_they_took() -> None:
 def test_a_task_that_started_a_run_names_it() -> None:
     child = task("child", Status.IN_PROGRESS, kind="run workflow", execution="wex-2")
     assert screen(child) == ["▸ child  run workflow  5.0 s  → wex-2"]
+
+
+def test_a_task_tells_what_it_waits_for() -> None:
+    waits = task("ok", Status.WAITING_FOR_APPROVAL, kind="call human_input", awaits="Ship it? (yes, no)")
+    assert screen(waits) == ["? ok  call human_input  5.0 s  for Ship it? (yes, no)"]
+
+
+@pytest.mark.parametrize(
+    ("listening", "said"),
+    [
+        ({"one": [{"with": {"type": "com.x"}}]}, "an event com.x"),
+        ({"any": [{"with": {"type": "com.x", "source": "/a"}}, {"with": {"type": "signal", "id": "go"}}]},
+         "an event com.x (source /a) or the signal go"),
+        ({"all": [{"with": {"type": "a"}}, {"with": {"type": "b"}}]}, "an event a and an event b"),
+        ({"any": [], "until": [{"with": {"type": "end"}}]}, "any event, until an event end"),
+        ({"other": 1}, ""),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_what_is_listened_for_is_told_in_a_few_words(listening: object, said: str) -> None:
+    assert heard(listening) == said
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"message": "Ship\nit?", "outcomes": ["yes", "no"]}, "Ship it? (yes, no)"),
+        ({"message": "Go?", "outcomes": ["ok"], "assignees": ["ada"], "deadline": "2026-01-01T00:00:00Z"},
+         "Go? (ok) from ada until 2026-01-01T00:00:00Z"),
+        ("?", "an answer"),
+        ({}, "an answer"),
+    ],
+)  # fmt: skip
+def test_what_a_person_is_asked_is_told_in_a_few_words(question: object, said: str) -> None:
+    assert asked(question) == said
 
 
 def test_a_failure_says_why() -> None:

@@ -32,6 +32,15 @@ async def test_an_inline_error_is_raised_with_its_texts_evaluated(runs: Runs) ->
     assert error == {"type": NOT_FOUND, "status": 404, "title": "No pet", "detail": "gone", "instance": "/do/0/boom"}
 
 
+@pytest.mark.requirement("raise.inline")
+async def test_what_an_error_is_raised_with_is_json_where_it_is_no_text(runs: Runs) -> None:
+    error = await runs.error(
+        "do:\n- no: {raise: {error: {type: 'https://x.example/no', status: 400, title: '${ .a }', detail: '${ .b }'}}}",
+        {"a": {"it's": [True, None, "é"]}, "b": False},
+    )
+    assert (error["title"], error["detail"]) == ('{"it\'s": [true, null, "é"]}', "false")
+
+
 @pytest.mark.requirement("raise.by-name")
 async def test_an_error_is_raised_by_its_name(runs: Runs) -> None:
     error = await runs.error(

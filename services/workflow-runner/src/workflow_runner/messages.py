@@ -35,6 +35,8 @@ class Limits(TypedDict):
     """So many workflows may stand above one that runs a further one; they are not counted unless said."""
     guarded_cost: NotRequired[int]
     """What an expression that may take long counts, where a task counts 1, until a run lets go; nothing unless said."""
+    raises_json: NotRequired[bool]
+    """Whether what errors are raised with is JSON where it is no text; it is Python's unless said."""
     max_schema_checks: NotRequired[int]
     """How many rules one check by a schema may apply; any number unless said."""
     call_depth: NotRequired[int]

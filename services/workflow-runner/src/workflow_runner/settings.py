@@ -159,6 +159,7 @@ class Settings(RunnerSettings):
             "max_history_events": self.max_history_events,
             "max_call_depth": self.max_call_depth,
             "guarded_cost": _GUARDED_COST,
+            "raises_json": True,
             "max_schema_checks": schemas.most_checks.get(),
             "local_calls_in_row": self.local_calls_in_row,
             "local_call_seconds": self.local_call_seconds,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stigmer_cli.description import Children, Description
     from stigmer_cli.options import Session
     from stigmer_cli.references import Reference
+    from stigmer_cli.runs.execution import Task
 
 _INDENT = "  "
 _LABEL_WIDTH = 14
@@ -155,11 +156,19 @@ def _tasks(found: Description) -> list[str]:
             task.status.value,
             moment(task.started_at),
             duration(task.seconds),
-            str(task.error["message"]).split("\n")[0] if task.error else "",
+            _remark(task),
         )
         for task in read_execution(found.message).tasks
     ]
     return console.table(_TASK_COLUMNS, rows).split("\n") if rows else []
+
+
+def _remark(task: Task) -> str:
+    """Return why a task failed, else what it waits for, and what it started."""
+    if task.error:
+        return str(task.error["message"]).split("\n")[0]
+    awaits = f"for {console.printable(task.awaits)}" if task.awaits else ""
+    return "  ".join(filter(None, (awaits, task.execution and f"→ {task.execution}")))
 
 
 def _children(children: Children) -> list[str]:

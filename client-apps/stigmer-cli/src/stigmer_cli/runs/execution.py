@@ -10,6 +10,7 @@ from stigmer_cli import console
 from stigmer_cli.messages import value_to_plain
 from stigmer_cli.plain import is_object
 from stigmer_cli.resources import Message
+from stigmer_cli.runs.awaited import asked, heard
 from stigmer_cli.runs.phases import OVER, seconds_between
 
 
@@ -54,6 +55,8 @@ class Task:
     """Id of the earlier run that did it, where it is taken over."""
     execution: str = ""
     """Id of the run of a workflow or an agent that it started."""
+    awaits: str = ""
+    """What it waits for while it is not over: an answer, events, signals; in a few words."""
 
     @property
     def seconds(self) -> float | None:
@@ -149,11 +152,12 @@ def read_execution(message: Message) -> Execution:
 
 
 def _read_task(task: Message) -> Task:
+    status = Status[_enum_name(task, "status").removeprefix("WORKFLOW_TASK_").removeprefix("STATUS_")]
     return Task(
         id=task.task_id,
         name=task.task_name,
         kind=task.kind,
-        status=Status[_enum_name(task, "status").removeprefix("WORKFLOW_TASK_").removeprefix("STATUS_")],
+        status=status,
         input=_value(task, "input"),
         output=_value(task, "output"),
         error=_error(task),
@@ -164,7 +168,16 @@ def _read_task(task: Message) -> Task:
         attempt=task.attempt or 1,
         taken_from=_told(task, "taken_from"),
         execution=_told(task, "execution"),
+        awaits=_awaits(task, status),
     )
+
+
+def _awaits(task: Message, status: Status) -> str:
+    if status is Status.WAITING_FOR_APPROVAL:
+        return asked(_value(task, "input"))
+    if status is not Status.IN_PROGRESS or "listening" not in dict(task.metadata):
+        return ""
+    return heard(value_to_plain(task.metadata)["listening"])
 
 
 def _told(task: Message, key: str) -> str:

@@ -98,6 +98,8 @@ def _label(task: Task, now: float) -> Any:
     text.append(f"  {_took(task, now)}", style="dim")
     if task.execution:
         text.append(f"  → {printable(task.execution)}", style="dim")
+    if task.awaits:
+        text.append(f"  for {printable(task.awaits)}", style="yellow")
     if task.status is Status.FAILED and task.error:
         text.append(f"  {reason(task.error)}", style="red")
     return text

@@ -121,6 +121,8 @@ def _line(task: Task, status: Status, depth: int) -> str:
         told.ljust(len(Status.COMPLETED.value)),
         duration(task.seconds if status.is_final else None).rjust(8),
     ]
+    if task.awaits and not status.is_final:
+        parts.append(f"for {printable(task.awaits)}")
     if task.execution:
         parts.append(f"→ {printable(task.execution)}")
     if status is Status.FAILED and task.error:

@@ -1,5 +1,6 @@
 """`raise`: fault with an error written here or in `use.errors`."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +21,11 @@ class _Raise:
     async def run(self, task: RaiseTask, step: Step) -> Outcome:
         error = _definition(task, step)
         raise WorkflowError(
-            type=_text(step.evaluate(error.type)),
+            type=_text(error.type, step),
             status=error.status,
-            title=_text(step.evaluate(error.title)),
-            detail=_text(step.evaluate(error.detail)),
-            instance=_text(step.evaluate(error.instance)) or step.pointer,
+            title=_text(error.title, step),
+            detail=_text(error.detail, step),
+            instance=_text(error.instance, step) or step.pointer,
         )
 
 
@@ -38,8 +39,12 @@ def _definition(task: RaiseTask, step: Step) -> ErrorDefinition:
     return defined
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+def _text(given: str | None, step: Step) -> str:
+    value: Any = step.evaluate(given)
+    if value is None or isinstance(value, str):
+        return value or ""
+    # Runs of before say it as Python does.
+    return json.dumps(value, ensure_ascii=False) if step.limits.get("raises_json") else str(value)
 
 
 KIND: TaskKind[RaiseTask] = _Raise()
