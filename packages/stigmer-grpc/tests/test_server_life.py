@@ -292,3 +292,21 @@ async def test_two_hundred_clients_that_come_and_go_leave_no_task_and_no_descrip
                 # grpc.aio's calls are reference cycles: their connections close when those are collected.
                 gc.collect()
                 await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_asks_often_whether_the_server_is_there_keeps_its_quiet_stream(
+    tcp_lab: Any, note: Any
+) -> None:
+    async def rests(request: Any, context: CallContext) -> AsyncIterator[Any]:
+        yield request
+        await asyncio.sleep(4)  # several pings long; a client sends one a second at most
+        yield request
+
+    server = tcp_lab.server(count=rests)
+    (address,) = await server.start()
+    options = (("grpc.keepalive_time_ms", 1000), ("grpc.http2.max_pings_without_data", 0))
+    async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.timeout(10):
+        untyped: Any = channel
+        answers = untyped.unary_stream("/lab.v1.Lab/count")(note(text="x").SerializeToString())
+        assert len([answer async for answer in answers]) == 2
+    await server.stop(0)

@@ -62,6 +62,9 @@ def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
         ("grpc.keepalive_timeout_ms", 45_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 1),
+        # The default breaks the connection of a client whose own pings come more often than every five minutes, as soon
+        # as a stream of it is quiet for a while.
+        ("grpc.http2.min_ping_interval_without_data_ms", 100),
     )
 
 
