@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from stigmer_sandbox import (
     Sandbox,
     guarded_client,
 )
+from stigmer_sandbox.commands.container import OWNER
 
 MOST = 100_000
 LIMITS = WorkspaceLimits(most_bytes=MOST, command=Limits(seconds=20, output_bytes=50_000))
@@ -40,7 +43,12 @@ def _on_this_machine(sandbox: Sandbox, folder: Path) -> Make:
     return make
 
 
-@pytest.fixture(params=["local", "host", "docker", "daytona"])
+ENGINE = os.environ.get("STIGMER_TEST_CONTAINER_PROGRAM", "")
+"""The program of a real Docker or Podman, to be held to the same."""
+KINDS = ["local", "host", "docker", "daytona", *(["real engine"] if ENGINE else [])]
+
+
+@pytest.fixture(params=KINDS)
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Make]:
     match request.param:
         case "local":
@@ -50,11 +58,23 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator
         case "docker":
             options = ContainerOptions(program=str(request.getfixturevalue("engine")("docker")), owner="tests")
             yield _on_this_machine(ContainerSandbox(options), tmp_path)
+        case "real engine":
+            owner = f"tests-{uuid.uuid4().hex}"
+            options = ContainerOptions(program=ENGINE, owner=owner, pull=False)
+            yield _on_this_machine(ContainerSandbox(options), tmp_path)
+            remove_containers(owner)
         case _:
             platform = request.getfixturevalue("daytona")
             settings = DaytonaSettings(api_key="dtn_the-key", api_url=platform.url, look_seconds=0.01)
             async with guarded_client(POLICY) as client:
                 yield _at_daytona(DaytonaApi(client, settings), settings)
+
+
+def remove_containers(owner: str) -> None:
+    listing = [ENGINE, "ps", "--all", "--quiet", "--filter", f"label={OWNER}={owner}"]
+    names = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split()
+    if names:
+        subprocess.run([ENGINE, "rm", "--force", "--volumes", *names], check=True, capture_output=True)
 
 
 def _at_daytona(api: DaytonaApi, settings: DaytonaSettings) -> Make:
