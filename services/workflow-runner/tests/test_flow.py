@@ -370,3 +370,31 @@ do:
 """
     assert await runs.output(document, {"fails": True}) == {"was": "caught"}
     assert await runs.output(document, {"fails": False}) == {"was": "fine"}
+
+
+@pytest.mark.requirement("flow.tasks")
+async def test_a_run_does_no_more_than_so_many_tasks_over_all_its_histories(start_runner: StartRunner) -> None:
+    runs = await start_runner(max_tasks=60, max_history_events=40)
+    execution = await runs.run(
+        """
+do:
+- all:
+    for: {in: '[range(30)]'}
+    do:
+    - each:
+        try: [{rest: {wait: {milliseconds: 1}}}, {add: {set: {n: '${ $item }'}}}]
+        catch: {do: [{never: {set: {n: -1}}}]}
+"""
+    )
+    assert execution.phase == "FAILED"
+    assert execution.error["detail"] == "the run has done 60 tasks, which are as many as it may (STIGMER_MAX_TASKS)"
+    assert len(execution.reported) == 60
+    assert not any(task.task_name == "never" for task in execution.reported.values())
+    # It goes on where it was, with a count of its own.
+    await (await runs.recover(execution)).result()
+    assert execution.output == {"n": 29}
+
+
+async def test_any_number_of_tasks_may_be_allowed(start_runner: StartRunner) -> None:
+    runs = await start_runner(max_tasks=0)
+    assert await runs.output("do:\n- l: {for: {in: '[range(80)]'}, do: [{s: {set: {n: '${ $item }'}}}]}") == {"n": 79}

@@ -46,6 +46,7 @@ class Interpreter:
         context: Any = None,
         deadline: float | None = None,
         limit: float | None = None,
+        tasks: int = 0,
     ) -> None:
         self.workflow = workflow
         self.limits = limits
@@ -55,6 +56,8 @@ class Interpreter:
         self.context = context
         self.deadline = deadline
         self.limit = limit
+        self.tasks = tasks
+        """How many were begun, in earlier histories of the run too."""
         self.extensions = Extensions(workflow)
         self.marks = Marks(limits["max_value_bytes"] // 2) if "max_value_bytes" in limits else Marks()
         self.has_progressed = False
@@ -121,6 +124,14 @@ class Interpreter:
             return end.output
         except TimeoutError:
             raise WorkflowError.standard("timeout", "the workflow took longer than its timeout", instance="/") from None
+
+    def count_task(self, pointer: str) -> None:
+        """See `Run`."""
+        most = self.limits.get("max_tasks", 0)
+        if most and self.tasks >= most:
+            detail = f"the run has done {most} tasks, which are as many as it may (STIGMER_MAX_TASKS)"
+            raise WorkflowError.standard("runtime", detail, instance=pointer)
+        self.tasks += 1
 
     def record(self, record: TaskRecord) -> None:
         """Note what became of a task."""

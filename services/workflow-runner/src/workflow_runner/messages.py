@@ -35,6 +35,8 @@ class Limits(TypedDict):
     """So many workflows may stand above one that runs a further one; they are not counted unless said."""
     guarded_cost: NotRequired[int]
     """What an expression that may take long counts, where a task counts 1, until a run lets go; nothing unless said."""
+    max_tasks: NotRequired[int]
+    """So many tasks a run may do; any number if 0 or not said."""
     raises_json: NotRequired[bool]
     """Whether what errors are raised with is JSON where it is no text; it is Python's unless said."""
     max_schema_checks: NotRequired[int]
@@ -119,6 +121,8 @@ class Resumption(TypedDict):
     """Seconds since the epoch at which the workflow times out."""
     frame: NotRequired[Any]
     """Position, a `ListFrame`; a run without one is at its start."""
+    tasks: NotRequired[int]
+    """How many were begun; none unless said."""
     limit: NotRequired[float | None]
     """How many seconds the workflow may take, where it says so."""
     inbox: NotRequired[InboxState]

@@ -213,6 +213,14 @@ class Run(Protocol):
         """Whether so much was computed that it should let go."""
         ...
 
+    def count_task(self, pointer: str) -> None:
+        """Count a task that is about to begin.
+
+        Raises:
+            WorkflowError: The run has done as many as it may; every task from now on is refused so.
+        """
+        ...
+
     def record(self, record: TaskRecord) -> None:
         """Note what became of a task."""
         ...

@@ -42,6 +42,12 @@ class Settings(RunnerSettings):
         description="jumps backwards in one pass through a task list before the run faults",
         ge=0,
     )
+    max_tasks: int = setting(
+        1_000_000,
+        "STIGMER_MAX_TASKS",
+        description="tasks that one run may do, loops and retries included, before it faults; 0: any number",
+        ge=0,
+    )
     max_call_depth: int = setting(
         20,
         "STIGMER_MAX_CALL_DEPTH",
@@ -157,6 +163,7 @@ class Settings(RunnerSettings):
         made: Limits = {
             "max_backward_jumps": self.max_backward_jumps,
             "max_history_events": self.max_history_events,
+            "max_tasks": self.max_tasks,
             "max_call_depth": self.max_call_depth,
             "guarded_cost": _GUARDED_COST,
             "raises_json": True,

@@ -60,6 +60,11 @@ class Strand:
                 raise
         mark = self._mark(block, here, item)
         if resumed is None:
+            try:
+                self.run.count_task(at)
+            except WorkflowError:
+                self.wreck = Wreck(at, mark, self.run.context)
+                raise
             self.run.marks.note(at, mark)
         try:
             outcome = await self._run_task(item, at, mark, block.scope, resumed)

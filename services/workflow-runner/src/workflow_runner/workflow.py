@@ -198,6 +198,7 @@ class _Execution:
             context=state["context"],
             deadline=state["deadline"],
             limit=state.get("limit"),
+            tasks=state.get("tasks", 0),
         )
         try:
             return await interpreter.execute(data=run["input"], frame=state.get("frame"))
@@ -211,6 +212,8 @@ class _Execution:
                 "frame": suspended.frame,
                 **self.control.state,
             }
+            if "max_tasks" in run["limits"]:
+                resume["tasks"] = interpreter.tasks
             size = size_of(resume)
             if size > self._most_bytes:
                 detail = f"the run's data takes {size} bytes, more than the {self._most_bytes} that a run can carry on"
