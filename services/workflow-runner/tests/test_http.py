@@ -33,6 +33,20 @@ async def test_content_of_every_json_type_is_output(runs: Runs, site: Site, valu
     assert await runs.output(call(f"{site.url}/value")) == value
 
 
+async def test_half_of_a_surrogate_pair_becomes_a_replacement_character(runs: Runs, site: Site) -> None:
+    site.page("/odd", Response(b'{"a\\ud800": ["\\ud83d\\ude00 \\udc00", 1]}'))
+    assert await runs.output(call(f"{site.url}/odd")) == {
+        "a\N{REPLACEMENT CHARACTER}": ["😀 \N{REPLACEMENT CHARACTER}", 1]
+    }
+
+
+@pytest.mark.requirement("http.output")
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "[1, 1E400]"])
+async def test_a_number_that_nothing_can_hold_is_an_error(runs: Runs, site: Site, number: str) -> None:
+    site.page("/large", Response(number.encode()))
+    assert "is too large for a number" in (await runs.error(call(f"{site.url}/large")))["detail"]
+
+
 @pytest.mark.requirement("endpoint.run", "uri-template.values")
 async def test_the_endpoint_is_a_text_an_object_an_expression_or_a_template(runs: Runs, site: Site) -> None:
     site.page("/pets/a%20b", {"ok": 1})

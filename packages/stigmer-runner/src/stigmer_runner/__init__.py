@@ -16,7 +16,15 @@ from stigmer_runner.server import (
 )
 from stigmer_runner.settings import RunnerSettings, setting, variables_of
 from stigmer_runner.traces import traces
-from stigmer_runner.values import fill_struct, fill_value, is_too_deep, read_struct, read_value
+from stigmer_runner.values import (
+    fill_struct,
+    fill_value,
+    is_too_deep,
+    read_struct,
+    read_value,
+    sayable,
+    sayable_value,
+)
 from stigmer_runner.worker import run_worker, stop_on_signals
 
 __all__ = [
@@ -38,6 +46,8 @@ __all__ = [
     "read_value",
     "run_process",
     "run_worker",
+    "sayable",
+    "sayable_value",
     "server_channel",
     "set_up_log",
     "setting",

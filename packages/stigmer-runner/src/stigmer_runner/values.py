@@ -5,7 +5,7 @@ cannot hold travels as a string of its digits, so no value is ever rounded.
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 _EXACT = 2**53
 """Every whole number up to here is a double of its own."""
@@ -32,6 +32,28 @@ def is_too_deep(value: Json, room: int = _DEEPEST) -> bool:
     return left < 0 or any(is_too_deep(item, left) for item in items)
 
 
+def sayable(text: str) -> str:
+    """Return a text as UTF-8 can say it: half of a surrogate pair, which JSON may hold, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def sayable_value(value: Any) -> Any:
+    """Return a JSON value with every text and key in it `sayable`."""
+    match value:
+        case str():
+            return sayable(value)
+        case list():
+            return [sayable_value(item) for item in cast("list[Any]", value)]
+        case dict():
+            return {sayable(name): sayable_value(item) for name, item in cast("dict[str, Any]", value).items()}
+        case _:
+            return value
+
+
 def fill_value(message: Message, value: Json) -> None:
     """Set a `google.protobuf.Value` to `value`."""
     match value:
@@ -40,7 +62,7 @@ def fill_value(message: Message, value: Json) -> None:
         case bool():
             message.bool_value = value
         case str():
-            message.string_value = value
+            message.string_value = sayable(value)
         case int():
             if -_EXACT <= value <= _EXACT:
                 message.number_value = value
@@ -65,7 +87,7 @@ def fill_struct(message: Message, value: dict[str, Any]) -> None:
     message.SetInParent()
     fields = message.fields
     for name, item in value.items():
-        fill_value(fields[name], item)
+        fill_value(fields[sayable(name)], item)
 
 
 def read_value(message: Message) -> Json:

@@ -17,7 +17,7 @@ from loguru import logger
 from stigmer_dsl.errors import STANDARD, MissingSecretError, WorkflowError
 from stigmer_dsl.secrets import fill_secrets, find_secrets, mask_secrets
 from stigmer_grpc.errors import RpcError
-from stigmer_runner import Environments, Redactor
+from stigmer_runner import Environments, Redactor, sayable_value
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -32,6 +32,9 @@ from workflow_runner.sizes import inline_size
 
 NOT_SENT = "not-sent"
 """Type of the failure of a call that did not go out: it can be made again."""
+
+_SURROGATE = "\\ud"
+"""What the JSON of a text has that holds a surrogate: half of a pair, or both."""
 
 Exchange = Callable[[Mapping[str, Any], float], Awaitable[Any]]
 """Makes a call with secrets in it, within some seconds; returns its output or raises CallFailedError."""
@@ -110,7 +113,10 @@ class Calls:
                 _check_depth(output)
                 # Only now is all known that nobody is to see.
                 output = Redactor(concealed).value(redactor.value(output))
-                size = len(json.dumps(output))
+                text = json.dumps(output)
+                if _SURROGATE in text:
+                    output = sayable_value(output)
+                size = len(text)
                 if size > self._most_bytes:
                     detail = f"the answer takes {size} bytes, more than the {self._most_bytes} that can be kept"
                     raise CallFailedError("communication", detail)

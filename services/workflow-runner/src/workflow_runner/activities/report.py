@@ -11,7 +11,7 @@ from stigmer_dsl.errors import WorkflowError
 from stigmer_dsl.secrets import mask_secrets
 from stigmer_grpc.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from stigmer_protos import descriptors
-from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value, is_too_deep, read_value
+from stigmer_runner import MINIMAL, RUNTIME, StigmerServer, fill_struct, fill_value, is_too_deep, read_value, sayable
 from stigmer_runner.claims import Owner
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -226,7 +226,7 @@ def _fill_error(message: Message, error: dict[str, Any]) -> None:
     parts = (str(error.get(key) or "") for key in ("title", "detail"))
     sentence = ": ".join(part for part in parts if part) or str(error.get("type"))
     place = error.get("instance")
-    message.error = f"{sentence} (at {place})" if place else sentence
+    message.error = sayable(f"{sentence} (at {place})" if place else sentence)
     fill_value(message.error_details, error)
 
 

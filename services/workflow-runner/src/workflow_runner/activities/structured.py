@@ -18,6 +18,8 @@ MOST_VALUES = 2_000_000
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,1000}", re.ASCII)
+_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
+_EXPONENT_BYTES = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 
@@ -28,7 +30,7 @@ def read_json(text: str | bytes) -> Any:
         ValueError: It is none, or nested too deep.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_float if _may_be_large(text) else None)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -51,6 +53,19 @@ def read(text: str) -> Any:
         return _Builder(cast("Any", yaml).parse(text, Loader=yaml.CSafeLoader)).build()  # untyped
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def _may_be_large(text: str | bytes) -> bool:
+    """Whether a number of the text may be beyond all bounds; looking at each takes time."""
+    pattern = _EXPONENT if isinstance(text, str) else _EXPONENT_BYTES
+    return pattern.search(cast("Any", text)) is not None
+
+
+def _float(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise ValueError(f"{text} is too large for a number")
+    return found
 
 
 def _refuse_constant(constant: str) -> Any:
