@@ -40,8 +40,15 @@ async def test_half_of_a_surrogate_pair_becomes_a_replacement_character(runs: Ru
     }
 
 
+async def test_a_header_that_is_no_ascii_is_a_clear_error(runs: Runs, site: Site) -> None:
+    with_ = "headers: {X-Name: '${ .name }'}"
+    error = await runs.error(call(f"{site.url}/x", with_), {"name": "Zoë"})
+    assert "the header X-Name holds 'ë', and headers take ASCII only" in error["detail"]
+    assert site.requests == []
+
+
 @pytest.mark.requirement("http.output")
-@pytest.mark.parametrize("number", ["1e400", "-1e999", "[1, 1E400]"])
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "[1, 1E400]", f"{'1' * 400}.5"])
 async def test_a_number_that_nothing_can_hold_is_an_error(runs: Runs, site: Site, number: str) -> None:
     site.page("/large", Response(number.encode()))
     assert "is too large for a number" in (await runs.error(call(f"{site.url}/large")))["detail"]

@@ -171,3 +171,9 @@ async def test_a_recovered_run_asks_again(runs: Runs) -> None:
     await waits(runs, execution)
     await answer(again, "yes")
     assert (await ended(again))["outcome"] == "yes"
+
+
+async def test_a_deadline_beyond_all_calendars_is_a_clear_error(runs: Runs) -> None:
+    error = await runs.error("do:\n- ask: {call: human_input, with: {message: Go?, deadline: {days: 99999999}}}")
+    assert "the deadline is later than the year 9999" in error["detail"]
+    assert error["instance"] == "/do/0/ask"

@@ -71,10 +71,15 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """Refuse headers that would be more than they seem.
 
     Raises:
-        CallFailedError: One holds a line break.
+        CallFailedError: One holds a line break, or what is no ASCII.
     """
     if any("\r" in part or "\n" in part for pair in headers.items() for part in pair):
         raise CallFailedError("configuration", "a header holds a line break")
+    for name, value in headers.items():
+        odd = next((character for character in name + value if not character.isascii()), None)
+        if odd is not None:
+            detail = f"the header {name} holds {odd!r}, and headers take ASCII only: encode it as the peer reads it"
+            raise CallFailedError("configuration", detail)
 
 
 def _multipart(body: Mapping[str, Any], kind: str, binary: Set[str]) -> tuple[str, bytes]:

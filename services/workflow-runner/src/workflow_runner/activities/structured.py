@@ -18,8 +18,8 @@ MOST_VALUES = 2_000_000
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,1000}", re.ASCII)
-_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
-_EXPONENT_BYTES = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
+_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{309}")
+_EXPONENT_BYTES = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{309}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 

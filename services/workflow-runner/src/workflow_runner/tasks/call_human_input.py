@@ -62,7 +62,12 @@ def _asked(given: HumanInputArguments, step: Step) -> dict[str, Any]:
     if given.deadline is None:
         return {"question": question, "until": None}
     seconds = step.duration(given.deadline).total_seconds()
-    question["deadline"] = iso8601(step.now() + seconds)
+    try:
+        question["deadline"] = iso8601(step.now() + seconds)
+    except (ValueError, OverflowError):
+        raise configuration_fault(
+            "the deadline is later than the year 9999; leave it out to wait for ever", step
+        ) from None
     return {"question": question, "until": step.time() + seconds}
 
 
