@@ -26,8 +26,8 @@ def archive(*, size: int = 0, text: str = "# House style\n") -> bytes:
     """An archive with about that many bytes that cannot be packed any further."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("SKILL.md", text)
-        made.writestr("data.bin", random.Random(7).randbytes(size))
+        made.writestr(zipfile.ZipInfo("SKILL.md"), text)
+        made.writestr(zipfile.ZipInfo("data.bin"), random.Random(7).randbytes(size))
     return buffer.getvalue()
 
 

@@ -184,7 +184,8 @@ async def pushed(org: str, text: str = "Do well.") -> dict[str, Any]:
 
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("SKILL.md", f"---\nname: tidy\ndescription: Tidy up.\n---\n{text}")
+        # With a time of its own an archive is another one every two seconds.
+        archive.writestr(zipfile.ZipInfo("SKILL.md"), f"---\nname: tidy\ndescription: Tidy up.\n---\n{text}")
     return {
         "name": "tidy",
         "scope": "organization",

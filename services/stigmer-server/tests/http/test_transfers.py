@@ -31,8 +31,8 @@ ZIP = {"content-type": "application/zip"}
 def archive(size: int = 0) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made:
-        made.writestr("SKILL.md", "# House style\n")
-        made.writestr("data.bin", random.Random(7).randbytes(size))
+        made.writestr(zipfile.ZipInfo("SKILL.md"), "# House style\n")
+        made.writestr(zipfile.ZipInfo("data.bin"), random.Random(7).randbytes(size))
     return buffer.getvalue()
 
 
