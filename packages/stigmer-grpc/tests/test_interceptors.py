@@ -157,6 +157,18 @@ async def test_success_is_logged_at_debug_and_failure_as_a_warning(lab: Any, not
     assert lines["DEBUG"].endswith("after 3 messages")
 
 
+async def test_a_failure_that_quotes_a_large_request_is_logged_in_short(lab: Any, note: Any, logs: list[Any]) -> None:
+    async def fail(request: Any, context: CallContext) -> Any:
+        raise NotFoundError(f"not found: {request.text}")
+
+    async with lab.serve(echo=fail) as stub:
+        with pytest.raises(NotFoundError):
+            await stub.unary("echo", note(text="x" * 500_000))
+    (line,) = [record["message"] for record in logs if record["level"].name == "WARNING"]
+    assert "'not found: xxx" in line
+    assert len(line) < 1100
+
+
 async def test_a_stream_given_up_by_its_caller_is_no_warning(lab: Any, note: Any, logs: list[Any]) -> None:
     ended = asyncio.Event()
 

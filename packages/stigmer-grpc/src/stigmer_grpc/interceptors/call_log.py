@@ -13,6 +13,8 @@ from stigmer_grpc.errors import RpcError, StatusCode
 
 Describe = Callable[[CallContext], Mapping[str, str]]
 """Returns what else is to be logged of a call that has ended, such as who made it."""
+_LONGEST = 1000
+"""Characters of an error's message in the log."""
 
 
 def _nothing(context: CallContext) -> Mapping[str, str]:
@@ -59,7 +61,7 @@ class Logging:
         code = code_of(error, context)
         level = self._success if code is StatusCode.CANCELLED else self._failure
         # An error that is no RpcError is logged with its traceback where it becomes INTERNAL; its text is not for here.
-        why = error.message if isinstance(error, RpcError) else type(error).__name__
+        why = _shortened(error.message) if isinstance(error, RpcError) else type(error).__name__
         if level:
             self._log(level, context, code.name, took, f"{_after(sent)}: {why!r}")
 
@@ -75,6 +77,11 @@ class Logging:
             request_id=context.request_id,
             **self._describe(context),
         )
+
+
+def _shortened(message: str) -> str:
+    """Return as much of a message as a line of the log takes: it may quote a request, which may be megabytes long."""
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
 
 
 def _after(sent: int | None) -> str:
