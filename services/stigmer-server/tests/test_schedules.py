@@ -174,6 +174,18 @@ async def test_each_event_that_is_meant_starts_an_execution_with_it(local: Api) 
     assert len(await started(local, workflow, 3)) == 3
 
 
+@pytest.mark.requirement("flow.depth")
+@pytest.mark.parametrize(("said", "depth"), [({}, "1"), ({"stigmerdepth": "4"}, "5"), ({"stigmerdepth": "many"}, "1")])
+async def test_an_execution_tells_how_many_runs_led_to_the_event_that_started_it(
+    local: Api, said: dict[str, str], depth: str
+) -> None:
+    workflow = await apply(local, "{on: {one: {with: {type: led}}}}")
+    event = {"id": "1", "source": "/test", "spec_version": "1.0", "type": "led", "extensions": said}
+    await local.channel.service(EVENTS).unary("publish", {"org": "local", "events": [event]})
+    (found,) = await started(local, workflow, 1)
+    assert found.metadata.labels["stigmer.ai/call-depth"] == depth
+
+
 @pytest.mark.requirement("schedule.read")
 @pytest.mark.parametrize(("read", "given"), [("read: data", [{"n": 1}]), ("read: raw", ['{"n":1}']), ("", [{"n": 1}])])
 async def test_what_is_read_of_an_event_is_the_input(local: Api, read: str, given: list[Any]) -> None:

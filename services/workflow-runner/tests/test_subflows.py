@@ -23,7 +23,7 @@ async def test_workflows_that_run_one_another_for_ever_end_with_a_clear_error(
     await peer.until(last, lambda seen: seen.phase == "FAILED")
     assert [each.labels["stigmer.ai/call-depth"] for each in peer.children.created] == ["1", "2", "3"]
     assert last.error["instance"] == "/do/0/again"
-    assert "the workflow test/again is not run: 3 workflows have run one another" in last.error["detail"]
+    assert "the workflow test/again is not run: 3 runs have started one another" in last.error["detail"]
     assert execution.phase == ("FAILED" if waits == "true" else "COMPLETED")
     if waits == "true":
         assert execution.error["detail"] == last.error["detail"]
@@ -41,3 +41,17 @@ async def test_a_task_tells_which_execution_it_waits_for(runs: Runs, peer: PeerS
     assert execution.reported["/do/0/child"].metadata["execution"] == child.id
     await handle.cancel()
     await peer.until(execution, lambda seen: seen.phase == "CANCELLED")
+
+
+@pytest.mark.requirement("flow.depth")
+async def test_events_tell_how_many_runs_led_to_them_and_none_is_published_after_too_many(
+    start_runner: StartRunner,
+) -> None:
+    runs = await start_runner(max_call_depth=3)
+    emit = "do:\n- tell: {emit: {event: {with: {type: com.example.told}}}}"
+    assert "stigmerdepth" not in await runs.output(emit)
+    event = await runs.output(emit, labels={"stigmer.ai/call-depth": "2"})
+    assert event["stigmerdepth"] == "2"
+    error = await runs.error(emit, labels={"stigmer.ai/call-depth": "3"})
+    assert error["detail"].startswith("the event is not published: 3 runs have started one another down to this one")
+    assert error["instance"] == "/do/0/tell"

@@ -30,8 +30,6 @@ PAUSE, RESUME, SIGNAL, ANSWER = "stigmer.pause", "stigmer.resume", "stigmer.sign
 signal that it has had already."""
 CALLER = "stigmer.ai/called-by"
 """Label of an execution that another one waits for: the id of that one."""
-_DEPTH = "stigmer.ai/call-depth"
-"""Label of an execution that a workflow started: how many stand above it, each of which ran the next one."""
 TOKEN = "callback token"  # noqa: S105 - the name of a place
 """The place for which the token of a callback is sealed, with the execution's id."""
 
@@ -136,7 +134,7 @@ def _change(unit: Unit, kind: Kind, message: Message, cause: Cause, wanted: Phas
 
 def depth_of(message: Message) -> int:
     """Return how many workflows stand above an execution, each of which ran the next one."""
-    told = message.metadata.labels.get(_DEPTH, "")
+    told = message.metadata.labels.get(schedules.DEPTH, "")
     return int(told[:_DEPTH_DIGITS]) if told.isascii() and told.isdigit() else 0
 
 

@@ -24,6 +24,7 @@ from stigmer_server.resources import Resources
 from stigmer_server.schedules import Schedule
 from stigmer_server.unit import Unit
 
+_DEPTH, _DEPTH_DIGITS = "stigmerdepth", 6
 _MOST_GROUPS = 100
 """How many combinations may be incomplete at a time; the oldest is given up."""
 _MOST_COLLECTED = 1000
@@ -50,13 +51,21 @@ def _hear_some(unit: Unit, workflow: str) -> bool:
         schedule = replace(schedule, place=place, groups=groups)
         if complete is not None:
             at = str(event.get("time", ""))
-            schedule = schedules.start(unit, schedule, key=f"on/{place}", trigger="on", at=at, data=complete)
+            schedule = schedules.start(
+                unit, schedule, key=f"on/{place}", trigger="on", at=at, data=complete, depth=_depth(event) + 1
+            )
     if found.events:
         schedules.save(unit, schedule)
     if found.waiting:
         id = schedules.id_of(workflow)
         event_listeners.arm(unit.transaction, schedule.org, id, "on", patterns, found.position, schedule=workflow)
     return not found.waiting
+
+
+def _depth(event: Mapping[str, Any]) -> int:
+    """Return how many runs started one another down to the one that published an event; anybody may write it there."""
+    told = str(event.get(_DEPTH, ""))[:_DEPTH_DIGITS]
+    return int(told) if told.isascii() and told.isdigit() else 0
 
 
 def _patterns(on: Mapping[str, Any]) -> list[Pattern]:

@@ -28,6 +28,8 @@ from stigmer_server.transitions import Phase
 if TYPE_CHECKING:
     from stigmer_server.unit import Unit
 
+DEPTH = "stigmer.ai/call-depth"
+"""Label of an execution that others started, by running its workflow or by an event: how many did, one the next."""
 SCHEMA = KindSchema(kind="workflow_schedule", named=False)
 """The store's kind of schedules; no resources, for they are parts of their workflows."""
 _EVENT = "cloud_event"
@@ -167,7 +169,9 @@ def ended(unit: Unit, execution: Message, phase: Phase, recoveries: int) -> None
         save(unit, replace(schedule, due=Due(key=key, at=time.time() + schedule.plan.after)))
 
 
-def start(unit: Unit, schedule: Schedule, *, key: str, trigger: str, at: str, data: Any = None) -> Schedule:
+def start(
+    unit: Unit, schedule: Schedule, *, key: str, trigger: str, at: str, data: Any = None, depth: int = 0
+) -> Schedule:
     """Make the execution of a moment, once, and note that; or why it cannot be made.
 
     Args:
@@ -177,6 +181,7 @@ def start(unit: Unit, schedule: Schedule, *, key: str, trigger: str, at: str, da
         trigger: `cron`, `every`, `after`, `on` or `manual`.
         at: The moment, RFC 3339.
         data: The input.
+        depth: How many runs started one another down to this one.
     """
     kind = unit.kinds["workflow_execution"]
     id = execution_id(schedule.workflow, key)
@@ -191,6 +196,8 @@ def start(unit: Unit, schedule: Schedule, *, key: str, trigger: str, at: str, da
     message.metadata.owner_scope = _ORGANIZATION
     message.spec.workflow_id = schedule.workflow
     message.spec.trigger_metadata.update({"trigger": "schedule", "schedule": trigger, "scheduled_at": at})
+    if depth:
+        message.metadata.labels[DEPTH] = str(depth)
     if data is not None:
         ParseDict(data, message.spec.input)
     try:

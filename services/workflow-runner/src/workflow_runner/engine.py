@@ -25,6 +25,7 @@ from workflow_runner.call_messages import (
     Subflow,
 )
 from workflow_runner.calls import Calls
+from workflow_runner.chains import depth_of, refuse_endless
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.errands import deliver, deliver_durably, keeps_whole, until_it_works
@@ -221,14 +222,14 @@ class TemporalEngine:
     ) -> CallAnswer | None:
         """See `Engine`."""
         self._refuse_secrets(subflow["input"], "the input holds", "another workflow has secrets of its own")
-        self._refuse_depth(subflow)
+        refuse_endless(self._limits, f"the workflow {subflow['namespace']}/{subflow['name']} is not run")
         if "max_agent_bytes" in self._limits:
             self._checked_size(subflow["input"], "the input takes")
         self.reporter.flush(deliver_durably)
         request: dict[str, Any] = {**subflow, "org": org, "key": workflow.uuid4().hex}
         if "max_call_depth" not in self._limits:  # runs of before
             return await self._begun_silently(request, waits=waits)
-        request["depth"] = self._limits.get("call_depth", 0) + 1
+        request["depth"] = depth_of(self._limits) + 1
         if not waits:
             begun(await self._executions.start(names.START_EXECUTION, request))
             return None
@@ -321,16 +322,6 @@ class TemporalEngine:
                 raise asyncio.CancelledError from None
             raise failure(activity, error) from None
         return decoded(result.payload)
-
-    def _refuse_depth(self, subflow: Subflow) -> None:
-        """Refuse a workflow below so many others that it looks as if they ran one another for ever."""
-        depth, most = self._limits.get("call_depth", 0), self._limits.get("max_call_depth")
-        if most is not None and depth >= most:
-            detail = (
-                f"the workflow {subflow['namespace']}/{subflow['name']} is not run: {depth} workflows have run one "
-                "another down to this one, which looks as if they did so for ever (STIGMER_MAX_CALL_DEPTH)"
-            )
-            raise WorkflowError.standard("runtime", detail)
 
     def _refuse_secrets(self, value: Any, holds: str, why: str) -> None:
         """Refuse what goes where no secret may go; `holds` names it, with its verb."""

@@ -32,7 +32,7 @@ class Limits(TypedDict):
     max_history_events: int
     """Continue as new at this many events; 0 leaves it to Temporal's own suggestion."""
     max_call_depth: NotRequired[int]
-    """So many workflows may stand above one that runs a further one; they are not counted unless said."""
+    """So many runs may start one another in a row, see `chains`; they are not counted unless said."""
     guarded_cost: NotRequired[int]
     """What an expression that may take long counts, where a task counts 1, until a run lets go; nothing unless said."""
     max_tasks: NotRequired[int]
@@ -42,7 +42,7 @@ class Limits(TypedDict):
     max_schema_checks: NotRequired[int]
     """How many rules one check by a schema may apply; any number unless said."""
     call_depth: NotRequired[int]
-    """How many stand above this run; none unless said."""
+    """How many started one another down to this run; none unless said."""
     local_calls_in_row: int
     """So many calls run as local activities before one puts them all into history."""
     local_call_seconds: float

@@ -49,9 +49,9 @@ class Settings(RunnerSettings):
         ge=0,
     )
     max_call_depth: int = setting(
-        20,
+        100,
         "STIGMER_MAX_CALL_DEPTH",
-        description="workflows that may stand above one, each of which ran the next, before it may run no further one",
+        description="runs that may start one another in a row, by running workflows or by events, before one may not",
         ge=0,
     )
     max_history_events: int = setting(

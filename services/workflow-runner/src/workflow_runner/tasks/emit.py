@@ -13,6 +13,7 @@ from stigmer_dsl.model import EmitTask
 
 from workflow_runner import names
 from workflow_runner.call_messages import EmitArguments
+from workflow_runner.chains import DEPTH, depth_of, refuse_endless
 from workflow_runner.data import iso8601
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
@@ -34,6 +35,7 @@ class _Emit:
 
 def event_of(given: dict[str, Any], step: Step) -> dict[str, Any]:
     """Return an event with attributes that are evaluated already, and what they leave out."""
+    refuse_endless(step.limits, "the event is not published")
     document = step.workflow.document
     made: dict[str, Any] = {
         "specversion": "1.0",
@@ -43,6 +45,8 @@ def event_of(given: dict[str, Any], step: Step) -> dict[str, Any]:
     }
     if given.get("data") is not None:
         made["datacontenttype"] = "application/json"
+    if depth_of(step.limits):
+        made[DEPTH] = str(depth_of(step.limits))
     for name, value in given.items():
         if name == "data":
             made[name] = value
