@@ -2,15 +2,19 @@
 
 import os
 import time
+import uuid
 from collections.abc import Generator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from moto.server import ThreadedMotoServer
 from stigmer_runner.claims import BlobMissingError, BlobStore, BlobStoreError, FolderStore, Owner
 from stigmer_runner.claims.s3 import Bucket, S3Store
+from urllib3 import HTTPResponse
 
 ONE = Owner(namespace="default", workflow_id="some/workflow", run_id="1")
 TWO = Owner(namespace="default", workflow_id="some/workflow", run_id="2")
@@ -20,7 +24,10 @@ LATER = 1_000.0
 
 @pytest.fixture(scope="session")
 def s3() -> Generator[str]:
-    """Address of a server that speaks S3 and has the bucket `blobs`."""
+    """Address of a server that speaks S3 and has the bucket `blobs`: STIGMER_TEST_S3's, where that names one."""
+    if given := os.environ.get("STIGMER_TEST_S3"):
+        yield given
+        return
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -40,7 +47,7 @@ def bucket_at(url: str, prefix: str, **more: Any) -> S3Store:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "folder":
         return FolderStore(tmp_path / "blobs")
-    return bucket_at(request.getfixturevalue("s3"), f"tests/{tmp_path.name}")
+    return bucket_at(request.getfixturevalue("s3"), f"tests/{uuid.uuid4().hex}")
 
 
 def owners(store: BlobStore) -> set[Owner]:
@@ -152,6 +159,20 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> Non
     store = FolderStore(tmp_path / "blobs")
     with pytest.raises(BlobStoreError, match=f"5120 bytes cannot be kept in {tmp_path}"):
         store.put(ONE, "abcd", DATA)
+
+
+def test_a_service_that_deletes_one_object_at_a_time_is_asked_for_that(s3: str) -> None:
+    store = bucket_at(s3, f"tests/{uuid.uuid4().hex}")
+    store.put(ONE, "abcd", DATA)
+    body = b"<Error><Code>NotImplemented</Code><Message>not by us</Message></Error>"
+
+    def refuse(request: Any, **_: Any) -> AWSResponse:
+        headers: dict[str, str] = {}
+        return AWSResponse(request.url, 501, headers, HTTPResponse(BytesIO(body), preload_content=False))
+
+    store._client.meta.events.register("before-send.s3.DeleteObjects", refuse)
+    assert store.drop(ONE, before=time.time() + LATER)
+    assert owners(store) == set()
 
 
 def test_a_bucket_that_does_not_exist_is_a_clear_error(s3: str) -> None:

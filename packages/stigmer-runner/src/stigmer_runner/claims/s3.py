@@ -107,16 +107,22 @@ class S3Store:
         # What says whose they are goes last: a kill in the middle leaves something that is found again.
         paths = sorted((path for path, _ in found), key=lambda path: path.endswith(f"/{_OWNER}"))
         for start in range(0, len(paths), _MOST_DELETED):
-            objects = [{"Key": path} for path in paths[start : start + _MOST_DELETED]]
             try:
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket.name, Delete={"Objects": objects, "Quiet": True}
-                )
+                self._delete(paths[start : start + _MOST_DELETED])
             except (ClientError, BotoCoreError) as error:
                 raise BlobStoreError(f"{self.place}: {owner.workflow_id} cannot be removed: {error}") from error
-            if answer.get("Errors"):
-                raise BlobStoreError(f"{self.place}: objects cannot be removed: {answer['Errors'][0]}")
         return True
+
+    def _delete(self, paths: list[str]) -> None:
+        """Delete objects in one request, or each by itself where a service does not do that, or not as Amazon does."""
+        name, objects = self._bucket.name, [{"Key": path} for path in paths]
+        try:
+            answer = self._client.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True})
+            left = [path for path in paths if path in {error.get("Key") for error in answer.get("Errors", ())}]
+        except ClientError:
+            left = paths
+        for path in left:
+            self._client.delete_object(Bucket=name, Key=path)
 
     def sweep(self, *, before: float) -> None:
         """See `BlobStore`. An upload is whole or not there, and has an owner before it has blobs."""
