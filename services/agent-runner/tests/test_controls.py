@@ -97,3 +97,38 @@ async def test_no_decision_is_taken_on_a_call_that_does_not_wait(
     execution = await start(own_stigmer, openai_server)
     with pytest.raises(FailedPreconditionError):
         await control(own_stigmer, "submitApproval", execution, toolCallId="x", action="APPROVAL_ACTION_APPROVE")
+
+
+async def test_runs_that_are_cancelled_at_any_moment_hold_no_other_up(stigmer: Stigmer) -> None:
+    model = stigmer.stack.script(
+        "busy",
+        """
+        conversations:
+          - turns:
+              - tool_calls:
+                  - {name: write_file, args: {file_path: /a.txt, content: x}}
+                  - {name: task, args: {subagent_type: helper, description: Wait}}
+                  - {name: write_todos, args: {todos: [{content: a, status: pending}]}}
+              - text: done
+          - agent: helper
+            turns:
+              - tool_calls: [{name: ls, args: {path: /}}, {name: write_file, args: {file_path: /b.txt, content: x}}]
+              - tool_calls: [{name: ls, args: {path: /}}]
+              - {text: too late, delay: 600}
+        """,
+    )
+    helper = {"name": "helper", "description": "Waits.", "instructions": "You are the helper agent."}
+    agent = await stigmer.agent(sub_agents=[helper])
+
+    async def cancelled(number: int) -> str:
+        execution = await stigmer.execute(agent, "Go", model=model)
+        await stigmer.follow(execution.metadata.id, lambda status: phase(status) != "EXECUTION_PENDING")
+        await asyncio.sleep(number * 0.25 % 2)  # some in each of their steps
+        workflow = f"stigmer/agent-execution/invoke/{execution.metadata.id}"
+        await stigmer.temporal.get_workflow_handle(workflow).cancel()
+        status = await stigmer.finish(execution.metadata.id)
+        assert (await stigmer.workflow_ended(execution.metadata.id)).status.name == "CANCELED"
+        return phase(status)
+
+    for _ in range(2):
+        assert set(await asyncio.gather(*map(cancelled, range(10)))) == {"EXECUTION_CANCELLED"}

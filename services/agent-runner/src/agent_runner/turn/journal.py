@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -26,6 +26,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from agent_runner.errors import SupersededError
 from agent_runner.turn.effects import EffectKey, Recorded
 from agent_runner.turn.usage import Usage
+
+T = TypeVar("T")
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -149,7 +151,11 @@ class Journal:
     async def checkpoints(self, lease: Lease) -> AsyncGenerator[FencedSaver]:
         """LangGraph's saver for the turn that has the lease; it refuses to write once another attempt has it."""
         async with aiosqlite.connect(self._path, timeout=_BUSY_SECONDS) as connection:
-            yield FencedSaver(connection, lease)
+            saver = FencedSaver(connection, lease)
+            try:
+                yield saver
+            finally:
+                await _to_its_end(saver.end())
 
     async def has_begun(self, thread: str) -> bool:
         """Whether anything was said in a thread."""
@@ -327,6 +333,8 @@ class FencedSaver(AsyncSqliteSaver):
     def __init__(self, connection: aiosqlite.Connection, lease: Lease) -> None:
         super().__init__(connection)
         self._lease = lease
+        self._writing: set[asyncio.Task[Any]] = set()
+        self._is_over = False
 
     async def aput(
         self,
@@ -337,14 +345,14 @@ class FencedSaver(AsyncSqliteSaver):
     ) -> RunnableConfig:
         """Save a checkpoint."""
         await self._lease.check()
-        return await super().aput(config, checkpoint, metadata, new_versions)
+        return await self._whole(super().aput(config, checkpoint, metadata, new_versions))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Save what one step wrote."""
         await self._lease.check()
-        await super().aput_writes(config, writes, task_id, task_path)
+        await self._whole(super().aput_writes(config, writes, task_id, task_path))
 
     async def begin(self, values: Mapping[str, Any], differences: Mapping[str, Any]) -> None:
         """Begin the thread with a state, as if that were the end of an earlier turn.
@@ -377,7 +385,31 @@ class FencedSaver(AsyncSqliteSaver):
         whole = {name: _DeltaSnapshot(value) for name, value in values.items()}
         checkpoint = {**found.checkpoint, "channel_values": {**found.checkpoint["channel_values"], **whole}}
         kind, data = self.serde.dumps_typed(checkpoint)
-        last = (thread, found.checkpoint["id"])
+        await self._whole(self._replace_all((kind, data), (thread, found.checkpoint["id"])))
+
+    async def end(self) -> None:
+        """Let what is being written end, and take no more: LangGraph may leave some of it behind when it is cancelled.
+
+        A connection that is closed in the middle of a transaction keeps its lock for as long as anything refers to one
+        of its cursors, and no writer of the file gets on.
+        """
+        self._is_over = True
+        if self._writing:
+            await asyncio.wait(self._writing)
+        await self.conn.rollback()
+
+    async def _whole(self, write: Coroutine[Any, Any, T]) -> T:
+        """Write to the end of the transaction, also when cancelled meanwhile. Raises: SupersededError."""
+        if self._is_over:
+            write.close()
+            raise SupersededError(_OVER)
+        task = asyncio.ensure_future(write)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await _to_its_end(task)
+
+    async def _replace_all(self, stored: tuple[str, bytes], last: tuple[str, str]) -> None:
+        """Keep of a thread this checkpoint alone, as it is given."""
         async with self.lock, self.conn.cursor() as cursor:
             for table in ("checkpoints", "writes"):
                 await cursor.execute(
@@ -387,13 +419,28 @@ class FencedSaver(AsyncSqliteSaver):
             await cursor.execute(
                 "UPDATE checkpoints SET parent_checkpoint_id = NULL, type = ?, checkpoint = ? "
                 "WHERE thread_id = ? AND checkpoint_ns = '' AND checkpoint_id = ?",
-                (kind, data, *last),
+                (*stored, *last),
             )
             await self.conn.commit()
 
 
+async def _to_its_end(awaited: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
+    """Wait for something to end, also when cancelled meanwhile, and only then be cancelled."""
+    task, cancelled = asyncio.ensure_future(awaited), None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # nobody is there to hear of it
+        raise cancelled
+    return task.result()
+
+
 _USAGE = tuple(each.name for each in fields(Usage))
 _SUPERSEDED = "another attempt runs this turn now"
+_OVER = "the turn is over"
 
 
 def _columns(key: EffectKey) -> tuple[str, str, str]:
