@@ -82,6 +82,8 @@ def test_several_documents_are_all_formatted() -> None:
         "[1, 2,\n 3]\n",
         "{a: 1} # c\n",
         '{"do": ["\\u007f \\u009f \\ufffe é"]}',
+        '{"do": ["\\u0085 \\u2028 \\u2029"]}',
+        '{"do": ["a\u0085b \u2028 \u2029"]}',
         "- - - a\n    - b\n",
     ],
 )

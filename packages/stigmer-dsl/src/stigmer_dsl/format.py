@@ -22,7 +22,9 @@ from stigmer_dsl.source import Source
 WIDTH = 120
 """The columns of a line; only expressions and other texts without spaces are longer."""
 
-_UNREADABLE = re.compile("[\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What YAML reads as breaks of lines."""
+_UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What may stand in JSON as it is, and not in YAML, as which every text is read."""
 _FLOW = 70
 """The longest list or object that stays on one line."""
@@ -76,6 +78,8 @@ def _typed(value: Any) -> Any:
 
 
 def _as_json(text: str) -> str | None:
+    if _BREAKS.search(text):
+        return None  # read as YAML, it says something else
     try:
         value = json.loads(text)
     except ValueError:
