@@ -150,17 +150,19 @@ def test_a_run_left_by_its_own_stack_goes_on_with_the_next_one(cli: Cli, tmp_pat
 
 @pytest.fixture
 def taken_ports() -> Iterator[list[int]]:
-    """The default ports, taken by someone else, as far as no other process has them already."""
-    ports = [7233, 7234, 8233]
+    """Those of the default ports that are taken here: what other processes have may be free again at any moment."""
+    taken: list[int] = []
     with ExitStack() as stack:
-        for port in ports:
+        for port in (7233, 7234, 8233):
             taker = stack.enter_context(closing(socket.socket()))
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 taker.bind(("127.0.0.1", port))
             except OSError:
                 continue
             taker.listen()
-        yield ports
+            taken.append(port)
+        yield taken
 
 
 def test_up_finds_other_ports_when_the_usual_ones_are_taken(cli: Cli, taken_ports: list[int], tmp_path: Path) -> None:
