@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stigmer_protos import descriptors
-from stigmer_runner import REDACTED, Redactor, fill_struct, fill_value, read_struct, read_value
+from stigmer_runner import REDACTED, Redactor, fill_struct, fill_value, read_struct, read_value, shallow
 
 EXACT = st.integers(-(2**53), 2**53)
 JSON = st.recursive(
@@ -30,6 +30,17 @@ def through_value(value: Any) -> Any:
 @given(JSON)
 def test_a_value_comes_back_as_it_was(value: Any) -> None:
     assert json.dumps(through_value(value), sort_keys=True) == json.dumps(value, sort_keys=True)
+
+
+@pytest.mark.parametrize("layers", [["object"], ["list"], ["object", "list"]])
+@pytest.mark.parametrize("levels", [3, 100, 900])
+def test_what_is_nested_too_deep_is_told_as_text(layers: list[str], levels: int) -> None:
+    value: Any = "the core"
+    for number in range(levels):
+        value = [value] if layers[number % len(layers)] == "list" else {"a": value}
+    told = through_value(shallow(value))
+    assert (told == value) == (levels == 3)
+    assert levels == 900 or "the core" in json.dumps(told)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -161,6 +161,22 @@ async def test_arguments_that_are_no_json_go_back_to_the_model_as_an_error(
     assert any("not valid JSON" in result for result in _results(writing_provider.server))
 
 
+async def test_arguments_that_are_nested_without_end_are_shown_in_part(
+    stigmer: Stigmer, keyed_provider: Provider
+) -> None:
+    nested: Any = "the core"
+    for _ in range(120):
+        nested = {"in": [nested]}
+    keyed_provider.server.replies[MAIN] = [
+        {"tool_calls": [("ls", {"path": "/", "deep": nested})]},
+        {"text": "I see."},
+    ]
+    status = await stigmer.run(await stigmer.agent(MAIN), "Go", **keyed_provider.options)
+    assert phase(status) == DONE, status.error
+    (call,) = status.tool_calls
+    assert "the core" in str(call.args)
+
+
 async def test_a_tool_that_does_not_exist_or_does_not_take_this_is_an_error_for_the_model(
     stigmer: Stigmer, keyed_provider: Provider
 ) -> None:

@@ -24,6 +24,7 @@ from stigmer_runner.values import (
     read_value,
     sayable,
     sayable_value,
+    shallow,
 )
 from stigmer_runner.worker import run_worker, stop_on_signals
 
@@ -51,6 +52,7 @@ __all__ = [
     "server_channel",
     "set_up_log",
     "setting",
+    "shallow",
     "stop_on_signals",
     "traces",
     "variables_of",

@@ -4,6 +4,7 @@ Both forms hold numbers as doubles. Whole numbers come back whole, and a whole n
 cannot hold travels as a string of its digits, so no value is ever rounded.
 """
 
+import json
 import math
 from typing import Any, cast
 
@@ -30,6 +31,26 @@ def is_too_deep(value: Json, room: int = _DEEPEST) -> bool:
         case _:
             return False
     return left < 0 or any(is_too_deep(item, left) for item in items)
+
+
+def shallow(value: Json, room: int = _DEEPEST) -> Json:
+    """Return a value with what is nested too deep for a message as text: its JSON."""
+    match value:
+        case list() if room >= _ARRAY:
+            return [shallow(item, room - _ARRAY) for item in value]
+        case dict() if room >= _OBJECT:
+            return {name: shallow(item, room - _OBJECT) for name, item in value.items()}
+        case list() | dict():
+            return _text(value)
+        case _:
+            return value
+
+
+def _text(value: Json) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "…"
 
 
 def sayable(text: str) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from stigmer_runner.redaction import Redactor
-from stigmer_runner.values import fill_struct, fill_value
+from stigmer_runner.values import fill_struct, fill_value, shallow
 
 from agent_runner.files.kept import KeptFile
 from agent_runner.status.components import component_group, component_type
@@ -338,7 +338,7 @@ class StatusBuilder:
 
     def _add_call(self, calls: Any, request: ToolRequest, task: str) -> None:
         call = calls.add(id=request.id, name=request.name, status="TOOL_CALL_PENDING")
-        fill_struct(call.args, self._clean_args(request.args))
+        fill_struct(call.args, self._clean_args(cast("dict[str, Any]", shallow(dict(request.args)))))
         call.component_metadata.component_type = component_type(request.name)
         call.component_metadata.component_group = component_group(task)
         self._calls.setdefault(request.id, []).append(call)

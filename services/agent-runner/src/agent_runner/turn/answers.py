@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from langchain_core.tools import StructuredTool
 from stigmer_dsl import WorkflowError
 from stigmer_dsl.schemas import broken_rules
+from stigmer_runner import is_too_deep
 
 from agent_runner.errors import AnswerError, ResourceError
 from agent_runner.models.marks import NUDGE, is_marked
@@ -84,6 +85,8 @@ def problems_of(answer: Any, schema: Mapping[str, Any]) -> list[str]:
     Raises:
         ResourceError: The schema refers to what is not in it, or takes too long to check.
     """
+    if is_too_deep(answer):
+        return ["the answer is nested too deep to be kept: give it with fewer lists and objects inside each other"]
     try:
         found = broken_rules(schema, answer, "the answer")
     except WorkflowError as error:
