@@ -28,7 +28,7 @@ async def test_made_up_requests_find_no_fault(front: Front, tmp_path: Path) -> N
     # Streams that never end are left out: it waits for whole answers.
     process = await asyncio.create_subprocess_exec(
         str(program), "run", f"http://127.0.0.1:{front.port}/openapi.json",
-        "--phases", "coverage,fuzzing", "--max-time", "40", "--seed", "7", "--workers", "1",
+        "--phases", "coverage,fuzzing", "--max-time", "20", "--seed", "7", "--workers", "1",
         "--checks", ",".join(CHECKS), "--exclude-path-regex", "(watch$|/events|subscribe$)",
         "--suppress-health-check", "all", "--continue-on-failure", "--warnings", "off",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
