@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_runner.models.providers import PROVIDERS
+from agent_runner.turn.notices import BUILT_IN_TOOLS
+from stigmer_server import agents
 
 ROOT = Path(__file__).parent.parent
 FREE = {"stigmer_protos", "stigmer_sqlite", "stigmer_grpc", "stigmer_dsl", "stigmer_sandbox"}
@@ -109,6 +112,11 @@ def test_a_member_is_whole(member: Member) -> None:
 def test_every_folder_of_a_layer_is_a_member() -> None:
     folders = {path for layer in ("packages", "services", "client-apps") for path in (ROOT / layer).iterdir()}
     assert {path for path in folders if path.is_dir()} == {member.folder for member in MEMBERS}
+
+
+def test_the_server_knows_the_tools_and_providers_that_the_runner_of_agents_has() -> None:
+    assert agents.BUILT_IN == BUILT_IN_TOOLS
+    assert set(PROVIDERS) <= set(agents.PROVIDERS)
 
 
 def test_no_file_names_a_place_on_a_developers_machine() -> None:

@@ -118,7 +118,7 @@ class S3Store:
         name, objects = self._bucket.name, [{"Key": path} for path in paths]
         try:
             answer = self._client.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True})
-            left = [path for path in paths if path in {error.get("Key") for error in answer.get("Errors", ())}]
+            left = [error["Key"] for error in answer.get("Errors", ())]
         except ClientError:
             left = paths
         for path in left:

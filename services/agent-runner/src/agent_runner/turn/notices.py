@@ -7,7 +7,7 @@ from agent_runner.turn.approvals import ASK_PERSON, ApprovalPolicy
 from agent_runner.turn.effects import BUILT_IN
 from agent_runner.turn.taken import Plan
 
-_EVERYWHERE = frozenset({*BUILT_IN, "execute", "web_fetch", ASK_PERSON})
+BUILT_IN_TOOLS = frozenset({*BUILT_IN, "execute", "web_fetch", ASK_PERSON})
 """Tools that a policy may name where an agent has them not: another runner, or another setting, gives them."""
 _GLOB = frozenset("*?[")
 
@@ -40,7 +40,7 @@ def _unfit(plan: Plan) -> dict[str, str]:
 
 
 def _is_unfit(policy: ApprovalPolicy, plan: Plan) -> bool:
-    if _GLOB & set(policy.tool) or policy.tool in _EVERYWHERE:
+    if _GLOB & set(policy.tool) or policy.tool in BUILT_IN_TOOLS:
         return False
     origins = plan.equipment.tools.origins
     return all(policy.tool not in (name, origin.tool) for name, origin in origins.items())
