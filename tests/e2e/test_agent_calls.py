@@ -28,6 +28,18 @@ turns:
   - tool_calls: [{name: write_file, args: {file_path: /order.txt, content: one chair}}]
   - text: "Ordered."
 """
+MAKES_IT = """\
+turns:
+  - tool_calls:
+      - name: execute
+        args: {command: "mkdir out && yes fedcba9876543210 | tr -d '\\n' | head -c 52428800 > out/text"}
+  - text: Made.
+"""
+TURNS_IT = """\
+turns:
+  - tool_calls: [{name: execute, args: {command: tr a-f A-F < out/text > turned.txt}}]
+  - text: Turned.
+"""
 
 
 def prepare(stack: Cli, folder: Path, **scripts: str) -> None:
@@ -91,6 +103,36 @@ def test_whoever_ends_the_workflow_ends_the_agent(stack: Cli, tmp_path: Path, ve
     wait_until(lambda: newest() == "EXECUTION_WAITING_FOR_APPROVAL", lambda: f"the agent is {newest()}")
     assert stack.run(verb, run, "--wait").code == 0
     wait_until(lambda: newest() == f"EXECUTION_{phase}", lambda: f"the agent is {newest()}")
+
+
+def test_50_mib_go_from_one_agent_to_another_and_come_back(stack: Cli, tmp_path: Path) -> None:
+    prepare(stack, tmp_path, makes=MAKES_IT, turns=TURNS_IT)
+    tasks = """
+do:
+- make:
+    call: agent
+    with:
+      agent: helper
+      message: make it
+      config: {model: 'scripted:makes'}
+      collect: [out/]
+      output: execution
+- turn:
+    call: agent
+    with:
+      agent: helper
+      message: turn it
+      config: {model: 'scripted:turns'}
+      files: '${ .files }'
+      collect: [turned.txt]
+      output: execution
+- last: {set: {said: '${ .output }', path: '${ .files[0].path }', content: '${ .files[0].content }'}}
+"""
+    done = stack.run("run", workflow(tmp_path, tasks), "-o", "json")
+    assert done.code == 0, done.out[-2000:]
+    output = done.json["output"]
+    assert (output["said"], output["path"]) == ("Turned.", "turned.txt")
+    assert output["content"] == "FEDCBA9876543210" * (50 * 2**20 // 16)
 
 
 def test_a_call_survives_the_death_of_everything_and_runs_the_agent_once(cli: Cli, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 # ruff: noqa: E501 - tables of documents, one to a line
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -74,7 +75,10 @@ with:
   scope: platform
   message: ${ "Review \\(.pr)" }
   env: { TOKEN: '${.secrets.TOKEN}' }
-  config: { model: m, timeout: 60, temperature: 0.5 }""",
+  config: { model: m, timeout: 60, temperature: 0.5 }
+  files: [ { path: in/rows.json, content: '${ .rows }' }, { path: logo.png, content: iVBORw==, encoding: base64 } ]
+  collect: [ sums.json, 'charts/*' ]
+  output: execution""",
     "call activity": "call: activity\nwith: { name: Charge, arguments: [ '${ .order }' ], taskQueue: billing }",
     "call human_input": "call: human_input\nwith: { message: Go?, outcomes: [ 'yes', 'no' ], form: { document: { type: object } }, assignees: [ a@b.c ] }",
     "call function": "call: getPet\nwith: { petId: 69 }",
@@ -397,6 +401,33 @@ def test_an_agent_call_has_the_limits_of_the_contract(document: Callable[[str], 
     for change in (("agent: reviewer", f"agent: {'a' * 64}"), ("0.5", "1.5"), ("timeout: 60", "timeout: 3601")):
         with pytest.raises(InvalidDocumentError):
             parse(text.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("in/rows.json", "../rows.json", "leads to no file of a workspace"),
+        ("in/rows.json", "/rows.json", "leads to no file of a workspace"),
+        ("in/rows.json", ".Stigmer/rows.json", "leads to no file of a workspace"),
+        ("in/rows.json", "in//rows.json", "leads to no file of a workspace"),
+        ("encoding: base64", "encoding: zip", "must be one of text, json, base64"),
+        (", content: iVBORw==", "", "needs `content`"),
+        ("output: execution", "output: content", "goes with `output: execution` only"),
+        ("[ sums.json, 'charts/*' ]", "[]", "needs at least one entry"),
+        (
+            "[ { path: in/rows.json, content: '${ .rows }' }",
+            "some text #",
+            "must be one expression, ${ … }, if it is a text",
+        ),
+    ],
+)
+def test_files_of_an_agent_call_lead_into_its_workspace(
+    document: Callable[[str], str], old: str, new: str, said: str
+) -> None:
+    text = document(f"{USE}do:\n  - a:\n{indented(TASKS['call agent'], 6)}\n")
+    assert old in text
+    with pytest.raises(InvalidDocumentError, match=re.escape(said)):
+        parse(text.replace(old, new))
 
 
 def test_trusted_loading_checks_structure() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from agent_runner.files.exchange import Exchange
-from agent_runner.files.kept import KeptFile, KeptFiles
 from agent_runner.files.known import PATH
 from agent_runner.files.limits import FileLimits
 from agent_runner.workspace.folder import FolderWorkspace, Place
+from stigmer_runner.files import KeptFile, KeptFiles
 from stigmer_runner.redaction import Redactor
 from stigmer_sandbox import HostSandbox
 
@@ -40,8 +40,8 @@ class Kept:
     async def content(self, _: str, file: KeptFile) -> bytes:
         return self.files[file.path][1]
 
-    async def put(self, _session: str, _execution: str, file: KeptFile, content: bytes, *, replaces: str) -> None:
-        del replaces
+    async def put(self, _: str, file: KeptFile, content: bytes, *, execution: str, replaces: str) -> None:
+        del execution, replaces
         self.files[file.path] = file, content
 
     async def delete(self, _: str, path: str, hash_: str) -> None:
@@ -109,5 +109,5 @@ async def test_a_file_is_sent_in_parts_as_often_as_needed() -> None:
 
     server: Any = Twice()
     file = KeptFile(path="a", size=len(content), hash="0" * 64)
-    await KeptFiles(server).put("ses-1", "aex-1", file, content, replaces="")
+    await KeptFiles(server).put("ses-1", file, content, execution="aex-1")
     assert sent == [content, content]

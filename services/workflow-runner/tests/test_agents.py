@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from stigmer_runner.values import read_struct
+from stigmer_runner.values import read_struct, read_value
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from workflow_runner import names
 from workflow_runner.testing import Runs, StartRunner
@@ -78,7 +78,13 @@ async def test_without_a_schema_the_answer_is_what_the_agent_says_last(runs: Run
     whole = ASK.replace("message: Go", "message: Go, output: execution")
     handle = await runs.start(runs.add(whole))
     await runs.peer.agents.end(await runs.peer.agents.begun(2), "again")
-    assert await ended(handle) == {"id": "aex-2", "session": "ses-1", "output": "again", "usage": {"model_calls": 2}}
+    assert await ended(handle) == {
+        "id": "aex-2",
+        "session": "ses-1",
+        "output": "again",
+        "usage": {"model_calls": 2},
+        "files": [],
+    }
 
 
 async def test_an_agent_that_fails_is_an_error_that_can_be_caught(runs: Runs) -> None:
@@ -166,3 +172,154 @@ do:
     await handle.signal(names.RESUME, {"id": "r"})
     await runs.peer.agents.end(made, "late")
     assert (await ended(client.get_workflow_handle(handle.id)))[0] == "late"
+
+
+@pytest.mark.requirement("call.agent.files")
+async def test_an_agent_gets_files_and_what_it_has_made_of_them_comes_back(runs: Runs) -> None:
+    execution = runs.add(
+        """
+do:
+- ask:
+    call: agent
+    with:
+      agent: clerk
+      message: Sum them
+      files:
+      - {path: note.txt, content: '${ "for ${.env_vars.TEAM}" }'}
+      - {path: 'in/${.env_vars.TEAM}.json', content: '${ .rows }'}
+      - {path: rows.jsonl, content: '${ .rows }'}
+      - {path: word.json, content: word, encoding: json}
+      - {path: logo.png, content: '${ .logo }', encoding: base64}
+      collect: [sums/, '*.png', rows.jsonl, '${ .wanted }']
+      output: execution
+- more:
+    call: agent
+    with: {agent: clerk, message: And these?, files: '${ .files[1:] }'}
+""",
+        {"rows": [{"n": 1}, {"n": 2}], "logo": "iVBORw==", "wanted": "note.txt"},
+        variables={"TEAM": "ops"},
+    )
+    handle = await runs.start(execution)
+    agents = runs.peer.agents
+    made = await agents.begun()
+    assert agents.files[made.spec.session_id] == {
+        "note.txt": b"for ops",
+        "in/ops.json": b'[\n  {\n    "n": 1\n  },\n  {\n    "n": 2\n  }\n]\n',
+        "rows.jsonl": b'{"n": 1}\n{"n": 2}\n',
+        "word.json": b'"word"\n',
+        "logo.png": b"\x89PNG",
+    }
+    files = {
+        "left.bin": b"\xff",
+        "sums/all.json": b'{"sum": 3}',
+        "sums/odd.json": b"{",
+        "note.txt": "für".encode(),
+        "logo.png": b"\x89PNG\r",
+        "rows.jsonl": b'{"n": 3}\n\n[]\n',
+    }
+    await agents.end(made, "done", files=files)
+    again = await agents.begun(2)
+    assert agents.files[again.spec.session_id] == {
+        "sums/all.json": b'{\n  "sum": 3\n}\n',
+        "sums/odd.json": b"{",
+        "note.txt": "für".encode(),
+        "logo.png": b"\x89PNG\r",
+        "rows.jsonl": b'{"n": 3}\n[]\n',
+    }
+    await agents.end(again, "thanks")
+    assert await ended(handle) == "thanks"
+    output: Any = read_value(execution.reported["/do/0/ask"].output_value)
+    told: dict[str, Any] = {file["path"]: file for file in output["files"]}
+    assert set(told["left.bin"]) == {"path", "bytes", "sha256"}
+    contents = {path: (file["encoding"], file["content"]) for path, file in told.items() if "content" in file}
+    assert contents == {
+        "sums/all.json": ("json", {"sum": 3}),
+        "sums/odd.json": ("text", "{"),
+        "note.txt": ("text", "für"),
+        "logo.png": ("base64", "iVBORw0="),
+        "rows.jsonl": ("json", [{"n": 3}, []]),
+    }
+
+
+async def test_answers_that_are_lost_put_no_file_twice_and_open_no_second_session(runs: Runs) -> None:
+    agents = runs.peer.agents
+    agents.lost_answers, agents.lost_puts = 2, 1
+    files = "[{path: a, content: 1}, {path: b, content: 2}]"
+    handle = await runs.start(runs.add(ASK.replace("message: Go", f"message: Go, files: {files}")))
+    made = await agents.begun()
+    assert agents.files == {made.spec.session_id: {"a": b"1\n", "b": b"2\n"}}
+    assert (agents.puts, agents.lost_answers, agents.lost_puts) == (3, 0, 0)
+    await agents.end(made, "once")
+    assert await ended(handle) == "once"
+    assert len(agents.executions) == 1
+
+
+async def test_files_go_into_the_session_that_the_task_names(runs: Runs) -> None:
+    given = "message: Go, session: ses-9, files: [{path: a, content: b}]"
+    handle = await runs.start(runs.add(ASK.replace("message: Go", given)))
+    made = await runs.peer.agents.begun()
+    assert (made.spec.session_id, runs.peer.agents.files) == ("ses-9", {"ses-9": {"a": b"b"}})
+    await runs.peer.agents.end(made, "done")
+    assert await ended(handle) == "done"
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "detail"),
+    [
+        ("files: '${ 3 }'", 400, "the files are no list of objects with `path`, `content` and perhaps `encoding`"),
+        ("files: '${ [{path: \"a\"}] }'", 400, "the files are no list of objects with"),
+        ('files: \'${ [{path: "a", content: 1, encoding: "zip"}] }\'', 400, "(text, json, base64)"),
+        ('files: \'${ [{path: "a", content: 1}, {path: "a", content: 2}] }\'', 400, "two files go to a"),
+        (
+            "files: '${ [{path: \"/a\", content: 1}] }'",
+            400,
+            "file /a cannot be given to the agent: '/a' is absolute",
+        ),
+        ("files: [{path: a, content: 1, encoding: text}]", 400, "the content of the file a is no text"),
+        ("files: [{path: a, content: '?', encoding: base64}]", 400, "file a is binary and must be given as base64"),
+        ("files: [{path: a, content: '${ [range(300000)] }'}]", 400, "more than the 1900000 that can be kept"),
+        (
+            "files: [{path: a, content: 'Use ${.secrets.TOKEN}'}]",
+            403,
+            "the secret TOKEN: give it to the agent in `env`",
+        ),
+    ],
+)
+async def test_files_that_cannot_be_given_are_a_clear_error(runs: Runs, given: str, status: int, detail: str) -> None:
+    text = ASK.replace("message: Go", f"message: Go, {given}")
+    error = await runs.error(f"use: {{secrets: [TOKEN]}}\n{text}", secrets={"TOKEN": "tok-1234"})
+    assert (error["status"], error["instance"]) == (status, "/do/0/ask")
+    assert detail in error["detail"]
+    assert runs.peer.agents.executions == {}
+
+
+async def test_a_server_without_files_and_an_unknown_agent_are_told_before_anything_is_put(
+    runs: Runs,
+) -> None:
+    given = ASK.replace("message: Go", "message: Go, files: [{path: a, content: b}]")
+    error = await runs.error(given.replace("clerk", "nobody"))
+    assert error["detail"] == "the agent nobody cannot be run: Agent not found: acme/nobody"
+    assert runs.peer.agents.files == {}
+    runs.peer.agents.keeps_files = False
+    error = await runs.error(given)
+    assert (error["status"], error["detail"]) == (400, "the server keeps no files: give the agent none")
+
+
+@pytest.mark.parametrize(
+    ("collect", "files", "detail"),
+    [
+        ("a.txt", {"b.txt": b"", "c": b""}, "the execution aex-1 has made no a.txt; it has made b.txt, c"),
+        ("a.txt", {}, "has made no a.txt; it has made no files"),
+        ("big", {"big": b"x" * 2_000_000}, "the files to collect take 2000000 bytes, more than the 1900000 that can"),
+        ("big", {"big": b"\xff" * 1_500_000}, "the files to collect take 2000"),
+    ],
+)
+async def test_files_that_cannot_be_collected_are_a_clear_error(
+    runs: Runs, collect: str, files: dict[str, bytes], detail: str
+) -> None:
+    execution = runs.add(ASK.replace("message: Go", f"message: Go, collect: [{collect}], output: execution"))
+    await runs.start(execution)
+    await runs.peer.agents.end(await runs.peer.agents.begun(), "done", files=files)
+    await runs.peer.until(execution, lambda seen: seen.phase == "FAILED")
+    assert (execution.error["status"], execution.error["instance"]) == (500, "/do/0/ask")
+    assert detail in execution.error["detail"]

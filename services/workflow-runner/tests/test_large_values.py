@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,37 @@ do:
     shown = execution.reported["/do/1/keep"].output_value.struct_value.fields["$truncated"].struct_value.fields
     assert shown["bytes"].number_value > 50 * MIB
     assert shown["preview"].struct_value.fields["text"].string_value.endswith(f"({len(text)} characters)")
+
+
+@pytest.mark.requirement("large.values")
+async def test_50_mib_pass_through_an_agent_without_entering_the_history(
+    large: Runs, client: Client, site: Site
+) -> None:
+    text = "0123456789abcdef" * (50 * MIB // 16)
+    site.page("/large", {"text": text})
+    execution = large.add(
+        f"""
+do:
+- fetch: {{call: http, with: {{method: get, endpoint: {site.url}/large}}}}
+- ask:
+    call: agent
+    with:
+      agent: clerk
+      message: Turn it round
+      files: [{{path: all.json, content: '${{ . }}'}}]
+      collect: [turned.json]
+      output: execution
+- last: {{set: {{turned: '${{ .files[0].content }}'}}}}
+"""
+    )
+    await large.start(execution)
+    agents = large.peer.agents
+    made = await agents.begun()
+    assert json.loads(agents.files[made.spec.session_id]["all.json"]) == {"text": text}
+    await agents.end(made, "done", files={"turned.json": json.dumps({"text": text[::-1]}).encode()})
+    await large.peer.until(execution, lambda seen: seen.phase == "COMPLETED")
+    assert large.whole(execution) == {"turned": {"text": text[::-1]}}
+    assert await largest_event(client, execution) < 300_000
 
 
 async def test_large_structures_go_on_in_a_new_history_with_everything_around_them(
@@ -371,7 +403,7 @@ do:
     agents = large.peer.agents
     first = await agents.begun()
     assert agents.attempts == 1
-    assert "more than the 4194304 that an agent can be given: say where it can fetch the rest" in first.spec.message
+    assert "more than the 4194304 that an agent can be told: give it the rest in `files`" in first.spec.message
     await agents.end(first, "x" * 8 * MIB)
     await agents.end(await agents.begun(2), "x" * 50 * MIB)
     output = await asyncio.wait_for(handle.result(), 50)
@@ -386,7 +418,7 @@ async def test_without_a_place_for_them_large_inputs_of_others_are_clear_errors(
     error = await runs.error(f"do:\n- child: {child}")
     assert "the input takes 2000012 bytes, more than the 1900000 that can be kept" in error["detail"]
     error = await runs.error(f"do:\n- ask: {{call: agent, with: {{agent: clerk, message: {large}}}}}")
-    assert "more than the 1900000 that an agent can be given" in error["detail"]
+    assert "more than the 1900000 that an agent can be told" in error["detail"]
 
 
 async def test_many_agents_at_once_with_messages_just_below_the_threshold_fit_into_their_messages(large: Runs) -> None:

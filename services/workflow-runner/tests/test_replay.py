@@ -32,7 +32,19 @@ from workflow_runner.workflow import InvokeWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 CONSTRUCTS = {
     *("set", "do-and-end", "switch", "jumps", "for", "many", "raise", "try", "wait", "timeouts", "workflow-timeout"),
-    *("http", "http-auth", "openapi", "grpc", "asyncapi", "mcp", "a2a", "call-activity", "call-agent", "function"),
+    *(
+        "http",
+        "http-auth",
+        "openapi",
+        "grpc",
+        "asyncapi",
+        "mcp",
+        "a2a",
+        "call-activity",
+        "call-agent",
+        "call-agent-files",
+        "function",
+    ),
     *("human-input", "own-calls", "models", "guarded"),
     *("run-shell", "run-script", "run-container", *("run-workflow", "run-workflow-told"), "large", "invalid"),
     *("fork", "fork-compete", "fork-continued", "fork-local", "ended", "ended-once", "extensions"),

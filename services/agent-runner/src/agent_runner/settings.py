@@ -164,7 +164,7 @@ class Settings(RunnerSettings):
         30.0, "STIGMER_AGENT_WORKSPACE_DAYS", description="days that an unused workspace is kept", gt=0
     )
     file_mb: int = setting(
-        32, "STIGMER_AGENT_FILE_MB", description="mebibytes of the largest file that is kept of a workspace", ge=1
+        64, "STIGMER_AGENT_FILE_MB", description="mebibytes of the largest file that is kept of a workspace", ge=1
     )
     files_mb: int = setting(
         256, "STIGMER_AGENT_FILES_MB", description="mebibytes of files that are kept of one turn", ge=1

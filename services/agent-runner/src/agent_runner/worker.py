@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from loguru import logger
 from stigmer_runner.contract import most_answer_bytes
+from stigmer_runner.files import KeptFiles
 from stigmer_runner.server import Environments, StigmerServer, server_channel
 from stigmer_runner.traces import traces
 from stigmer_runner.worker import run_worker
@@ -19,7 +20,6 @@ from agent_runner.calls.activity import ModelCalls
 from agent_runner.cloud import CloudActivities
 from agent_runner.contract import HEARTBEAT_SECONDS
 from agent_runner.errors import ConfigurationError
-from agent_runner.files.kept import KeptFiles
 from agent_runner.models.access import trusting
 from agent_runner.models.catalog import ModelCatalog
 from agent_runner.models.prices import Prices

@@ -242,6 +242,15 @@ class StartRequest(Subflow):
     """How many workflows stand above it; none is told of unless said."""
 
 
+class AgentFile(TypedDict):
+    """A file for an agent's workspace."""
+
+    path: str
+    content: Any
+    encoding: NotRequired[Literal["text", "json", "base64"]]
+    """What `content` is; a text is one and anything else JSON unless said."""
+
+
 class AgentArguments(TypedDict):
     """What an agent is to do, and how it is run."""
 
@@ -251,6 +260,10 @@ class AgentArguments(TypedDict):
     env: dict[str, str]
     session: str
     """Id of the session to go on with; empty for one of its own."""
+    files: NotRequired[list[AgentFile]]
+    """What is put into the session before; nothing unless said."""
+    collect: NotRequired[list[str]]
+    """Paths and patterns of the files whose content is wanted; none unless said."""
     config: dict[str, Any]
     """The fields of the contract's ExecutionConfig that are set, as JSON."""
     output: str
@@ -272,8 +285,17 @@ class AgentRequest(TypedDict):
     """By which the activity that waits is ended, in base64."""
 
 
+class CollectRequest(TypedDict):
+    """Which files are wanted of those that an agent's execution has made."""
+
+    execution: str
+    patterns: list[str]
+    most: int
+    """What they may take together, in bytes."""
+
+
 class Started(TypedDict):
-    """The execution, or why there is none."""
+    """The execution, or the session, or why there is none."""
 
     id: NotRequired[str]
     error: NotRequired[dict[str, Any]]

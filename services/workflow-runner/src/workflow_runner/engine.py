@@ -15,6 +15,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from workflow_runner import names
+from workflow_runner.agent_runs import AgentRuns
 from workflow_runner.attributes import tell
 from workflow_runner.call_messages import (
     AgentArguments,
@@ -38,7 +39,7 @@ from workflow_runner.models import ask_model
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
 from workflow_runner.room import Room
-from workflow_runner.sizes import Sizes, size_of
+from workflow_runner.sizes import Sizes, checked_size, size_of
 from workflow_runner.strands import Rest, Strands
 
 _Taken = TypeVar("_Taken")
@@ -78,6 +79,7 @@ class TemporalEngine:
         self._sizes = Sizes()
         self._room = Room(limits)
         self._executions = Executions(until_it_works, control.tokens, self._room_for)
+        self._agents = AgentRuns(self._executions, self._room, limits)
         self.reporter = Reporter(
             execution_id,
             deliver,
@@ -248,7 +250,6 @@ class TemporalEngine:
 
     async def run_agent(self, arguments: AgentArguments, *, task_id: str, begun: Callable[[str], None]) -> CallAnswer:
         """See `Engine`."""
-        self._refuse_too_much(arguments)
         run = workflow.info().workflow_id
         request: AgentRequest = {
             "execution_id": self._execution_id,
@@ -265,7 +266,7 @@ class TemporalEngine:
             begun(execution)
             self.reporter.flush(deliver_durably)
 
-        return await self._executions.run(names.START_AGENT, request, begun=tell)
+        return await self._agents.run(request, tell)
 
     async def ask_model(self, arguments: ModelArguments, *, seconds: float, key: str) -> CallAnswer:
         """See `Engine`."""
@@ -284,15 +285,6 @@ class TemporalEngine:
     def _room_for(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
         """Return the room for what an execution is started with."""
         return self._room.taken(size_of(request)) if "max_agent_bytes" in self._limits else contextlib.nullcontext()
-
-    def _refuse_too_much(self, arguments: AgentArguments) -> None:
-        most = self._limits.get("max_agent_bytes")
-        if most is not None and (size := size_of(arguments)) > most:
-            detail = (
-                f"message, environment and settings of the agent {arguments['agent']} take {size} bytes, more than "
-                f"the {most} that an agent can be given: say where it can fetch the rest"
-            )
-            raise WorkflowError.standard("configuration", detail)
 
     async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """See `Engine`."""
@@ -330,11 +322,7 @@ class TemporalEngine:
 
     def _checked_size(self, value: Any, takes: str) -> int:
         """Return what a value takes, and refuse one that is too large; `takes` names it, with its verb."""
-        size, most = size_of(value), self._limits.get("max_value_bytes", MOST_BYTES)
-        if size > most:
-            detail = f"{takes} {size} bytes, more than the {most} that can be kept"
-            raise WorkflowError.standard("configuration", detail)
-        return size
+        return checked_size(value, takes, self._limits.get("max_value_bytes", MOST_BYTES))
 
 
 def _recovery() -> str:

@@ -19,6 +19,8 @@ LOCAL_LIMIT = timedelta(seconds=15)
 FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 _ORDINARY_LIMIT = timedelta(seconds=60)
+TRANSFER_LIMIT = timedelta(minutes=15)
+"""What an errand may take that brings files to the server, or from it."""
 _FORMER_BYTES = 6_000_000
 """Up to here outputs and checkpoints have always been kept whole."""
 
@@ -46,12 +48,12 @@ async def ask(activity: str, argument: Any) -> tuple[Any, bool]:
     return given, False
 
 
-def until_it_works(activity: str, argument: Any) -> workflow.ActivityHandle[Any]:
-    """Begin an activity that may be repeated without harm, and goes on however long it takes."""
+def until_it_works(activity: str, argument: Any, *, limit: timedelta = _ORDINARY_LIMIT) -> workflow.ActivityHandle[Any]:
+    """Begin an activity that may be repeated without harm, and goes on until it has worked; a try has a `limit`."""
     return workflow.start_activity(
         activity,
         argument,
-        start_to_close_timeout=_ORDINARY_LIMIT,
+        start_to_close_timeout=limit,
         heartbeat_timeout=timedelta(seconds=SERVER_SECONDS),
         retry_policy=FOREVER,
     )

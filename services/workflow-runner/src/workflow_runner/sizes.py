@@ -4,6 +4,8 @@ import json
 from collections import OrderedDict
 from typing import Any, cast
 
+from stigmer_dsl.errors import WorkflowError
+
 _REMEMBERED = 8
 _MEMORABLE_BYTES = 64 * 1024
 _FEW = 8
@@ -19,6 +21,18 @@ _CLAIM_BYTES = 1024
 def size_of(value: Any) -> int:
     """Return what a JSON value takes in history, roughly."""
     return len(json.dumps(value))
+
+
+def checked_size(value: Any, takes: str, most: int) -> int:
+    """Return what a value takes, which is at most so much; `takes` names it, with its verb.
+
+    Raises:
+        WorkflowError: It takes more.
+    """
+    size = size_of(value)
+    if size > most:
+        raise WorkflowError.standard("configuration", f"{takes} {size} bytes, more than the {most} that can be kept")
+    return size
 
 
 def inline_size(size: int, most_inline: int) -> int:

@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 
 from workflow_runner.activities import (
     A2aCalls,
+    AgentFiles,
     Agents,
     AsyncApiCalls,
     Authentication,
@@ -109,6 +110,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             searchable=attributes.are_there,
         )
 
+        files = AgentFiles(server)
+        agents = Agents(server, environments, files)
+
         def make(client: Client) -> tuple[Worker, ...]:
             worker = Worker(
                 client,
@@ -130,7 +134,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     executions.read,
                     executions.cancel,
                     Subflows(server, values).start,
-                    Agents(server, environments).start,
+                    agents.start,
+                    agents.ready_session,
+                    files.collect,
                     events.emit,
                     events.receive,
                     Schedules(server).fire,

@@ -99,6 +99,20 @@ do:
     try: [{ask: {call: agent, with: {agent: clerk, message: Three, config: {timeout: 1}}}}]
     catch: {errors: {with: {status: 408}}}
 """,
+    "call-agent-files": """
+do:
+- one:
+    call: agent
+    with:
+      {agent: clerk, message: One, files: [{path: a.json, content: '${ . }'}], collect: ['*.txt'], output: execution}
+- two:
+    try:
+    - ask: {call: agent, with: {agent: clerk, message: Two, files: '${ .files }', collect: [c], output: execution}}
+    catch: {do: [{no: {set: {said: '${ $error.detail }'}}}]}
+- three:
+    try: [{ask: {call: agent, with: {agent: nobody, message: Three, files: [{path: a, content: b}]}}}]
+    catch: {}
+""",
     "human-input": """
 do:
 - ask: {call: human_input, with: {message: Go?, form: {document: {type: object}}, deadline: P1D, default: reject}}
@@ -517,6 +531,8 @@ async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
         return await _answered(text, _ANSWERED[name], runs)
     if name == "call-agent":
         return await _with_agents(text, runs)
+    if name == "call-agent-files":
+        return await _with_files(text, runs)
     if name in _TOLD:
         return await _told(text, _TOLD[name], runs)
     if name != "cancelled":
@@ -589,6 +605,17 @@ async def _with_agents(text: str, runs: Runs) -> Execution:
     agents = runs.peer.agents
     await agents.end(await agents.begun(1), "yes")
     await agents.end(await agents.begun(2), error="no")
+    await handle.result()
+    return execution
+
+
+async def _with_files(text: str, runs: Runs) -> Execution:
+    """Run a document that gives agents files: one makes what is collected, one does not, and one is not there."""
+    execution = runs.add(text, {"n": 1})
+    handle = await runs.start(execution)
+    agents = runs.peer.agents
+    await agents.end(await agents.begun(1), "yes", files={"b.txt": b"made"})
+    await agents.end(await agents.begun(2), "no")
     await handle.result()
     return execution
 

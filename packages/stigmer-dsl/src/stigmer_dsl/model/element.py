@@ -27,7 +27,8 @@ def _whole(value: object) -> object:
 Text: TypeAlias = Annotated[str, Strict()]
 Whole: TypeAlias = Annotated[int, Strict(), BeforeValidator(_whole)]
 """A whole number; 3.0 is one to JSON, too."""
-ExpressionText: TypeAlias = Annotated[Text, Field(pattern=r"^\s*\$\{[\s\S]+\}\s*$")]
+EXPRESSION = r"^\s*\$\{[\s\S]+\}\s*$"
+ExpressionText: TypeAlias = Annotated[Text, Field(pattern=EXPRESSION)]
 """A text that is one expression, where any other text would be of no use."""
 Flag: TypeAlias = Annotated[bool, Strict()]
 Mapped: TypeAlias = dict[str, Any]

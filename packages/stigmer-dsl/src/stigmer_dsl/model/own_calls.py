@@ -33,6 +33,25 @@ class AgentConfiguration(Element):
     budget: AgentBudget | None = None
 
 
+class AgentFile(Element):
+    """A file for an agent's workspace."""
+
+    path: Annotated[Text, Field(min_length=1, max_length=1024)]
+    """Where it goes: names separated by slashes."""
+    content: Any
+    """A text as it is; anything else becomes JSON."""
+    encoding: Literal["text", "json", "base64"] | None = None
+    """What `content` is; what it looks like, unless said."""
+
+    @model_validator(mode="after")
+    def _leads_into_the_workspace(self) -> Self:
+        names = self.path.split("/")
+        if "${" not in self.path and (not {"", ".", ".."}.isdisjoint(names) or names[0].casefold() == ".stigmer"):
+            msg = f"has the path {self.path!r}, which leads to no file of a workspace: give names separated by slashes"
+            raise PydanticCustomError("path", "{message}", {"message": msg})
+        return self
+
+
 class AgentArguments(Element):
     """A message to one of our agents."""
 
@@ -44,10 +63,27 @@ class AgentArguments(Element):
     config: AgentConfiguration | None = None
     session: Text | None = None
     """Id of a session to go on with; one of its own unless said."""
+    files: (
+        Annotated[
+            Annotated[tuple[AgentFile, ...], Tag("<list>")] | Annotated[ExpressionText, Tag("<text>")],
+            by_shape("a list of files, or an expression that gives one"),
+        ]
+        | None
+    ) = None
+    """Files that the agent finds in its workspace."""
     response: Schema | None = None
     """What the answer must look like; without it, what the agent says of that, or a text."""
+    collect: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], Field(min_length=1)] | None = None
+    """Paths, and patterns of paths, of files that the agent makes, whose content the output is to have."""
     output: Literal["content", "execution"] = "content"
-    """The answer, or an object with the answer as `output`, and `id`, `session` and `usage` of the execution."""
+    """The answer, or an object with the answer as `output`, and `id`, `session`, `usage` and `files` of the execution.
+    """
+
+    @model_validator(mode="after")
+    def _collects_into_something(self) -> Self:
+        if self.collect is not None and self.output != "execution":
+            raise PydanticCustomError("collect", "has `collect`, which goes with `output: execution` only")
+        return self
 
 
 class ActivityArguments(Element):

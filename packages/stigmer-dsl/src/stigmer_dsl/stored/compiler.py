@@ -23,6 +23,15 @@ from stigmer_dsl.stored.config import Config, Notes, whole_numbers
 from stigmer_dsl.stored.kinds import NAMES, NUMBERS, kind_name
 
 _MAX_DEPTH = 50
+_OF_AGENTS: Mapping[str, type] = {
+    "config": dict,
+    "session": str,
+    "files": object,  # a list, or an expression
+    "response": dict,
+    "collect": list,
+    "output": str,
+}
+"""Fields of an agent's call that are the same in a document."""
 _SCOPES: Mapping[object, str] = {
     1: "platform",
     2: "organization",
@@ -324,7 +333,7 @@ class TaskCompiler:
                 self._notes.find(
                     "dsl.value", config.at("scope"), f"must be one of platform, organization, not {scope!r}"
                 )
-        for name, kind in (("config", dict), ("session", str), ("response", dict), ("output", str)):
+        for name, kind in _OF_AGENTS.items():
             self._move(config, name, kind, with_, f"{at}/with/{name}")
         return {"call": "agent", "with": with_}
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stigmer_dsl.model import TASK_KEYS, TaskBase, Workflow
-from stigmer_dsl.model.element import Element, wire_name
+from stigmer_dsl.model.element import EXPRESSION, Element, wire_name
 from stigmer_dsl.problems import did_you_mean, pointer_parts, pointer_to
 from stigmer_dsl.validation.findings import MAX_FINDINGS, Finding
 
@@ -157,7 +157,9 @@ def _finding(detail: ErrorDetails, located: _Located) -> Finding:
     if kind == "literal_error":
         return _wrong_word(detail, located)
     if kind == "string_pattern_mismatch":
-        message = f"must be {_PATTERNS.get(last, 'of another form')}, not {_shown(detail['input'])}"
+        is_expression = detail.get("ctx", {}).get("pattern") == EXPRESSION
+        form = "one expression, ${ … }, if it is a text" if is_expression else _PATTERNS.get(last, "of another form")
+        message = f"must be {form}, not {_shown(detail['input'])}"
         return Finding(code="dsl.value", pointer=located.pointer, message=message)
     if kind in _EMPTY:
         return Finding(code="dsl.value", pointer=located.pointer, message=_EMPTY[kind])

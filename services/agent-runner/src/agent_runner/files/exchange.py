@@ -11,12 +11,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from stigmer_grpc.errors import FailedPreconditionError, NotFoundError
+from stigmer_runner.files import KeptFile, KeptFiles, RefusedFileError, hash_of
 from stigmer_runner.redaction import Redactor
 from stigmer_sandbox import CommandError
 
-from agent_runner.errors import ResourceError, WorkspaceFileError
+from agent_runner.errors import ExecutionEndedError, ResourceError, WorkspaceFileError
 from agent_runner.files import known
-from agent_runner.files.kept import KeptFile, KeptFiles, RefusedFileError, hash_of
 from agent_runner.files.known import Knowledge, Known
 from agent_runner.files.limits import FileLimits
 from agent_runner.workspace.port import MOST_ENTRIES, Entry, Workspace
@@ -203,7 +204,7 @@ class Exchange:
                 return later
             if await asyncio.to_thread(self.redactor.is_in, content):
                 raise RefusedFileError("it holds a secret of the execution")
-            await self.kept.put(self.session, self.execution, file, content, replaces=now.hash)
+            await self._put(file, content, replaces=now.hash)
         except RefusedFileError as error:
             takings.left[entry.path] = str(error)
             return now
@@ -213,6 +214,12 @@ class Exchange:
             return later
         takings.made.append(file)
         return replace(now, hash=file.hash)
+
+    async def _put(self, file: KeptFile, content: bytes, *, replaces: str) -> None:
+        try:
+            await self.kept.put(self.session, file, content, execution=self.execution, replaces=replaces)
+        except (NotFoundError, FailedPreconditionError) as error:
+            raise ExecutionEndedError(f"execution {self.execution} takes no more files: {error}") from None
 
     async def _hash(self, workspace: Workspace, entry: Entry | None, sizes: Collection[int]) -> str:
         """The hash of a file here; "" when there is none, or when by its size it can be none that matters."""

@@ -15,6 +15,6 @@ class FileLimits:
         turn_files: Files in one turn.
     """
 
-    file_bytes: int = 32 * 2**20
+    file_bytes: int = 64 * 2**20
     turn_bytes: int = 256 * 2**20
     turn_files: int = 500

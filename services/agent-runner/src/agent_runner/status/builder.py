@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from stigmer_runner.files import KeptFile
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.values import fill_struct, fill_value, shallow
 
-from agent_runner.files.kept import KeptFile
 from agent_runner.status.components import component_group, component_type
 from agent_runner.status.drafts import LONGEST, Drafts
 from agent_runner.turn.events import (

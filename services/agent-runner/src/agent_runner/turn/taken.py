@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from loguru import logger
 from stigmer_grpc.errors import DeadlineExceededError, UnavailableError
+from stigmer_runner.files import KeptFile
 from stigmer_runner.redaction import Redactor
 
 from agent_runner.contract import ResolvedRun
 from agent_runner.files.exchange import Exchange, told
-from agent_runner.files.kept import KeptFile
 from agent_runner.models.catalog import ModelChoice
 from agent_runner.status.builder import StatusBuilder
 from agent_runner.status.reporter import StatusReporter

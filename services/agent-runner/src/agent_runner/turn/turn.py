@@ -14,13 +14,13 @@ from typing import Any
 
 from loguru import logger
 from stigmer_grpc.errors import RpcError
+from stigmer_runner.files import KeptFiles
 from stigmer_runner.redaction import Redactor
 from stigmer_runner.server import Environments
 
 from agent_runner.contract import FAILED, FINAL_PHASES, QUEUED, WAITING, ResolvedRun, TurnResult
 from agent_runner.errors import AgentRunnerError, ExecutionEndedError, SupersededError
 from agent_runner.files.exchange import Exchange
-from agent_runner.files.kept import KeptFiles
 from agent_runner.files.limits import FileLimits
 from agent_runner.models.access import secrets_in
 from agent_runner.models.catalog import ModelCatalog

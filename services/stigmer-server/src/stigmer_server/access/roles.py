@@ -50,7 +50,7 @@ PERMISSIONS: Mapping[tuple[str, str], frozenset[Role]] = {
         ("can_delete", "execution_context", set[Role]()),
         ("can_create_agent", ANY, _WRITERS),
         ("can_create_workflow", ANY, _WRITERS),
-        ("can_create_session", ANY, _WRITERS),
+        ("can_create_session", ANY, {*_WRITERS, _R}),
         ("can_create_skill", ANY, _WRITERS),
         ("can_create_instance", ANY, _WRITERS),
         ("can_create_execution_in", ANY, {*_WRITERS, _R}),

@@ -1,6 +1,7 @@
 """Everything that reaches outside: loading a run, reporting it, and calls."""
 
 from workflow_runner.activities.a2a import A2aCalls
+from workflow_runner.activities.agent_files import AgentFiles
 from workflow_runner.activities.agents import Agents
 from workflow_runner.activities.asyncapi import AsyncApiCalls
 from workflow_runner.activities.authentication import Authentication
@@ -27,6 +28,7 @@ from workflow_runner.activities.values import Values
 
 __all__ = [
     "A2aCalls",
+    "AgentFiles",
     "Agents",
     "AsyncApiCalls",
     "Authentication",

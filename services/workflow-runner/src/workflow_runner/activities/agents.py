@@ -4,7 +4,9 @@ Secrets are filled in here, and stay secrets: what of an agent's environment is 
 server seals it and nobody is shown it. Nothing else may hold one, for everything else can be read.
 """
 
+import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from google.protobuf import json_format
@@ -15,6 +17,7 @@ from stigmer_runner import Environments, ExecutionEnvironment, Redactor, Stigmer
 from temporalio import activity
 
 from workflow_runner import names
+from workflow_runner.activities.agent_files import AgentFiles
 from workflow_runner.activities.executions import CALLED_BY, IDEMPOTENCY_KEY, REFUSALS
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.call_messages import AgentArguments, AgentRequest, Started
@@ -26,6 +29,10 @@ _MODEL = "STIGMER_LLM_MODEL"
 _MODEL_NOTE = "stigmer.ai/model"
 """Annotation of an agent: its model, for who cannot set `spec.model`."""
 _SCOPES = {"platform": 1, "organization": 2}
+_ORGANIZATION = 2
+_AUTO_CREATED = "stigmer.ai/auto-created"
+"""Label of a session that goes with the last of its executions."""
+_DRY_RUN = "x-stigmer-dry-run"
 _EMPTY = ExecutionEnvironment(variables={}, secrets={}, redactor=Redactor(()))
 
 Message = Any
@@ -34,9 +41,10 @@ Message = Any
 class Agents:
     """Starts executions for `call: agent` tasks."""
 
-    def __init__(self, server: StigmerServer, environments: Environments) -> None:
+    def __init__(self, server: StigmerServer, environments: Environments, files: AgentFiles) -> None:
         self._server = server
         self._environments = environments
+        self._files = files
 
     @activity.defn(name=names.START_AGENT)
     async def start(self, request: Any) -> Any:
@@ -45,13 +53,30 @@ class Agents:
         Raises:
             RpcError: The server is away.
         """
+        return await self._answered(request, self._start)
+
+    @activity.defn(name=names.READY_SESSION)
+    async def ready_session(self, request: Any) -> Any:
+        """Put the files of an `AgentRequest` into its session, opened where there is none; return it as `Started`.
+
+        Whatever the server would refuse the execution for, it refuses before anything is put. Repeated, this goes on
+        with the session that was opened.
+
+        Raises:
+            RpcError: The server is away.
+        """
+        return await self._answered(request, self._ready_session)
+
+    async def _answered(
+        self, request: Any, do: Callable[[AgentRequest, ExecutionEnvironment], Awaitable[Started]]
+    ) -> Any:
         given = cast("AgentRequest", request)
         environment = _EMPTY
         async with heartbeats(SERVER_SECONDS):
             try:
                 if given["has_secrets"]:
                     environment = await self._environments.get(given["execution_id"], run=given["run"])
-                return await self._start(given, environment)
+                return await do(given, environment)
             except WorkflowError as error:
                 return {"error": error.to_dict()}
             except MissingSecretError as missing:
@@ -65,6 +90,40 @@ class Agents:
     async def _start(self, request: AgentRequest, environment: ExecutionEnvironment) -> Started:
         arguments = _public(request, environment)
         agent = await self._agent(arguments, request["org"])
+        made = await self._create(request, arguments, agent, environment, {IDEMPOTENCY_KEY: request["key"]})
+        return {"id": made.metadata.id}
+
+    async def _ready_session(self, request: AgentRequest, environment: ExecutionEnvironment) -> Started:
+        arguments = await asyncio.to_thread(_public, request, environment)
+        agent = await self._agent(arguments, request["org"])
+        await self._create(request, arguments, agent, environment, {_DRY_RUN: "true"})
+        session = arguments["session"] or await self._open_session(request, agent)
+        await self._files.put(session, arguments.get("files", []))
+        return {"id": session}
+
+    async def _open_session(self, request: AgentRequest, agent: Message) -> str:
+        session: Message = descriptors.message_type(f"{_AGENTS}.session.v1.Session")()
+        session.api_version, session.kind = "agentic.stigmer.ai/v1", "Session"
+        session.metadata.name = f"{agent.metadata.slug}-{request['key'][:12]}"
+        session.metadata.org = request["org"]
+        session.metadata.owner_scope = _ORGANIZATION
+        session.metadata.labels[_AUTO_CREATED] = "true"
+        session.spec.agent_instance_id = agent.status.default_instance_id
+        session.spec.subject = "A call with files"
+        metadata = {IDEMPOTENCY_KEY: f"{request['key']} session"}
+        made = await self._server.call(
+            f"{_AGENTS}.session.v1.SessionCommandController", "create", session, metadata=metadata
+        )
+        return made.metadata.id
+
+    async def _create(
+        self,
+        request: AgentRequest,
+        arguments: AgentArguments,
+        agent: Message,
+        environment: ExecutionEnvironment,
+        metadata: dict[str, str],
+    ) -> Message:
         execution: Message = descriptors.message_type(f"{_EXECUTION}.AgentExecution")()
         execution.api_version, execution.kind = "agentic.stigmer.ai/v1", "AgentExecution"
         execution.metadata.name = f"{arguments['agent']}-{request['key'][:12]}"
@@ -85,13 +144,8 @@ class Agents:
         own = agent.spec.model or agent.metadata.annotations.get(_MODEL_NOTE, "")
         if not (spec.execution_config.model_name or own):
             spec.execution_config.model_name = environment.values.get(_MODEL, "")
-        made = await self._server.call(
-            f"{_EXECUTION}.AgentExecutionCommandController",
-            "create",
-            execution,
-            metadata={IDEMPOTENCY_KEY: request["key"]},
-        )
-        return {"id": made.metadata.id}
+        controller = f"{_EXECUTION}.AgentExecutionCommandController"
+        return await self._server.call(controller, "create", execution, metadata=metadata)
 
     async def _agent(self, arguments: AgentArguments, org: str) -> Message:
         scope = arguments["scope"]

@@ -135,6 +135,7 @@ def _agent_run(execution: Message) -> dict[str, Any]:
         "session": execution.spec.session_id,
         "output": read_value(status.output) if status.HasField("output") else _last_words(status),
         "usage": {field.name: value for field, value in usage.ListFields()},
+        "files": [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in status.artifacts],
     }
 
 

@@ -1,16 +1,22 @@
 """`call: agent`: run one of our agents, and output its answer."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import AgentConfiguration, CallAgentTask
+from stigmer_dsl.model import AgentConfiguration, AgentFile, CallAgentTask
 
 from workflow_runner.arguments import evaluate_object
 from workflow_runner.call_messages import AgentArguments
+from workflow_runner.call_messages import AgentFile as FileArguments
 from workflow_runner.flow import Outcome
 from workflow_runner.tasks.port import Step, TaskKind
 from workflow_runner.tasks.run import text_of
+
+_ENCODINGS = ("text", "json", "base64")
+_COMPUTED = ("path", "content")
+_KEYS = (*_COMPUTED, "encoding")
 
 
 class _CallAgent:
@@ -36,6 +42,10 @@ class _CallAgent:
             "config": _config(config, step),
             "output": given.output,
         }
+        if given.files is not None:
+            arguments["files"] = _files(given.files, step)
+        if given.collect is not None:
+            arguments["collect"] = [text_of(step.evaluate(each), "a path to collect", step) for each in given.collect]
         if given.response is not None:
             arguments["config"]["outputSchema"] = given.response.document
         ended = await _in_time(arguments, config.timeout or 0, step)
@@ -63,6 +73,36 @@ def _config(config: AgentConfiguration, step: Step) -> dict[str, Any]:
         "budget": None if config.budget is None else config.budget.to_dict(),
     }
     return {name: value for name, value in made.items() if value not in (None, [])}
+
+
+def _files(given: tuple[AgentFile, ...] | str, step: Step) -> list[FileArguments]:
+    """Return the files for an agent. What `collect` has given of another one may be among them, as it is."""
+    if isinstance(given, str):
+        found = step.evaluate(given)
+    else:
+        found = [file.to_dict() | {key: step.evaluate(getattr(file, key)) for key in _COMPUTED} for file in given]
+    if not isinstance(found, list) or not all(map(_is_file, cast("list[Any]", found))):
+        allowed = ", ".join(_ENCODINGS)
+        raise _unfit(
+            f"the files are no list of objects with `path`, `content` and perhaps `encoding` ({allowed})", step
+        )
+    files = [{key: value for key, value in file.items() if key in _KEYS} for file in cast("list[Any]", found)]
+    counted = Counter(file["path"] for file in files)
+    if twice := [path for path, count in counted.items() if count > 1]:
+        raise _unfit(f"two files go to {twice[0]}", step)
+    return cast("list[FileArguments]", files)
+
+
+def _is_file(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    file = cast("dict[str, Any]", value)
+    is_known = "encoding" not in file or file["encoding"] in _ENCODINGS
+    return isinstance(file.get("path"), str) and "content" in file and is_known
+
+
+def _unfit(detail: str, step: Step) -> WorkflowError:
+    return WorkflowError.standard("expression", detail, instance=step.pointer)
 
 
 KIND: TaskKind[CallAgentTask] = _CallAgent()

@@ -1,4 +1,4 @@
-"""The files of sessions and executions that the server keeps."""
+"""The files of sessions and executions that the server keeps: what agents are given, and what they have made."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stigmer_grpc.errors import (
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    ResourceExhaustedError,
-    UnimplementedError,
-)
+from stigmer_grpc.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnimplementedError
 from stigmer_protos.descriptors import message_type
-from stigmer_runner.server import StigmerServer
 
-from agent_runner.errors import ExecutionEndedError
+from stigmer_runner.server import StigmerServer
 
 _PACKAGE = "ai.stigmer.files.v1"
 _COMMANDS, _QUERIES = f"{_PACKAGE}.FileCommandController", f"{_PACKAGE}.FileQueryController"
@@ -71,9 +64,9 @@ class KeptFiles:
             if not token:
                 return tuple(found)
 
-    async def content(self, session: str, file: KeptFile) -> bytes | None:
+    async def content(self, owner: str, file: KeptFile) -> bytes | None:
         """What is in a file; None: it is another one by now, and will be found again."""
-        request = {"resource_id": session, "path": file.path}
+        request = {"resource_id": owner, "path": file.path}
         try:
             parts = [part.chunk async for part in self._server.stream(_QUERIES, "get", request)]
         except NotFoundError:
@@ -81,12 +74,22 @@ class KeptFiles:
         content = b"".join(parts)
         return content if await hash_of(content) == file.hash else None
 
-    async def put(self, session: str, execution: str, file: KeptFile, content: bytes, *, replaces: str) -> None:
-        """Keep a file that an execution has made, in place of the session's with the hash `replaces`.
+    async def put(
+        self, session: str, file: KeptFile, content: bytes, *, execution: str = "", replaces: str = ""
+    ) -> None:
+        """Keep a file of a session. Doing it again is harmless.
+
+        Args:
+            session: Id of the session.
+            file: Which file it is.
+            content: What is in it.
+            execution: Id of the execution that has made it; "": a person, or somebody in their place, gives it.
+            replaces: Of what an execution has made, the hash of the session's file that it takes the place of.
 
         Raises:
             RefusedFileError: The server does not take it.
-            ExecutionEndedError: The execution is gone or over.
+            NotFoundError: There is no such session or execution.
+            FailedPreconditionError: The execution has ended.
         """
         header = {
             "session_id": session,
@@ -100,8 +103,6 @@ class KeptFiles:
             await self._server.upload(_COMMANDS, "put", _Parts(header=header, content=content))
         except (InvalidArgumentError, ResourceExhaustedError) as error:
             raise RefusedFileError(error.message) from None
-        except (NotFoundError, FailedPreconditionError) as error:
-            raise ExecutionEndedError(f"execution {execution} takes no more files: {error}") from None
 
     async def delete(self, session: str, path: str, hash_: str) -> None:
         """Take a file out of the session, unless it has another content than the hash says."""
