@@ -55,6 +55,12 @@ LONGEST_PAUSE = 3.0
 ENDS_SECONDS = 900.0
 """How long a run may take that is disturbed all the time."""
 UNDER_WAY, COMPLETED, FAILED = (1, 2, 7), 3, 4
+SCRIPT = """\
+turns:
+  - tool_calls: [{name: execute, args: {command: cp in/all.json out.json}}]
+  - text: You said $message.
+"""
+"""What the agent does."""
 _ONCE = re.compile(r"once-[\w-]+")
 _MARK = re.compile(r"ONCE(-[a-z0-9]+)?(-\$[\w.]+)?")
 _CHANGING = {
@@ -202,10 +208,13 @@ class World:
 
     async def executions(self, name: str) -> list[Any]:
         """Return all executions of a workflow."""
+        return await self.all_of(KIND, "listByWorkflow", workflowId=self.workflows[name])
+
+    async def all_of(self, kind: str, verb: str, **request: Any) -> list[Any]:
+        """Return the entries of all pages of a list."""
         found: list[Any] = []
         for page in itertools.count(1):
-            request = {"workflowId": self.workflows[name], "pageSize": 200, "pageToken": str(page)}
-            listed = await self.api(KIND, "listByWorkflow", request)
+            listed = await self.api(kind, verb, {**request, "pageSize": 200, "pageToken": str(page)})
             found += listed.entries
             if page >= listed.total_pages:
                 break
@@ -234,9 +243,10 @@ def _filled(mark: re.Match[str]) -> str:
 @asynccontextmanager
 async def models(folder: Path, temporal: str, server: str) -> AsyncGenerator[None]:
     """Have a runner of agents, which asks models, until the block ends."""
-    given = {"temporal_address": temporal, "server_address": server, "data_folder": folder / "agents", "sandbox": "off"}
+    given = {"temporal_address": temporal, "server_address": server, "data_folder": folder / "agents"}
+    (folder / "helper.yaml").write_text(SCRIPT)
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve_agents(AgentSettings.model_validate(given), stop))
+    serving = asyncio.create_task(serve_agents(AgentSettings.model_validate({**given, "scripts_folder": folder}), stop))
     try:
         yield
     finally:
@@ -277,6 +287,8 @@ async def world(tmp_path: Path, server: Callable[..., ServerProcess]) -> AsyncGe
                 Worker(client, task_queue="foreign", activities=[peers.charge]),
             ):
                 made = World(api, client, runner, peers, mcp)
+                helper = {"instructions": "Do as you are told.", "model": "scripted:helper"}
+                await api("agent", "create", manifest("agent", "helper", helper))
                 for name, text in CONSTRUCTS.items():
                     secret = {"envSpec": {"data": {key: {"isSecret": True} for key in ("TOKEN", "LOGIN")}}}
                     await made.apply(name, text, **(secret if name == "authenticated" else {}))
@@ -476,6 +488,8 @@ async def test_runs_of_every_construct_end_as_if_their_runner_had_never_been_kil
     assert not unrecorded, unrecorded
     assert all(number == 1 for once, number in told.items() if once.endswith("-asked"))
     assert all(number == 1 for once, number in begun_calls.items() if once.endswith("-model"))
+    agents = Counter(agent.spec.message for agent in await world.all_of("agent_execution", "list"))
+    assert (len(agents), set(agents.values())) == (len(await world.executions("agent")), {1})
     figures(
         kills=kills,
         constructs=len(constructs) + len(TIMED) + 1,
