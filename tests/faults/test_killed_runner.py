@@ -399,7 +399,9 @@ async def recorded(world: World, workflow_ids: list[str]) -> Counter[str]:
             begun[once] += 1
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             done.add(once)
-    assert done == set(begun), "a run went on without knowing of the completion of a call"
+    # Who asks whether a call took effect need not know of its completion.
+    unknown = {once for once in begun.keys() - done if not once.endswith("-asked")}
+    assert not unknown, f"a run went on without knowing of the completion of a call: {unknown}"
     return begun
 
 
