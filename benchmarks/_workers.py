@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx
+import httpx2
 from stigmer_grpc import run
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -27,7 +27,7 @@ class PlainCalls:
     """The activity that anybody would write."""
 
     def __init__(self) -> None:
-        self.client = httpx.AsyncClient()
+        self.client = httpx2.AsyncClient()
 
     @activity.defn(name="plain-get")
     async def get(self, url: str) -> Any:

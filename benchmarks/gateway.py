@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import grpc.aio
-import httpx
+import httpx2
 from _report import Row, print_rows
 from loguru import logger
 from stigmer_grpc import run
@@ -143,7 +143,7 @@ async def measure(rounds: int, count: int) -> list[Row]:
         await stack.enter_async_context(server)
         await reachable(http_port)
         agent = manifest("agent", "Notes", {"instructions": "Write short, plain release notes. " * 20})
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
             made = await client.post("/v1/agents", json=agent)
             made.raise_for_status()
         agent_id = made.json()["metadata"]["id"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from stigmer_cli.environment import Home
 from stigmer_cli.stack import temporal
@@ -179,7 +179,7 @@ def test_up_finds_other_ports_when_the_usual_ones_are_taken(cli: Cli, taken_port
 def test_up_offers_http_to_those_who_have_the_token(stack: Cli) -> None:
     url = stack.status()["http"]
     assert url in stack.run("status").out
-    with httpx.Client(base_url=url) as client:
+    with httpx2.Client(base_url=url) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").json()["ready"] is True
         assert client.get("/v1/workflows").status_code == 401

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 from stigmer_grpc import RpcError
@@ -173,7 +173,7 @@ def _method(kind: str, name: str) -> Any:
 
 
 async def over_http(address: str, said: Said) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
         for kind in ("environments", "agents", "workflows", "mcp-servers", "agent-executions", "workflow-executions"):
             for path in (f"/v1/{kind}", f"/v1/{kind}/local/canary-{kind[:-1]}", f"/v1/{kind}/nothing"):
                 said.parts.append((await client.get(path)).content)

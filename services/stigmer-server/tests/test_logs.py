@@ -133,7 +133,7 @@ async def test_every_line_of_a_call_has_the_id_of_its_request(tmp_path: Path) ->
 
 @pytest.mark.slow
 async def test_http_hands_on_the_id_of_a_request(tmp_path: Path) -> None:
-    import httpx
+    import httpx2
 
     server = ServerProcess(tmp_path, "--http-port", "0", ENV="production", LOG_LEVEL="debug")
     try:
@@ -142,7 +142,7 @@ async def test_http_hands_on_the_id_of_a_request(tmp_path: Path) -> None:
             while "serving HTTP at " not in server.said():  # noqa: ASYNC110 - a process tells it in its log
                 await asyncio.sleep(0.05)
         address = server.said().partition("serving HTTP at ")[2].partition('"')[0]
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
             answer = await client.get("/v1/agents/agt-none", headers={"x-request-id": "over-http"})
         assert answer.status_code == 404
         server.process.terminate()

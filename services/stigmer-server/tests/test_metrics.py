@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from stigmer_grpc import NotFoundError
@@ -105,7 +105,7 @@ async def test_metrics_have_a_port_of_their_own(tmp_path: Path) -> None:
     async with serve(tmp_path) as api:
         assert await api.app.serve_metrics() == ""
         address = await api.app.serve_metrics(0)
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
             found = await client.get("/metrics")
             assert (found.status_code, found.headers["content-type"].split(";")[0]) == (200, "text/plain")
             assert "stigmer_store_commits_total" in found.text
@@ -120,7 +120,7 @@ async def test_metrics_have_a_port_of_their_own(tmp_path: Path) -> None:
 async def test_http_offers_metrics_and_readiness(tmp_path: Path) -> None:
     async with serve(tmp_path) as api:
         address = await api.app.serve_http(port=0)
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
             assert "stigmer_rpc_duration_seconds" in (await client.get("/metrics")).text
             ready = (await client.get("/readyz")).json()
     assert ready["ready"] is True

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from stigmer_grpc.collector import Collector, collecting
 
@@ -58,7 +58,7 @@ async def test_calls_over_grpc_and_http_go_on_with_the_trace_of_their_caller(
         api = await server.ready()
         await api.any("list", {"kind": "agent", "org": "local"}, metadata={"traceparent": GIVEN})
         await until_open(port)
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             answer = await client.get(
                 f"http://127.0.0.1:{port}/v1/agents", params={"org": "local"}, headers={"traceparent": GIVEN}
             )

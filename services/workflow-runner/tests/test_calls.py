@@ -54,7 +54,15 @@ async def test_a_server_that_is_away_is_asked_again() -> None:
 async def test_a_run_that_cannot_be_loaded_ends_with_an_error_instead_of_being_loaded_for_ever() -> None:
     nothing = cast("Any", None)
     loading = Loading(
-        nothing, nothing, nothing, values=nothing, catalogs=nothing, lacking=(), schemas=nothing, searchable=nothing
+        nothing,
+        nothing,
+        nothing,
+        values=nothing,
+        catalogs=nothing,
+        lacking=(),
+        schemas=nothing,
+        searchable=nothing,
+        head_start=nothing,
     )
     request = {"execution_id": "wex-1", "org": "", "started_at": "", "workflow_id": ""}
     answer = await ActivityEnvironment().run(loading.load, request)

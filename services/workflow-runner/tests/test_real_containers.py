@@ -6,7 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from workflow_runner.testing import Runs, StartRunner
 
@@ -61,6 +61,6 @@ async def test_nothing_is_left_of_a_container(runs: Runs) -> None:
     named = "do:\n- it: {run: {container: {name: '${ .name }', image: alpine, command: 'true'}}}"
     name = f"stigmer-test-{uuid.uuid4().hex}"
     await runs.output(named, {"name": name})
-    transport = httpx.AsyncHTTPTransport(uds=SOCKET)
-    async with httpx.AsyncClient(transport=transport, base_url="http://engine") as engine:
+    transport = httpx2.AsyncHTTPTransport(uds=SOCKET)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://engine") as engine:
         assert (await engine.get(f"/containers/{name}/json")).status_code == 404

@@ -43,6 +43,7 @@ CONSTRUCTS = {
         "call-activity",
         "call-agent",
         "call-agent-files",
+        "head",
         "function",
     ),
     *("human-input", "own-calls", "models", "guarded"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import trustme
 from starlette.datastructures import Headers
@@ -67,9 +67,9 @@ async def test_http_speaks_tls_when_grpc_does(tmp_path: Path) -> None:
         import ssl
 
         context = ssl.create_default_context(cafile=paths["authority"])
-        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
+        async with httpx2.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
             assert (await client.get("/v1/agents/agt-1")).status_code == 401
-        with pytest.raises(httpx.TransportError):
+        with pytest.raises(httpx2.TransportError):
             await front.client.get("/v1/agents/agt-1")
         renewed = trustme.CA()
         next_one = renewed.issue_cert("localhost", "127.0.0.1")
@@ -77,7 +77,7 @@ async def test_http_speaks_tls_when_grpc_does(tmp_path: Path) -> None:
         next_one.private_key_pem.write_to_path(paths["key"])
         renewed.cert_pem.write_to_path(paths["authority"])
         context = ssl.create_default_context(cafile=paths["authority"])
-        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
+        async with httpx2.AsyncClient(base_url=f"https://127.0.0.1:{front.port}", verify=context) as client:
             assert (await client.get("/v1/agents/agt-1")).status_code == 401
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 
 from stigmer_server.http.testing import Front
@@ -81,7 +81,7 @@ async def test_an_origin_that_is_let_in_may_call(front: Front) -> None:
 
 async def test_no_answer_sets_a_cookie_or_may_be_kept(front: Front) -> None:
     agent = await front.agent()
-    answers: list[httpx.Response] = [
+    answers: list[httpx2.Response] = [
         await front.client.get(f"/v1/agents/{agent['metadata']['id']}"),
         await front.client.get("/v1/agents/none"),
         await front.client.get("/nothing"),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
@@ -64,7 +64,7 @@ async def stand(taken: Taken) -> AsyncIterator[Stand]:
         yield served
 
 
-async def post(stand: Stand, content: Any, media_type: str, **headers: str) -> httpx.Response:
+async def post(stand: Stand, content: Any, media_type: str, **headers: str) -> httpx2.Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return await stand.client.post(PATH, content=body, headers={"content-type": media_type, **headers})
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from stigmer_grpc import CallContext
 from stigmer_protos import descriptors
@@ -171,8 +171,8 @@ async def test_requests_on_one_connection_are_answered_in_order() -> None:
 @pytest.mark.parametrize("http_settings", [{"http_max_connections": 600}])
 async def test_five_hundred_callers_at_once_are_served(front: Front) -> None:
     agent = await front.agent()
-    limits = httpx.Limits(max_connections=500, max_keepalive_connections=500)
-    async with httpx.AsyncClient(base_url=front.client.base_url, limits=limits, timeout=60) as client:
+    limits = httpx2.Limits(max_connections=500, max_keepalive_connections=500)
+    async with httpx2.AsyncClient(base_url=front.client.base_url, limits=limits, timeout=60) as client:
         answers = await asyncio.gather(*(client.get(f"/v1/agents/{agent['metadata']['id']}") for _ in range(500)))
     assert {answer.status_code for answer in answers} == {200}
 
@@ -186,9 +186,9 @@ async def test_many_followers_see_every_end() -> None:
         yield WATCH_EVENT(resume_token="b")
 
     async with serve_handlers({RESOURCES: {"watch": watch}}) as stand, AsyncExitStack() as stack:
-        limits = httpx.Limits(max_connections=None)
+        limits = httpx2.Limits(max_connections=None)
         client = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=stand.client.base_url, limits=limits, timeout=60)
+            httpx2.AsyncClient(base_url=stand.client.base_url, limits=limits, timeout=60)
         )
         calls = [asyncio.create_task(client.get("/v1/resources:watch")) for _ in range(200)]
         await asyncio.sleep(0.5)
@@ -236,5 +236,5 @@ async def listed(request: Any, context: CallContext) -> Any:
     return LIST(total_count=1)
 
 
-async def call(client: httpx.AsyncClient) -> httpx.Response:
+async def call(client: httpx2.AsyncClient) -> httpx2.Response:
     return await client.post(f"/rpc/{RESOURCES}/list", json={"kind": "agent"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 
 from stigmer_server.http.testing import Front
 
@@ -24,7 +24,7 @@ async def test_a_resource_is_changed_only_as_it_was_read(front: Front) -> None:
     where = f"/v1/agents/{agent['metadata']['id']}"
     metadata = {name: value for name, value in agent["metadata"].items() if name != "version"}
 
-    async def put(instructions: str, tag: str) -> httpx.Response:
+    async def put(instructions: str, tag: str) -> httpx2.Response:
         content = {**agent, "metadata": metadata, "spec": {"instructions": instructions}}
         return await front.client.put(where, json=content, headers={"if-match": tag})
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 import orjson
 from stigmer_grpc import CallContext, NotFoundError, OutOfRangeError
 from stigmer_protos import descriptors
@@ -32,7 +32,7 @@ class Event:
     data: Any = None
 
 
-async def events(response: httpx.Response) -> AsyncIterator[Event]:
+async def events(response: httpx2.Response) -> AsyncIterator[Event]:
     """What an EventSource would make of an answer."""
     assert response.headers["content-type"].partition(";")[0] == "text/event-stream"
     fields: dict[str, str] = {}
@@ -139,7 +139,7 @@ async def test_an_error_after_the_first_event_is_an_event() -> None:
         response = await stand.client.get("/v1/resources:watch", headers={"x-request-id": "mine"})
         assert response.status_code == 200
     *_, last = [
-        event async for event in events(httpx.Response(200, headers=response.headers, content=response.content))
+        event async for event in events(httpx2.Response(200, headers=response.headers, content=response.content))
     ]
     assert last.type == "error"
     assert (last.data["code"], last.data["detail"], last.data["requestId"]) == ("OUT_OF_RANGE", "too old", "mine")

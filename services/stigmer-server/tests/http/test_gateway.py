@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from stigmer_grpc import StatusCode, error_for
 
@@ -20,7 +20,7 @@ from stigmer_server.testing import manifest
 AGENT = {"instructions": "Answer in one sentence."}
 
 
-def told(response: httpx.Response) -> dict[str, Any]:
+def told(response: httpx2.Response) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()
     assert problem["status"] == response.status_code
@@ -163,7 +163,7 @@ async def test_a_query_that_cannot_be_read_is_told(front: Front, query: str) -> 
     ],
 )
 async def test_odd_paths_lead_nowhere(front: Front, path: str, status: int) -> None:
-    # httpx would tidy the path up.
+    # httpx2 would tidy the path up.
     request = front.client.build_request("GET", "/")
     request.url = request.url.copy_with(raw_path=path.encode())
     response = await front.client.send(request)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from google.protobuf import json_format
 from stigmer_grpc import Channel, RpcError, connect
@@ -54,7 +54,7 @@ async def outcome_over_grpc(channel: Channel, route: Route, request: Message) ->
     return "OK", to_plain(answer)
 
 
-async def outcome_over_http(client: httpx.AsyncClient, route: Route, path: str, body: Any) -> tuple[str, Any]:
+async def outcome_over_http(client: httpx2.AsyncClient, route: Route, path: str, body: Any) -> tuple[str, Any]:
     headers: dict[str, str] = {}
     content: bytes | None = None
     if route.method.client_streaming:
@@ -71,7 +71,7 @@ async def outcome_over_http(client: httpx.AsyncClient, route: Route, path: str, 
     return "OK", response.json()
 
 
-async def _first_event(response: httpx.Response) -> tuple[str, Any]:
+async def _first_event(response: httpx2.Response) -> tuple[str, Any]:
     is_error = False
     async for line in response.aiter_lines():
         is_error = is_error or line == "event: error"

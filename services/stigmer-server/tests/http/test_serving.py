@@ -8,7 +8,7 @@ import socket
 from contextlib import closing
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from stigmer_server import app as app_module
@@ -42,7 +42,7 @@ async def test_the_usual_port_is_left_to_whoever_has_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(app_module, "HTTP_PORT", free_port())
     async with serve(tmp_path) as api:
         address = await api.app.serve_http()
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
             assert (await client.get("/healthz")).status_code == 200
 
 
@@ -55,7 +55,7 @@ async def test_other_loopback_addresses_are_served(tmp_path: Path) -> None:
     async with serve(tmp_path, http_host="127.0.0.2") as api:
         address = await api.app.serve_http(port=0)
         assert address.startswith("127.0.0.2:")
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
             assert (await client.get("/v1/agents")).status_code == 200
 
 

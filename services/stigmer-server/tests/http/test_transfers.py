@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from stigmer_grpc import CallContext, InvalidArgumentError, UnavailableError
 from stigmer_protos import descriptors
@@ -230,5 +230,5 @@ async def test_a_file_that_breaks_off_is_no_whole_file() -> None:
 
     handlers = {TRANSFER: {"getArtifactParts": get_artifact_parts}, QUERIES: {"get": get, "getByReference": get}}
     async with serve_handlers(handlers) as stand:
-        with pytest.raises(httpx.RemoteProtocolError):
+        with pytest.raises(httpx2.RemoteProtocolError):
             await stand.client.get("/v1/skills/skl-1/artifact")

@@ -61,6 +61,7 @@ class Calls:
         strands: What goes on side by side.
         room: What goes into one message.
         reporter: What has happened.
+        made: How many calls were made while the run was loaded.
         loaded_at: How long the history was when the run had been loaded, unless that is in it already.
         loaded_bytes: What the loading takes there, where it goes with the first calls.
     """
@@ -72,6 +73,7 @@ class Calls:
         room: Room,
         reporter: Reporter,
         *,
+        made: int,
         loaded_at: int | None,
         loaded_bytes: int,
     ) -> None:
@@ -81,7 +83,7 @@ class Calls:
         self._reporter = reporter
         self._loaded_at = loaded_at
         self._slow: set[str] = set()
-        self._in_row = 0
+        self._in_row = made
         self._row_bytes = loaded_bytes
         self._history_length = loaded_at or 0
         self._reported_at = workflow.time()
@@ -96,8 +98,17 @@ class Calls:
             answer = await self._call_locally(activity, call, key)
             if answer is not None:
                 return answer
-            self._slow.add(key)
+            self.note_slow(key)
         return await self._call_durably(activity, call, size, key=key, repeatable=repeatable)
+
+    def note_slow(self, key: str) -> None:
+        """Note that the calls of a task take long, or give much: they are ordinary activities from now on."""
+        self._slow.add(key)
+
+    async def digest(self, answer: CallAnswer) -> None:
+        """End this step with a large answer, which it keeps: working on with that may take longer than a step may."""
+        if answer.get("bytes", 0) >= _LARGE_BYTES and "max_inline_bytes" in self._limits:
+            await workflow.sleep(_MOMENT)
 
     async def tell_end(self, report: Report) -> None:
         """Tell the server how the run ended, once all that led to it is in history.
@@ -159,9 +170,7 @@ class Calls:
             return None
         size = answer.get("bytes", 0)
         self._row_bytes += self._room.inline(size)
-        if size >= _LARGE_BYTES and "max_inline_bytes" in self._limits:
-            # Ends this step, which keeps the answer: working on with it may take longer than a step may.
-            await workflow.sleep(_MOMENT)
+        await self.digest(answer)
         return None if answer.get("slow") else cast("CallAnswer", answer)
 
     async def _call_durably(self, activity: str, call: Call, size: int, *, key: str, repeatable: bool) -> CallAnswer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
-import httpx
+import httpx2
 from stigmer_sandbox import Ending, Finished
 
 MANAGED = "ai.stigmer.managed"
@@ -82,8 +82,8 @@ class ContainerEngine:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        transport = httpx.AsyncHTTPTransport(uds=str(socket))
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=_ANSWER_SECONDS)
+        transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+        self._http = httpx2.AsyncClient(transport=transport, base_url="http://engine", timeout=_ANSWER_SECONDS)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -106,7 +106,7 @@ class ContainerEngine:
             async with self._http.stream("POST", "/images/create", params=query, timeout=None) as answer:
                 # What goes wrong during the pull stands in the stream, whose status was sent before.
                 lines = [json.loads(line) async for line in answer.aiter_lines() if line.strip()]
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, ValueError) as error:
             raise EngineError(f"the image {image} cannot be pulled: {error!r}") from error
         failed = next((line.get("error") or line.get("message") for line in lines if line.keys() & _FAILURES), None)
         if failed or answer.is_error:
@@ -178,7 +178,7 @@ class ContainerEngine:
                     raise EngineError(_said(answer))
                 async for chunk in answer.aiter_raw():
                     output.take(chunk)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise EngineError(f"the engine at {self.socket} cannot be used: {error!r}") from error
         return bytes(output.stdout), bytes(output.stderr), output.truncated
 
@@ -205,10 +205,10 @@ class ContainerEngine:
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         return answer.json() if is_json and answer.content else None
 
-    async def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
             return await self._http.request(method, path, **more)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise EngineError(f"the engine at {self.socket} cannot be used: {error!r}") from error
 
 
@@ -251,7 +251,7 @@ async def _feed(writer: asyncio.StreamWriter | None, stdin: bytes | None) -> Non
         writer.close()
 
 
-def _said(answer: httpx.Response) -> str:
+def _said(answer: httpx2.Response) -> str:
     try:
         said: Any = answer.json()
     except ValueError:

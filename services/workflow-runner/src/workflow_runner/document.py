@@ -1,7 +1,7 @@
 """Looking for parts of a definition, wherever they stand. Pure."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast
 
 from stigmer_dsl.model import Element, Workflow
@@ -11,12 +11,30 @@ from stigmer_dsl.problems import pointer_to
 E = TypeVar("E", bound=Element)
 
 _PLAIN = (str, int, float, bool, type(None))
-"""What has no parts. Most of a definition is, and it is looked through several times for each run."""
+"""What has no parts. Most of a definition is."""
 
 
-def find(workflow: Workflow, kind: type[E]) -> Iterator[tuple[str, E]]:
-    """Yield every element of a kind with its JSON pointer, in the order of the model."""
-    yield from _in(workflow, kind, "")
+def find(workflow: Workflow, kind: type[E]) -> tuple[tuple[str, E], ...]:
+    """Return every element of a kind with its JSON pointer, in the order of the model."""
+    return _found(_This(workflow), kind)
+
+
+class _This:
+    """A definition as that very object: comparing two by their content takes longer than looking through one."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _This) and self.workflow is other.workflow
+
+    def __hash__(self) -> int:
+        return id(self.workflow)
+
+
+@lru_cache(maxsize=512)
+def _found(this: _This, kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(_in(this.workflow, kind, ""))
 
 
 def _in(value: Any, kind: type[E], pointer: str) -> Iterator[tuple[str, E]]:

@@ -32,6 +32,7 @@ from workflow_runner.control import Control
 from workflow_runner.errands import deliver, deliver_durably, keeps_whole, until_it_works
 from workflow_runner.executions import Executions
 from workflow_runner.foreign import ForeignActivity, decoded, failure
+from workflow_runner.head import Head
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
 from workflow_runner.messages import MOST_BYTES, Call, Limits, TaskRecord
@@ -62,10 +63,19 @@ class TemporalEngine:
         has_secrets: bool,
         limits: Limits,
         control: Control,
+        head: Head,
+        introduction: Mapping[str, str],
         loaded_at: int | None = None,
         loaded_bytes: int = 0,
     ) -> None:
-        """Serve one run; `loaded_at` and `loaded_bytes` are for its calls."""
+        """Serve one run.
+
+        Its `introduction` are the search attributes that people find it by; `loaded_at` and `loaded_bytes` are for
+        its calls.
+        """
+        self._head = head
+        self.introduction: Mapping[str, str] = introduction
+        """What is still to be said: a run that is over with its head says it with its end."""
         self.org = org
         self._execution_id = execution_id
         self._nonce = nonce
@@ -90,13 +100,24 @@ class TemporalEngine:
             keeps=keeps_whole,
             replaces=limits.get("replaces_tasks", False),
         )
+        if not head.calls:  # and runs of before
+            self._go_on()
         self.calls = Calls(
-            limits, self.strands, self._room, self.reporter, loaded_at=loaded_at, loaded_bytes=loaded_bytes
+            limits,
+            self.strands,
+            self._room,
+            self.reporter,
+            made=head.calls,
+            loaded_at=loaded_at,
+            loaded_bytes=loaded_bytes,
         )
 
     def time(self) -> float:
         """See `Engine`."""
-        return workflow.time()
+        return self._head.time(workflow.time())
+
+    def guarded(self) -> None:
+        """See `Engine`."""
 
     def random(self) -> float:
         """See `Engine`."""
@@ -107,6 +128,13 @@ class TemporalEngine:
         info = workflow.info()
         most = self._limits["max_history_events"]
         return info.is_continue_as_new_suggested() or (most > 0 and info.get_current_history_length() >= most)
+
+    def _go_on(self) -> None:
+        """Go on without a head, and so for longer than a moment."""
+        self._head.end()
+        if self.introduction:
+            tell(self._limits, **self.introduction, phase="IN_PROGRESS")
+            self.introduction = {}
 
     @property
     def clock(self) -> Clock:
@@ -123,6 +151,7 @@ class TemporalEngine:
 
     async def until_released(self) -> bool:
         """See `Engine`."""
+        self._go_on()
         if not self._is_told_held:
             self._is_told_held = True
             self.reporter.say("PAUSED")
@@ -156,6 +185,7 @@ class TemporalEngine:
 
     async def _taken(self, take: Callable[[], _Taken]) -> _Taken:
         """Wait until `take` gives something, and return it; or what it gave last, if the strand must leave."""
+        self._go_on()
         found = take()
         if found:
             return found
@@ -185,6 +215,7 @@ class TemporalEngine:
         The report of a longer sleep is an ordinary activity: it can only begin once Temporal has the timer
         and all before it. So what people see waiting has been kept, and no kill makes it happen again.
         """
+        self._go_on()
         if length >= _SHOWN_SLEEP:
             self.reporter.flush(deliver_durably)
         if not self.strands.are_several:
@@ -199,6 +230,13 @@ class TemporalEngine:
     ) -> CallAnswer:
         """See `Engine`."""
         size = self._checked_size(arguments, "the call takes")
+        made = self._head.take(activity, key, arguments)
+        if made is not None and not made.get("slow"):
+            await self.calls.digest(made)
+            return made
+        self._go_on()
+        if made is not None:
+            self.calls.note_slow(key)
         call: Call = {
             "execution_id": self._execution_id,
             "has_secrets": self._has_secrets,
@@ -223,6 +261,7 @@ class TemporalEngine:
         self, subflow: Subflow, *, org: str, waits: bool, begun: Callable[[str], None]
     ) -> CallAnswer | None:
         """See `Engine`."""
+        self._go_on()
         self._refuse_secrets(subflow["input"], "the input holds", "another workflow has secrets of its own")
         refuse_endless(self._limits, f"the workflow {subflow['namespace']}/{subflow['name']} is not run")
         if "max_agent_bytes" in self._limits:
@@ -250,6 +289,7 @@ class TemporalEngine:
 
     async def run_agent(self, arguments: AgentArguments, *, task_id: str, begun: Callable[[str], None]) -> CallAnswer:
         """See `Engine`."""
+        self._go_on()
         run = workflow.info().workflow_id
         request: AgentRequest = {
             "execution_id": self._execution_id,
@@ -270,6 +310,7 @@ class TemporalEngine:
 
     async def ask_model(self, arguments: ModelArguments, *, seconds: float, key: str) -> CallAnswer:
         """See `Engine`."""
+        self._go_on()
         size = self._checked_size(arguments, "the question takes")
         self.reporter.flush()
         request: ModelRequest = {
@@ -288,6 +329,7 @@ class TemporalEngine:
 
     async def run_activity(self, activity: ForeignActivity, *, seconds: float, key: str) -> Any:
         """See `Engine`."""
+        self._go_on()
         self._refuse_secrets(
             activity.arguments, "the arguments hold", "secrets are not given to activities of other workers"
         )

@@ -114,12 +114,12 @@ class Interpreter:
         return length(value, evaluated, pointer="/timeout")
 
     async def _run_in_time(self, data: Any, scope: Scope, frame: ListFrame | None) -> Any:
-        run = self._strand.run_list(Block(self.workflow.do, "/do", "/do", scope), data, frame)
+        block = Block(self.workflow.do, "/do", "/do", scope)
         try:
             if self.deadline is None:
-                return (await run).output
+                return (await self._strand.run_list(block, data, frame)).output
             async with self.engine.clock.limit(self.deadline):
-                return (await run).output
+                return (await self._strand.run_list(block, data, frame)).output
         except EndOfWorkflow as end:
             return end.output
         except TimeoutError:
@@ -141,7 +141,8 @@ class Interpreter:
         self.marks.weigh(record["reference"], size)
 
     def _tire(self) -> None:
-        """Count an expression that may have taken long."""
+        """Count an expression that may take long."""
+        self.engine.guarded()
         self._cost += self.limits.get("guarded_cost", 0)
 
     def tell(self) -> None:

@@ -140,6 +140,30 @@ class LoadRequest(TypedDict):
     org: str
     started_at: str
     workflow_id: str
+    goes_ahead_from: NotRequired[float]
+    """When the run began, in seconds since the epoch, where its first calls may be made at once; they are not unless
+    said."""
+
+
+class HeadCall(TypedDict):
+    """A call that was made while its run was loaded."""
+
+    call: str
+    """Tells it from others, see `workflow_runner.head`."""
+    answer: Any
+    """A `CallAnswer`."""
+    at: float
+    """When it was over, in seconds since the epoch."""
+
+
+class HeadMessage(TypedDict):
+    """What a run begins with."""
+
+    nonce: str
+    """Of the markers of its secrets."""
+    began: float
+    """When its first task began, in seconds since the epoch."""
+    calls: list[HeadCall]
 
 
 class LoadAnswer(TypedDict):
@@ -148,6 +172,8 @@ class LoadAnswer(TypedDict):
     run: NotRequired[Loaded]
     begin: NotRequired[Begin]
     """Where a recovered run begins; at the beginning unless said."""
+    head: NotRequired[HeadMessage]
+    """Calls that were made already; none unless said."""
     error: NotRequired[dict[str, Any]]
 
 

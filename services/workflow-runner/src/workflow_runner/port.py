@@ -94,6 +94,10 @@ class Engine(Protocol):
         """Return a number from 0 to 1; the same when replayed."""
         ...
 
+    def guarded(self) -> None:
+        """Take note of an expression that may take long, before it is evaluated."""
+        ...
+
     def continuation_is_due(self) -> bool:
         """Whether the history has become so long that the run should go on in a new one."""
         ...

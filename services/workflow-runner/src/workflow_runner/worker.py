@@ -12,6 +12,7 @@ from stigmer_sandbox import HostSandbox, Limits, LocalSandbox, NoSandbox, Outbou
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from workflow_runner import names
 from workflow_runner.activities import (
     A2aCalls,
     AgentFiles,
@@ -25,6 +26,7 @@ from workflow_runner.activities import (
     Events,
     Executions,
     GrpcCalls,
+    HeadStart,
     HttpCalls,
     Loading,
     McpCalls,
@@ -108,6 +110,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             lacking=lacking,
             schemas=Schemas(resources, environments),
             searchable=attributes.are_there,
+            head_start=HeadStart(
+                {
+                    names.CALL_HTTP: http.call,
+                    names.FIND_OPENAPI: openapi.find,
+                    names.CALL_OPENAPI: openapi.call,
+                    names.CALL_GRPC: grpc.call,
+                    names.CALL_MCP: mcp.call,
+                    names.CALL_A2A: a2a.call,
+                },
+                reporting.deliver,
+            ),
         )
 
         files = AgentFiles(server)

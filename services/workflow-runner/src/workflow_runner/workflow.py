@@ -6,13 +6,10 @@ activities return, and recorded histories of every kind of task are replayed in 
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, cast
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_dsl.model import Workflow, load_trusted
 from stigmer_dsl.secrets import Secrets
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
@@ -24,24 +21,28 @@ from workflow_runner.checkpoint import TOLD_BYTES, Basis, Begin, Checkpoint, Par
 from workflow_runner.clock import Clock
 from workflow_runner.control import Control
 from workflow_runner.data import Evaluator, iso8601
+from workflow_runner.definitions import compiled
 from workflow_runner.engine import TemporalEngine
 from workflow_runner.errands import ask, deliver, keeps_whole, until_it_works
 from workflow_runner.flow import Suspended
+from workflow_runner.head import Head
 from workflow_runner.inbox import Inbox
 from workflow_runner.interpreter import Interpreter
-from workflow_runner.messages import MOST_BYTES, Driver, Invocation, LoadAnswer, Loaded, LoadRequest, Resumption
+from workflow_runner.messages import (
+    MOST_BYTES,
+    Driver,
+    HeadMessage,
+    Invocation,
+    LoadAnswer,
+    Loaded,
+    LoadRequest,
+    Resumption,
+)
 from workflow_runner.reporter import Reporter
 from workflow_runner.sizes import inline_size, size_of
 
 _ENVELOPE_BYTES = 100
 """What a payload takes besides its value."""
-
-
-@lru_cache(maxsize=128)
-def _compiled(definition: str) -> tuple[Workflow, Mapping[str, Any]]:
-    """Return the model and the JSON of a definition; every run of it in this process shares them."""
-    value = json.loads(definition)
-    return load_trusted(value), value
 
 
 @workflow.defn(name=names.WORKFLOW, sandboxed=False)
@@ -112,6 +113,7 @@ class _Execution:
         self._state: Resumption | None = None
         self._ended_badly = False
         self._loaded_at: int | None = None
+        self._head: HeadMessage | None = None
         resume = self._resume
         self.control = Control(
             Inbox(resume.get("inbox") if resume else None),
@@ -164,10 +166,11 @@ class _Execution:
     async def _output(self) -> Any:
         self._state = state = self._resume or await self._first_state()
         run = state["run"]
-        definition, document = _compiled(run["definition"])
+        definition, document = compiled(run["definition"])
+        introduction: dict[str, str] = {}
         if self._resume is None:
             name = definition.document.name
-            tell(run["limits"], org=run["org"], workflow=name, execution=run["execution_id"], phase="IN_PROGRESS")
+            introduction = {"org": run["org"], "workflow": name, "execution": run["execution_id"]}
         # What the document declares and the environment lacks is refused where it is used, by its name.
         secret_names = frozenset((*run["secret_names"], *run["variable_names"], *definition.use.secrets))
         engine = TemporalEngine(
@@ -177,6 +180,8 @@ class _Execution:
             has_secrets=bool(secret_names),
             limits=run["limits"],
             control=self.control,
+            head=Head(self._head),
+            introduction=introduction,
             loaded_at=self._loaded_at,
             loaded_bytes=self._loaded_bytes(run),
         )
@@ -226,7 +231,8 @@ class _Execution:
         """Return what goes into history for the loading of the run when it first lets go; runs of before do not ask."""
         if self._loaded_at is None or "max_sent_bytes" not in run["limits"]:
             return 0
-        return inline_size(len(run["definition"]) + size_of(run["input"]), run["limits"].get("max_inline_bytes", 0))
+        size = len(run["definition"]) + size_of((run["input"], self._head))
+        return inline_size(size, run["limits"].get("max_inline_bytes", 0))
 
     async def _first_state(self) -> Resumption:
         request: LoadRequest = {
@@ -235,6 +241,9 @@ class _Execution:
             "started_at": iso8601(self._started_at),
             "workflow_id": workflow.info().workflow_id,
         }
+        # Not for a driver, whose limit of time the activity does not know.
+        if self._driver is None and not self.control.is_held:
+            request["goes_ahead_from"] = self._started_at
         loaded, is_kept = await ask(names.LOAD, request)
         answer: LoadAnswer = loaded
         # Not the length before: while the server is slow Temporal is given signs of life, which no replay comes by.
@@ -244,9 +253,10 @@ class _Execution:
         if "begin" in answer:
             return self._recovered(answer["run"], answer["begin"])
         limit = None if (driver := self._driver) is None else driver["seconds"]
+        self._head = answer.get("head")
         return {
             "run": answer["run"],
-            "nonce": workflow.uuid4().hex,
+            "nonce": self._head["nonce"] if self._head else workflow.uuid4().hex,
             "started_at": self._started_at,
             "context": None,
             "deadline": None if limit is None else self._started_at + limit,
@@ -319,8 +329,8 @@ class _Execution:
     async def _tell_end(self, **end: Any) -> None:
         """Tell the server how the run ended, after everything that happened in it."""
         execution, run = self._invocation["execution_id"], workflow.info().workflow_id
-        tell(self._limits, phase=end["phase"])
         engine = self._engine
+        tell(self._limits, **({} if engine is None else engine.introduction), phase=end["phase"])
         reporter = engine.reporter if engine is not None else Reporter(execution, deliver, workflow_id=run)
         try:
             await reporter.finish(

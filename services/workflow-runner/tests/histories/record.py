@@ -166,6 +166,16 @@ do:
     "wait": "do:\n- short: {wait: {milliseconds: 5}}\n- long: {wait: PT0.6S}",
     "timeouts": "do:\n- t: {try: [{w: {timeout: {after: PT0.05S}, wait: PT30S}}], catch: {do: [{x: {set: {n: 1}}}]}}",
     "workflow-timeout": "timeout: {after: {milliseconds: 50}}\ndo:\n- w: {wait: PT30S}",
+    "head": """
+use: {secrets: [TOKEN]}
+timeout: {after: PT1M}
+do:
+- a: {call: http, with: {method: get, endpoint: SITE/pet, headers: {T: '${ $secrets.TOKEN }'}}, export: {as: .}}
+- b: {try: [{no: {call: http, with: {method: get, endpoint: SITE/missing}}}], catch: {}}
+- many: {for: {in: '${ [1, 2] }'}, do: [{get: {call: http, with: {method: get, endpoint: SITE/pet}}}]}
+- post: {call: http, with: {method: post, endpoint: SITE/pet, body: '${ $context }'}}
+- c: {call: http, with: {method: get, endpoint: SITE/pet}}
+""",
     "http": """
 use: {secrets: [TOKEN]}
 do:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from stigmer_sandbox.errors import (
     EncodingError,
@@ -54,24 +54,24 @@ def guarded_client(
     resolver: Resolver = resolve,
     ssl_context: ssl.SSLContext | None = None,
     max_connections: int = 100,
-) -> httpx.AsyncClient:
-    """Return an httpx client whose every connection, redirects included, is checked by `policy`.
+) -> httpx2.AsyncClient:
+    """Return an httpx2 client whose every connection, redirects included, is checked by `policy`.
 
     The client follows no redirects and reads no proxy or credentials from the environment.
     Use `fetch` for the caps on size and time.
     """
     transport = GuardedTransport(policy, resolver=resolver, ssl_context=ssl_context, max_connections=max_connections)
-    return httpx.AsyncClient(
+    return httpx2.AsyncClient(
         transport=transport,
         follow_redirects=False,
         trust_env=False,
         headers={"accept-encoding": "gzip, deflate"},
-        timeout=httpx.Timeout(None, connect=policy.connect_timeout),
+        timeout=httpx2.Timeout(None, connect=policy.connect_timeout),
     )
 
 
 async def fetch(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     policy: OutboundPolicy,
     *,
     method: str,
@@ -81,7 +81,7 @@ async def fetch(
     follow_redirects: bool = False,
     seconds: float | None = None,
     max_bytes: int | None = None,
-    auth: httpx.Auth | None = None,
+    auth: httpx2.Auth | None = None,
 ) -> Fetched:
     """Make one exchange and return the whole response, whatever its status.
 
@@ -91,10 +91,10 @@ async def fetch(
 
     Raises:
         OutboundError: The request was refused, or broke a cap.
-        httpx.TransportError: The peer could not be reached, or broke the protocol.
+        httpx2.TransportError: The peer could not be reached, or broke the protocol.
     """
     limit = policy.total_timeout if seconds is None else seconds
-    # The text as written is read before httpx normalizes it: both must mean the same place.
+    # The text as written is read before httpx2 normalizes it: both must mean the same place.
     read_target(url)
     try:
         async with asyncio.timeout(limit):
@@ -107,14 +107,14 @@ async def fetch(
 
 @contextlib.asynccontextmanager
 async def stream(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     policy: OutboundPolicy,
     *,
     method: str,
     url: str,
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
-    auth: httpx.Auth | None = None,
+    auth: httpx2.Auth | None = None,
 ) -> AsyncGenerator[Streamed]:
     """Send one request and give the response while it comes, until the block ends.
 
@@ -122,7 +122,7 @@ async def stream(
 
     Raises:
         OutboundError: The request was refused, or broke a cap.
-        httpx.TransportError: The peer could not be reached, or broke the protocol.
+        httpx2.TransportError: The peer could not be reached, or broke the protocol.
     """
     read_target(url)
     response = await _send(client, client.build_request(method, url, headers=headers, content=content), auth)
@@ -132,10 +132,10 @@ async def stream(
 
 
 async def _exchange(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     policy: OutboundPolicy,
-    request: httpx.Request,
-    auth: httpx.Auth | None,
+    request: httpx2.Request,
+    auth: httpx2.Auth | None,
     *,
     follow: bool,
     cap: int,
@@ -154,8 +154,8 @@ async def _exchange(
     raise TooManyRedirectsError(f"more than {policy.max_redirects} redirects")
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
-    """Send a request, again where its authentication asks for it. httpx's own way reads every refusal without bound."""
+async def _send(client: httpx2.AsyncClient, request: httpx2.Request, auth: httpx2.Auth | None) -> httpx2.Response:
+    """Send a request, again where its authentication asks for it. httpx2's own way reads refusals without bound."""
     if auth is None:
         return await client.send(request, stream=True)
     flow = auth.async_auth_flow(request)
@@ -175,18 +175,18 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request, auth: httpx.A
         await flow.aclose()
 
 
-async def _whole(response: httpx.Response, cap: int) -> Fetched:
+async def _whole(response: httpx2.Response, cap: int) -> Fetched:
     body = bytearray()
     async for part in _capped(response, cap):
         body += part
     return Fetched(url=str(response.url), status=response.status_code, headers=_headers(response), body=bytes(body))
 
 
-def _headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
+def _headers(response: httpx2.Response) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), value) for name, value in response.headers.multi_items())
 
 
-async def _capped(response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
+async def _capped(response: httpx2.Response, cap: int) -> AsyncIterator[bytes]:
     declared = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > cap:
         raise ResponseTooLargeError(f"the response holds {declared} bytes, more than the cap of {cap}")
@@ -198,7 +198,7 @@ async def _capped(response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
         yield part
 
 
-async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+async def _decoded(response: httpx2.Response, most: int) -> AsyncIterator[bytes]:
     """Undo the content encoding, at most `most` bytes a step, so that no small input grows without bound."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
@@ -218,7 +218,7 @@ async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
         raise EncodingError(f"the {encoding} body is broken: {error}") from None
 
 
-def _strip_for(following: httpx.Request, previous: httpx.Request) -> None:
+def _strip_for(following: httpx2.Request, previous: httpx2.Request) -> None:
     if _origin(following.url) == _origin(previous.url):
         return
     for name in list(following.headers):
@@ -226,6 +226,6 @@ def _strip_for(following: httpx.Request, previous: httpx.Request) -> None:
             del following.headers[name]
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int]:
+def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     target = read_target(str(url))
     return target.scheme, target.host, target.port

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from agent_runner.errors import ModelNotConfiguredError
 from agent_runner.models.providers import Provider
@@ -118,7 +118,7 @@ def trusting(variable: str, *authorities: str) -> ssl.SSLContext:
     Raises:
         ModelNotConfiguredError: One of them holds no certificates.
     """
-    context = httpx.create_ssl_context(trust_env=False)
+    context = httpx2.create_ssl_context(trust_env=False)
     for text in filter(None, authorities):
         try:
             context.load_verify_locations(cadata=text)

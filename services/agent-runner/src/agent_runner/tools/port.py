@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import httpx
+import httpx2
 from stigmer_sandbox import OutboundPolicy
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Outbound:
         policy: Says where they may go.
     """
 
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     policy: OutboundPolicy
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import httpx
+import httpx2
 from stigmer_runner.mcp import Bridge, HttpRefusedError, Listener, address, http_streams, process_streams
 from stigmer_sandbox import (
     Command,
@@ -31,7 +31,7 @@ from agent_runner.tools.servers import Container, Process, Web
 
 _EXCERPT = 500
 _IN_FOLDER = 'cd -- "$1" || exit 1; shift; exec "$@"'
-_FAILURES = (OutboundError, httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError)
+_FAILURES = (OutboundError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError)
 _REMOVE_SECONDS = 20.0
 _UNKNOWN = 404
 _SESSION = "mcp-session-id"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 from stigmer_sandbox import Fetched, OutboundError, fetch
@@ -73,7 +73,7 @@ class WebFetch(BaseTool):
                 seconds=self._limits.seconds,
                 max_bytes=self._limits.most_bytes,
             )
-        except (OutboundError, httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
+        except (OutboundError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
             raise ToolFailedError(f"{url} cannot be fetched: {error or type(error).__name__}") from None
 
     async def _text(self, answer: Fetched) -> str:

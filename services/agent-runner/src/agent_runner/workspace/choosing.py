@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
+import httpx2
 from loguru import logger
 from stigmer_sandbox import (
     CommandError,
@@ -42,7 +42,7 @@ class Chosen:
     sandbox: Sandbox | None = None
 
 
-async def choose(settings: Settings, client: httpx.AsyncClient) -> Chosen:
+async def choose(settings: Settings, client: httpx2.AsyncClient) -> Chosen:
     """Take the first place that works; says in the log why others do not. `client` reaches what is elsewhere."""
     reasons: list[str] = []
     for chosen in _candidates(settings, client):
@@ -68,7 +68,7 @@ async def _beside() -> Sandbox | None:
     return sandbox
 
 
-def _candidates(settings: Settings, client: httpx.AsyncClient) -> Iterator[Chosen]:
+def _candidates(settings: Settings, client: httpx2.AsyncClient) -> Iterator[Chosen]:
     match settings.sandbox:
         case "off":
             yield Chosen()

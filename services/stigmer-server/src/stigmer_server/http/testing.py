@@ -1,4 +1,4 @@
-"""A server that offers HTTP, for tests, and the two ways to it. Needs httpx, which the server itself does not."""
+"""A server that offers HTTP, for tests, and the two ways to it. Needs httpx2, which the server itself does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from stigmer_grpc import Handler, Server, bind, default_interceptors
 from stigmer_protos import descriptors
 
@@ -24,7 +24,7 @@ class Front:
     """One server, reached over HTTP and in process."""
 
     api: Api
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
     @property
     def port(self) -> int:
@@ -44,7 +44,7 @@ async def serve_http(folder: Path, **settings: Any) -> AsyncGenerator[Front]:
     """Open a server on the files of a folder for the length of a block, with HTTP at a free port."""
     async with serve(folder, **settings) as api:
         address = await api.app.serve_http("127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
             yield Front(api=api, client=client)
 
 
@@ -54,7 +54,7 @@ class Stand:
 
     server: Server
     listener: Listener
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
     @property
     def port(self) -> int:
@@ -84,7 +84,7 @@ async def serve_handlers(
     listener = Listener(application, limits or ListenerLimits())
     address = await listener.start("127.0.0.1", 0)
     try:
-        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
             yield Stand(server=server, listener=listener, client=client)
     finally:
         await asyncio.gather(server.stop(grace), listener.stop(grace))

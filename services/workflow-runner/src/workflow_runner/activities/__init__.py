@@ -12,6 +12,7 @@ from workflow_runner.activities.containers import Containers, find_engine
 from workflow_runner.activities.events import Events
 from workflow_runner.activities.executions import Executions
 from workflow_runner.activities.grpc import GrpcCalls
+from workflow_runner.activities.head_start import HeadStart
 from workflow_runner.activities.http import HttpCalls
 from workflow_runner.activities.load import Loading
 from workflow_runner.activities.mcp import McpCalls
@@ -39,6 +40,7 @@ __all__ = [
     "Events",
     "Executions",
     "GrpcCalls",
+    "HeadStart",
     "HttpCalls",
     "Loading",
     "McpCalls",

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
-import httpx
+import httpx2
 from temporalio import activity
 
 from workflow_runner import names
@@ -78,7 +78,7 @@ class A2aCalls:
             raise
         return _rpc_address(_parsed(card.content), at["uri"])
 
-    async def _stream(self, url: str, content: bytes, auth: httpx.Auth | None) -> AsyncIterator[Any]:
+    async def _stream(self, url: str, content: bytes, auth: httpx2.Auth | None) -> AsyncIterator[Any]:
         """Yield the results that an agent sends, until it says that one is the last."""
         line = described("POST", url)
         async with self._requests.stream("POST", url, headers=_EVENTS, content=content, auth=auth) as answer:

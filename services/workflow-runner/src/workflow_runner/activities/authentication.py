@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol, cast
 
-import httpx
+import httpx2
 
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.concealment import conceal
@@ -42,7 +42,7 @@ class Authentication:
         self._tokens = tokens
         self._digests = Digests()
 
-    def auth(self, policy: Policy | None) -> httpx.Auth | None:
+    def auth(self, policy: Policy | None) -> httpx2.Auth | None:
         """Return what authenticates HTTP requests by `policy`; None for none.
 
         Raises:
@@ -133,18 +133,18 @@ def _authorization(scheme: str, properties: Mapping[str, Any]) -> str:
     return value
 
 
-class _HeaderAuth(httpx.Auth):
+class _HeaderAuth(httpx2.Auth):
     """Says the same to every request."""
 
     def __init__(self, value: str) -> None:
         self._value = value
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         request.headers["Authorization"] = self._value
         yield request
 
 
-class _TokenAuth(httpx.Auth):
+class _TokenAuth(httpx2.Auth):
     """Says an access token, and a new one when the peer refuses it."""
 
     def __init__(self, tokens: TokenSource, scheme: str, properties: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class _TokenAuth(httpx.Auth):
         self._scheme = scheme
         self._properties = properties
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         # The exchange that this is part of has a limit of its own, which is the shorter one.
         token = await self._tokens.get(self._scheme, self._properties, seconds=_SECONDS)
         request.headers["Authorization"] = f"Bearer {token}"

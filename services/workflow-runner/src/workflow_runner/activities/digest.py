@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.request import parse_http_list, parse_keqv_list
 
-import httpx
+import httpx2
 
 from workflow_runner.activities.calls import CallFailedError
 
@@ -41,7 +41,7 @@ class _Challenge:
         name = _HASHES[self.algorithm.removesuffix(_SESSION)]
         return hashlib.new(name, b":".join(_bytes(part) for part in parts), usedforsecurity=False).hexdigest()
 
-    def answer(self, request: httpx.Request, username: str, password: str) -> str:
+    def answer(self, request: httpx2.Request, username: str, password: str) -> str:
         """Return the header that proves the credentials for one request."""
         self.count += 1
         count, client_nonce = f"{self.count:08x}", secrets.token_hex(16)
@@ -72,18 +72,18 @@ class Digests:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str], _Challenge] = OrderedDict()
 
-    def auth(self, username: str, password: str) -> httpx.Auth:
+    def auth(self, username: str, password: str) -> httpx2.Auth:
         """Return what authenticates requests with these credentials."""
         return _Digest(self._kept, username, password)
 
 
-class _Digest(httpx.Auth):
+class _Digest(httpx2.Auth):
     def __init__(self, kept: OrderedDict[tuple[str, str, str], _Challenge], username: str, password: str) -> None:
         self._kept = kept
         self._username = username
         self._password = password
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         key = (f"{request.url.scheme}://{request.url.netloc.decode()}", self._username, self._password)
         known = self._kept.get(key)
         if known is not None:
@@ -104,11 +104,11 @@ class _Digest(httpx.Auth):
         self._prove(request, challenge)
         yield request
 
-    def _prove(self, request: httpx.Request, challenge: _Challenge) -> None:
+    def _prove(self, request: httpx2.Request, challenge: _Challenge) -> None:
         request.headers["Authorization"] = challenge.answer(request, self._username, self._password)
 
 
-def _asked(response: httpx.Response) -> _Challenge | None:
+def _asked(response: httpx2.Response) -> _Challenge | None:
     """Return the first challenge of a refusal that can be answered; None where it has none.
 
     Raises:

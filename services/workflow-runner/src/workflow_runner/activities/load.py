@@ -4,6 +4,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from temporalio.exceptions import ApplicationError
 from workflow_runner import names
 from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
+from workflow_runner.activities.head_start import HeadStart
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.plain_runs import plain_run
 from workflow_runner.activities.report import Reporting, final_refusals
@@ -33,6 +35,8 @@ from workflow_runner.tasks import unsupported
 
 _ATTEMPTS = 4
 """How often functions of catalogs are asked for before the run fails without them."""
+_PROMPT = timedelta(seconds=2)
+"""A run that is loaded later than that is not gone ahead with: the activity has its time, too."""
 Lacking = Callable[[Workflow], Awaitable[list[Problem]]]
 """Says what of a workflow cannot be done here."""
 _SPEC = "ai.stigmer.agentic.workflow.v1.WorkflowSpec"
@@ -52,14 +56,16 @@ class Loading:
         lacking: Iterable[Lacking],
         schemas: Schemas,
         searchable: Callable[[], bool],
+        head_start: HeadStart,
     ) -> None:
-        """Load runs with these limits and functions.
+        """Load runs with these limits and functions, and go ahead with them by `head_start`.
 
         `lacking` say what of a workflow this machine cannot do, and `searchable` whether search attributes are there.
         """
         self._values = values
         self._schemas = schemas
         self._searchable = searchable
+        self._head_start = head_start
         self._catalogs = catalogs
         self._lacking = tuple(lacking)
         self._server = server
@@ -128,11 +134,20 @@ class Loading:
             "limits": {**limits, "search_attributes": True} if self._searchable() else limits,
         }
         if not checkpoint:
-            return {"run": run}
+            return await self._ahead(run, request)
         made = await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at)
         if answer.from_execution and "begin" in made:
             made["begin"]["anew"] = True
         return made
+
+    async def _ahead(self, run: Loaded, request: LoadRequest) -> LoadAnswer:
+        info = activity.info()
+        elapsed = datetime.now(UTC) - info.started_time
+        if "goes_ahead_from" not in request or elapsed > _PROMPT:
+            return {"run": run}
+        started_at = request["goes_ahead_from"]
+        head = await self._head_start.of(run, workflow_id=request["workflow_id"], started_at=started_at)
+        return {"run": run} if head is None else {"run": run, "head": head}
 
     async def _asked(self, execution_id: str) -> tuple[Any, bool]:
         """Return the run, and whether the server is one that knows the contract only."""

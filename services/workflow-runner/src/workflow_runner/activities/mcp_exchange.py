@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 from stigmer_runner.mcp import Bridge, HttpRefusedError, Listener, Streams, http_streams, process_streams
 from stigmer_sandbox import Command, Ending, Finished, Pipes, Streamed
 
@@ -21,7 +21,7 @@ _STANDARD = {401: "authentication", 403: "authorization"}
 
 
 async def ask_server(
-    requests: Requests, server: McpServer, auth: httpx.Auth | None, mcp: McpArguments, *, seconds: float, most: int
+    requests: Requests, server: McpServer, auth: httpx2.Auth | None, mcp: McpArguments, *, seconds: float, most: int
 ) -> Any:
     """Make a request to a server behind HTTP and return its result.
 

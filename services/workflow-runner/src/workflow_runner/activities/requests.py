@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 from stigmer_sandbox import (
     Fetched,
     OutboundError,
@@ -47,7 +47,7 @@ class Requests:
         seconds: float,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        auth: httpx.Auth | None = None,
+        auth: httpx2.Auth | None = None,
         redirect: bool = False,
         most: int | None = None,
     ) -> Fetched:
@@ -57,7 +57,7 @@ class Requests:
             method: In upper case.
             url: An absolute address.
             seconds: How long everything may take, authentication and redirects included.
-            headers: What to send beside what httpx adds.
+            headers: What to send beside what httpx2 adds.
             content: The body.
             auth: Authenticates, as `Authentication.auth` gives it.
             redirect: Whether redirects are followed.
@@ -88,7 +88,7 @@ class Requests:
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        auth: httpx.Auth | None = None,
+        auth: httpx2.Auth | None = None,
     ) -> AsyncGenerator[Streamed]:
         """Send one request as `send` does, and give the answer while it comes; the time is the caller's.
 
@@ -116,10 +116,10 @@ def _translated(method: str, url: str) -> Generator[None]:
         raise CallFailedError("authorization", f"{line}: {error}") from None
     except OutboundError as error:
         raise CallFailedError("communication", f"{line}: {error}") from None
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         reason = str(error) or type(error).__name__
         raise CallFailedError("communication", f"{line}: {reason}", status=503) from None
-    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+    except (httpx2.InvalidURL, UnicodeError, ValueError) as error:
         raise CallFailedError("configuration", f"{line}: {error}") from None
 
 
@@ -155,7 +155,7 @@ def described(method: str, url: str) -> str:
 
 def trusting(authorities: Path | None) -> ssl.SSLContext:
     """Return a context that trusts the usual certificate authorities, and those of a PEM file."""
-    context = httpx.create_ssl_context(trust_env=False)
+    context = httpx2.create_ssl_context(trust_env=False)
     if authorities is not None:
         context.load_verify_locations(cafile=authorities)
     return context

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
+import httpx2
 from stigmer_sandbox import (
     Fetched,
     OutboundError,
@@ -88,7 +88,7 @@ class DaytonaApi:
         settings: How Daytona is reached.
     """
 
-    def __init__(self, client: httpx.AsyncClient, settings: DaytonaSettings) -> None:
+    def __init__(self, client: httpx2.AsyncClient, settings: DaytonaSettings) -> None:
         self._client = client
         self._settings = settings
         self._url = settings.api_url.rstrip("/")
@@ -201,7 +201,7 @@ class DaytonaApi:
                 )
             except ResponseTooLargeError as error:
                 raise DaytonaError(f"Daytona answers too much: {error}") from error
-            except (OutboundError, httpx.HTTPError) as error:
+            except (OutboundError, httpx2.HTTPError) as error:
                 if not left or not again:
                     why = str(error) or type(error).__name__
                     raise DaytonaError(f"Daytona cannot be reached: {why} (DAYTONA_API_URL)") from error
