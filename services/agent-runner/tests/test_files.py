@@ -108,7 +108,7 @@ async def test_nothing_from_outside_of_the_workspace_is_taken(stigmer: Stigmer, 
         "rm -rf link; ln -s /etc/passwd passwd; ln -s /etc etc; mkfifo pipe",
         f"ln -s {outside} link; ln -s {outside}/secret.txt file",
         "mkdir -p .git node_modules/x; echo x > .git/config; echo x > node_modules/x/y",
-        "printf x > \"$(printf 'a\\nb')\"; printf x > \"$(printf 'a\\033[31m')\"; head -c 40000000 /dev/zero > large",
+        "printf x > \"$(printf 'a\\nb')\"; printf x > \"$(printf 'a\\033[31m')\"; head -c 70000000 /dev/zero > large",
         'echo "key=$TOKEN" > .env; echo fine > fine',
     )
     made_by, status = await run(
@@ -118,7 +118,7 @@ async def test_nothing_from_outside_of_the_workspace_is_taken(stigmer: Stigmer, 
     assert await stigmer.files(made_by) == {"fine": b"fine\n"}
     assert made(status) == [artifact("fine", b"fine\n")]
     told = notices(status)
-    for words in ("'large': it has more than 33554432 bytes", "'.env': it holds a secret", r"'a\nb': ", "control char"):
+    for words in ("'large': it has more than 67108864 bytes", "'.env': it holds a secret", r"'a\nb': ", "control char"):
         assert words in told
     assert "passwd" not in told
     await stigmer.put_file(session, "link/x.txt", b"put anew")

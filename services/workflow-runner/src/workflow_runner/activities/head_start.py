@@ -5,6 +5,7 @@ a run may want: a call that must not be repeated, a pause, an event, a limit of 
 is thrown away save the answers, so nothing can come of it that does not come of the run itself.
 """
 
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -44,9 +45,10 @@ _MOMENT_SECONDS = 0.05
 _MOST_REPORT_BYTES = 64 * 1024
 _MOST_ANSWER_BYTES = 256 * 1024
 """What answers may take together before the run goes on by itself."""
-
 _MOST_TOLD = 200
 """Beginnings and ends of tasks."""
+_MOST_LOADED_BYTES = 1_500_000
+"""What the run and its head may take together where large values have no place of their own."""
 
 MakeCall = Callable[[Any], Awaitable[Any]]
 
@@ -92,6 +94,7 @@ class _Ahead:
         self._at = time.time()
         self._give_up = time.monotonic() + _SECONDS
         self._bytes = self._told = 0
+        self._room = math.inf if "max_inline_bytes" in self._limits else _MOST_LOADED_BYTES - size_of(run)
         self.head: HeadMessage = {"nonce": uuid.uuid4().hex, "began": self._at, "calls": []}
         self.clock = _Clock(self.time)
         self.strands = _Strands()
@@ -154,8 +157,8 @@ class _Ahead:
         if report is not None and answer.get("reported"):
             self._reporter.delivered(report)
         self._bytes += answer.get("bytes", 0)
-        if self._bytes > _MOST_ANSWER_BYTES and "max_inline_bytes" not in self._limits:
-            # It may be too much for the message in which the run is; the run makes the call again.
+        if self._bytes > self._room:
+            # The run makes the call again: it is too much for the message that loads it.
             raise _StopError
         self._at = time.time()
         kept = {name: value for name, value in answer.items() if name != "reported"}
