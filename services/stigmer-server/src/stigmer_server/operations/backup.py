@@ -8,7 +8,6 @@ A backup appears under its name when it is complete, or not at all.
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,8 +32,8 @@ from stigmer_server.sealed import all_sealed
 from stigmer_server.secrets import key_of
 from stigmer_server.settings import Settings
 
-_RETRIES = 2
-"""How often it is begun anew when artifacts are swept away between reading the database and copying them."""
+_FURTHER_LOOKS = 9
+"""How often the database is read anew where artifacts were swept away between reading it and copying them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +106,9 @@ def _run(settings: Settings, options: argparse.Namespace) -> Result:
 
 
 def _fill(folder: Path, settings: Settings, keys: list[bytes]) -> Manifest:
-    contents, files, missing = _copy(folder, settings)
-    for _ in range(_RETRIES):
-        if missing:
-            shutil.rmtree(folder)
-            contents, files, missing = _copy(folder, settings)
+    folder.mkdir(mode=0o700)
+    contents, missing, artifacts = _copy(folder, settings)
+    files = {DATABASE: bundle.measured(folder / DATABASE), **artifacts}
     if keys:
         KeyFile(folder / KEYS).write(keys)
         files[KEYS] = bundle.measured(folder / KEYS)
@@ -128,23 +125,43 @@ def _fill(folder: Path, settings: Settings, keys: list[bytes]) -> Manifest:
     return manifest
 
 
-def _copy(folder: Path, settings: Settings) -> tuple[Contents, dict[str, File], list[str]]:
-    """Copy the database and its artifacts; return what is in it, the files, and the artifacts that are not as named."""
-    folder.mkdir(mode=0o700)
+def _copy(folder: Path, settings: Settings) -> tuple[Contents, list[str], dict[str, File]]:
+    """Copy the database and its artifacts; return what is in it, the artifacts that are not as named, and the files.
+
+    What was swept away after the database was read is no loss if a newer state does not name it. Artifacts that were
+    copied stay, so each further look is a shorter one.
+    """
+    artifacts: dict[str, File] = {}
+    contents, missing = _look(folder, settings, artifacts)
+    for _ in range(_FURTHER_LOOKS):
+        if not missing:
+            break
+        before = missing
+        (folder / DATABASE).unlink()
+        contents, missing = _look(folder, settings, artifacts)
+        if missing == before:  # and so for good
+            break
+    for key in artifacts.keys() - set(contents.artifacts):
+        (folder / STORAGE / key).unlink()
+        del artifacts[key]
+    return contents, missing, {f"{STORAGE}/{key}": artifacts[key] for key in sorted(artifacts)}
+
+
+def _look(folder: Path, settings: Settings, artifacts: dict[str, File]) -> tuple[Contents, list[str]]:
+    """Copy the database, and the artifacts that it names beside those that were copied before."""
     contents = _copy_database(settings.db_path, folder / DATABASE)
-    files = {DATABASE: bundle.measured(folder / DATABASE)}
     missing: list[str] = []
     for key in contents.artifacts:
         try:
-            with (settings.storage_path / key).open("rb") as source:
-                copied = bundle.copy(source, folder / STORAGE / key)
+            if key not in artifacts:
+                with (settings.storage_path / key).open("rb") as source:
+                    artifacts[key] = bundle.copy(source, folder / STORAGE / key)
         except FileNotFoundError:
             missing.append(key)
             continue
-        files[f"{STORAGE}/{key}"] = copied
-        if copied.sha256 != Path(key).stem:
+        if artifacts[key].sha256 != Path(key).stem:
             missing.append(key)
-    return contents, files, missing
+    return contents, missing
 
 
 def _copy_database(source: Path, target: Path) -> Contents:
