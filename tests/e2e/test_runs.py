@@ -110,8 +110,11 @@ def test_what_is_no_run_is_refused(stack: Cli, command: str) -> None:
     assert stack.run(command, "nonsense").code == 2
     assert stack.run(command, "wfl-01m82r6b428qhc55v1b3bm0877").code == 2
     assert stack.run(command, NOBODY).code == 3
-    assert stack.run(command, NOBODY, "--server", "127.0.0.1:9").code == 5
     assert stack.run(command).code == 2
+
+
+def test_a_server_that_is_not_there_is_told_by_the_exit_code(stack: Cli) -> None:
+    assert stack.run("cancel", NOBODY, "--server", "127.0.0.1:9").code == 5
 
 
 def test_runs_are_listed_by_phase_and_by_what_they_belong_to(stack: Cli, run: str) -> None:

@@ -11,8 +11,10 @@ import trustme
 from stigmer_dsl import parse
 from stigmer_grpc import Server, bind, run
 from workflow_runner import unsupported
+from workflow_runner.activities.calls import CallFailedError
 from workflow_runner.activities.grpc.description import described_by
 from workflow_runner.activities.grpc.protos import Sources, compiled
+from workflow_runner.activities.grpc.reflection import reflect
 from workflow_runner.activities.grpc.statuses import ERRORS
 from workflow_runner.testing import HEADER, Response, Runs, Site, StartRunner
 from workflow_runner.testing.shop import PROTO, SERVICE, TYPES, Shop, shop_server
@@ -172,6 +174,40 @@ async def test_a_server_without_reflection_needs_a_proto(runs: Runs) -> None:
         await runs.peer.until(execution, lambda seen: seen.phase == "FAILED")
         assert "say where its `proto` is" in execution.error["detail"]
         assert handle is not None
+
+
+async def test_a_question_whose_refusal_grpcio_has_lost_is_asked_again() -> None:
+    """As it is when the server refuses the stream just while the question is written; seen once in thousands."""
+
+    def lost(details: str) -> grpc.aio.AioRpcError:
+        return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+
+    class Stream:
+        async def write(self, _: Any) -> None:
+            if errors:
+                raise lost(errors.pop())
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNIMPLEMENTED, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+        def cancel(self) -> None:
+            pass
+
+    class Channel:
+        def stream_stream(self, *_: Any, **__: Any) -> Any:
+            return self.stream
+
+        def stream(self, **_: Any) -> Stream:
+            return Stream()
+
+    channel: Any = Channel()
+    errors = ["Internal error from Core"] * 3
+    with pytest.raises(CallFailedError, match="say where its `proto` is"):
+        await reflect(channel, "x.Y", metadata=[], seconds=1)
+    errors = ["broken"]
+    with pytest.raises(grpc.aio.AioRpcError, match="broken"):
+        await reflect(channel, "x.Y", metadata=[], seconds=1)
+    errors = ["Internal error from Core"] * 100
+    with pytest.raises(grpc.aio.AioRpcError, match="Internal error from Core"):
+        await reflect(channel, "x.Y", metadata=[], seconds=1)
 
 
 @pytest.mark.requirement("error.raised", "call.communication")

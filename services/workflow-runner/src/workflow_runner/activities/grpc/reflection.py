@@ -17,6 +17,9 @@ from workflow_runner.activities.grpc.description import Description, described
 _VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 _MOST_FILES = 1000
 _MOST_BYTES = 8 * 2**20
+_LOST = "Internal error from Core"
+"""What grpcio says of a stream that was refused just while a question was written: what the server said is lost."""
+_MOST_LOST = 10
 _FILES = "file_descriptor_response"
 _ERROR = "error_response"
 
@@ -34,16 +37,22 @@ async def reflect(channel: grpc.aio.Channel, service: str, *, metadata: Metadata
         AioRpcError: The server cannot be reached, or refuses.
         CallFailedError: It has no reflection, or what it says cannot be used.
     """
-    for version in _VERSIONS:
+    lost = 0
+    versions = list(_VERSIONS)
+    while versions:
         stream = channel.stream_stream(
-            f"/{version}.ServerReflection/ServerReflectionInfo",
+            f"/{versions[0]}.ServerReflection/ServerReflectionInfo",
             request_serializer=_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=_pb2.ServerReflectionResponse.FromString,
         )(timeout=seconds, metadata=metadata)
         try:
             return await _Conversation(stream).describe(service)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                versions.pop(0)
+            elif error.details() == _LOST and lost < _MOST_LOST:
+                lost += 1
+            else:
                 raise
         finally:
             stream.cancel()
