@@ -12,9 +12,9 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 _claims: list[int] = []
 """Open lock files; the kernel lets go of them with the process."""
-_held: list[socket.socket] = []
-"""Bound to the ports that were chosen, and listening nowhere: the kernel gives such a port to nobody by chance, while
-the server that it was chosen for can still listen there."""
+_held: list[int] = []
+"""Sockets that are bound to the ports that were chosen, and listen nowhere: the kernel gives such a port to nobody by
+chance, while the server that it was chosen for can still listen there."""
 
 
 def choose_port(preferred: int) -> int:
@@ -34,7 +34,7 @@ def choose_port(preferred: int) -> int:
             continue
         chosen = int(probe.getsockname()[1])
         if sys.platform == "linux":
-            _held.append(probe)
+            _held.append(probe.detach())
         else:
             probe.close()  # elsewhere it would be in the server's way
         return chosen
