@@ -430,6 +430,18 @@ def test_files_of_an_agent_call_lead_into_its_workspace(
         parse(text.replace(old, new))
 
 
+def test_the_default_of_a_question_is_one_of_its_outcomes(document: Callable[[str], str]) -> None:
+    text = document(f"do:\n  - a:\n{indented(TASKS['call human_input'], 6)}\n")
+    given = "outcomes: [ 'yes', 'no' ]"
+    assert given in text
+    for outcome in ("'no'", "'${ .fallback }'"):
+        parse(text.replace(given, f"{given}, deadline: PT1H, default: {outcome}"))
+    with pytest.raises(InvalidDocumentError, match="'maybe' is none of the outcomes: yes, no"):
+        parse(text.replace(given, f"{given}, deadline: PT1H, default: maybe"))
+    with pytest.raises(InvalidDocumentError, match="which goes with `deadline` only"):
+        parse(text.replace(given, f"{given}, default: 'no'"))
+
+
 def test_trusted_loading_checks_structure() -> None:
     with pytest.raises(ValidationError):
         load_trusted({"document": {}, "do": []})

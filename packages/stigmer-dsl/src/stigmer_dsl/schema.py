@@ -37,6 +37,10 @@ def _unless_secret(*names: str) -> dict[str, Any]:
 
 _RULES: dict[str, dict[str, Any]] = {
     "A2aArguments": _any_of("agentCard", "server"),
+    "AgentArguments": {
+        "if": {"required": ["collect"]},
+        "then": {"required": ["output"], "properties": {"output": {"const": "execution"}}},
+    },
     "BasicAuthentication": _unless_secret("username", "password"),
     "BearerAuthentication": _unless_secret("token"),
     "ContainerLifetime": {
@@ -53,6 +57,7 @@ _RULES: dict[str, dict[str, Any]] = {
         "properties": {"until": {"not": {"type": "object", "required": ["until"]}}},
     },
     "EventFilter": {"properties": {"with": {"minProperties": 1}}},
+    "HumanInputArguments": {"dependentRequired": {"default": ["deadline"]}},
     "OAuth2Authentication": _unless_secret("authority", "grant"),
     "OpenIdConnectAuthentication": _unless_secret("authority", "grant"),
     "Schedule": {**_any_of("every", "cron", "after", "on"), "dependentRequired": {"read": ["on"]}},

@@ -37,19 +37,11 @@ class AgentFile(Element):
     """A file for an agent's workspace."""
 
     path: Annotated[Text, Field(min_length=1, max_length=1024)]
-    """Where it goes: names separated by slashes."""
+    """Where it goes: names separated by slashes, or an expression."""
     content: Any
     """A text as it is; anything else becomes JSON."""
     encoding: Literal["text", "json", "base64"] | None = None
     """What `content` is; what it looks like, unless said."""
-
-    @model_validator(mode="after")
-    def _leads_into_the_workspace(self) -> Self:
-        names = self.path.split("/")
-        if "${" not in self.path and (not {"", ".", ".."}.isdisjoint(names) or names[0].casefold() == ".stigmer"):
-            msg = f"has the path {self.path!r}, which leads to no file of a workspace: give names separated by slashes"
-            raise PydanticCustomError("path", "{message}", {"message": msg})
-        return self
 
 
 class AgentArguments(Element):
@@ -111,11 +103,7 @@ class HumanInputArguments(Element):
     """The outcome when the deadline has passed; without it that is a timeout error."""
 
     @model_validator(mode="after")
-    def _default_is_offered(self) -> Self:
-        is_computed = any("${" in text for text in (*self.outcomes, self.default or ""))
-        if not is_computed and self.default not in (None, *self.outcomes):
-            msg = f"has the `default` {self.default!r}, which is none of its outcomes: {', '.join(self.outcomes)}"
-            raise PydanticCustomError("default", "{message}", {"message": msg})
+    def _default_has_its_time(self) -> Self:
         if self.default is not None and self.deadline is None:
             raise PydanticCustomError("default", "has `default`, which goes with `deadline` only")
         return self

@@ -82,3 +82,11 @@ def wrong_variable(name: str) -> str | None:
     if not _VARIABLE.fullmatch(name):
         return f"{name!r} is no name of a variable: letters, digits and underscores"
     return f"${name} has a meaning already" if name in _RESERVED_VARIABLES else None
+
+
+def wrong_file(text: str) -> str | None:
+    """What is wrong with the path of a file in an agent's workspace."""
+    names = text.split("/")
+    if not {"", ".", ".."}.isdisjoint(names) or names[0].casefold() == ".stigmer":
+        return f"{text!r} leads to no file of a workspace: give names separated by slashes"
+    return None

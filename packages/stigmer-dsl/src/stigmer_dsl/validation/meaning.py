@@ -12,6 +12,7 @@ from stigmer_dsl.errors import DurationError
 from stigmer_dsl.expressions import ARGUMENTS, is_expression
 from stigmer_dsl.model import (
     ActivityArguments,
+    AgentFile,
     AsyncApiConsumption,
     AsyncApiSubscription,
     AuthenticationPolicy,
@@ -31,6 +32,7 @@ from stigmer_dsl.model import (
     ForConfiguration,
     ForTask,
     HttpArguments,
+    HumanInputArguments,
     Input,
     OpenIdConnectAuthentication,
     Output,
@@ -56,7 +58,7 @@ from stigmer_dsl.schemas import invalid_schema, unsupported_format
 from stigmer_dsl.secrets import PLACEHOLDER, names_secret
 from stigmer_dsl.validation.expressions import ExpressionChecks
 from stigmer_dsl.validation.findings import Finding, Report
-from stigmer_dsl.validation.forms import wrong_cron, wrong_pointer, wrong_time, wrong_uri, wrong_variable
+from stigmer_dsl.validation.forms import wrong_cron, wrong_file, wrong_pointer, wrong_time, wrong_uri, wrong_variable
 
 DIRECTIVES = frozenset({"continue", "exit", "end"})
 """Flow directives that are no names of tasks."""
@@ -102,6 +104,7 @@ _URIS: Mapping[type[Element], frozenset[str]] = {
     EventProperties: frozenset({"dataschema", "source"}),
 }
 _FORMS: Mapping[tuple[type[Element], str], Callable[[str], str | None]] = {
+    (AgentFile, "path"): wrong_file,
     (EventProperties, "time"): wrong_time,
     (ErrorDefinition, "instance"): wrong_pointer,
 }
@@ -379,8 +382,17 @@ class MeaningCheck:
             case HttpArguments():
                 if not is_expression(element.method) and not element.method.isalpha():
                     self._find("dsl.value", pointer + "/method", f"{element.method!r} is no HTTP method")
+            case HumanInputArguments():
+                self._outcome(element, pointer)
             case _:
                 pass
+
+    def _outcome(self, asked: HumanInputArguments, pointer: str) -> None:
+        """The outcome of a question that nobody answers is one that could be chosen."""
+        is_computed = any("${" in text for text in (*asked.outcomes, asked.default or ""))
+        if not is_computed and asked.default not in (None, *asked.outcomes):
+            message = f"{asked.default!r} is none of the outcomes: {', '.join(asked.outcomes)}"
+            self._find("dsl.value", pointer + "/default", message)
 
     def _refuse_secrets(self, value: Any, pointer: str) -> None:
         """Arguments of a foreign activity stand in history, and its worker reads them: no secret may be there."""
