@@ -41,9 +41,8 @@ class AgentRuns:
         told: Any = {key: value for key, value in arguments.items() if key not in _OF_FILES}
         self._refuse_too_much(told)
         if files := arguments.get("files"):
-            most = self._most
-            checked_size(files, f"the files for the agent {arguments['agent']} take", most)
-            told["session"] = await self._ready_session(request)
+            size = checked_size(files, f"the files for the agent {arguments['agent']} take", self._most)
+            told["session"] = await self._ready_session(request, size)
         answer = await self._executions.run(names.START_AGENT, {**request, "arguments": told}, begun=begun)
         patterns = arguments.get("collect")
         return await self._collected(answer["output"], patterns) if patterns and "output" in answer else answer
@@ -61,9 +60,9 @@ class AgentRuns:
             )
             raise WorkflowError.standard("configuration", detail)
 
-    async def _ready_session(self, request: AgentRequest) -> str:
-        """Return the session that has the files."""
-        async with self._room.taken(size_of(request)):
+    async def _ready_session(self, request: AgentRequest, size: int) -> str:
+        """Return the session that has the files, which take most of the request: `size` bytes."""
+        async with self._room.taken(size):
             started: Started = await _done(names.READY_SESSION, request)
         if "error" in started:
             raise WorkflowError.from_dict(started["error"])

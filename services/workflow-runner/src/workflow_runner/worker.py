@@ -115,7 +115,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     names.CALL_HTTP: http.call,
                     names.FIND_OPENAPI: openapi.find,
                     names.CALL_OPENAPI: openapi.call,
-                    names.CALL_GRPC: grpc.call,
                     names.CALL_MCP: mcp.call,
                     names.CALL_A2A: a2a.call,
                 },

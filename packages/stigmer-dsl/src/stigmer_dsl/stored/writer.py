@@ -16,7 +16,7 @@ from stigmer_dsl.problems import Problem, pointer_to
 from stigmer_dsl.stored.compiler import FUNCTIONS, Body
 from stigmer_dsl.stored.kinds import PREFIX as KIND_PREFIX
 
-_AGENT_FIELDS = (*("agent", "message", "scope", "env", "config", "session", "files", "response", "collect", "output"),)
+_AGENT_FIELDS = ("agent", "message", "scope", "env", "config", "session", "files", "response", "collect", "output")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH"})
 
 

@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from stigmer_dsl.errors import WorkflowError
-from stigmer_grpc.errors import InvalidArgumentError, NotFoundError
 from stigmer_runner import StigmerServer, sayable_value
 from stigmer_runner.files import KeptFile, KeptFiles, RefusedFileError, hash_of
 from temporalio import activity
@@ -83,10 +82,7 @@ class AgentFiles:
         return found
 
     async def _read(self, execution: str, file: KeptFile) -> dict[str, Any]:
-        try:
-            content = await self._kept.content(execution, file)
-        except (NotFoundError, InvalidArgumentError):
-            content = None
+        content = await self._kept.content(execution, file)
         if content is None:
             detail = f"the file {file.path} of the execution {execution} was deleted before it could be collected"
             raise WorkflowError.standard("runtime", detail)
