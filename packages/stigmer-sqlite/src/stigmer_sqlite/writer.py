@@ -262,7 +262,7 @@ class Writer:
         cause = error.__cause__ if isinstance(error, _GroupFailedError) else error
         logger.error("a commit of {} transactions failed: {}", len(jobs), cause)
         self.tally.failed_commits += 1
-        self.tally.fault = str(cause)
+        self.tally.fault = str(_as_unavailable(cause))
         self.tally.fault_at = monotonic()
         self._journal.abandon()
         try:

@@ -132,7 +132,7 @@ class Status:
         told = self._store.statistics()
         ago = time.monotonic() - told.fault_at
         if told.fault and ago < _FAULT_SECONDS:
-            return Component(name=STORE, state=State.AWAY, detail=f"a write failed {ago:.0f} s ago: {told.fault}")
+            return Component(name=STORE, state=State.AWAY, detail=f"{told.fault}, {ago:.0f} s ago")
         return Component(name=STORE, state=State.READY)
 
     async def _look_at_temporal(self) -> list[Component]:
