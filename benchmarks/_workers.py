@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 from workflow_runner.testing import RunnerProcess, Runs
 
 PLAIN, UNTOLD = "plain", "untold"
+ACTIVITY_LIMIT = timedelta(seconds=30)
 
 
 class PlainCalls:
@@ -44,7 +45,7 @@ class PlainWorkflow:
     async def run(self, url: str, count: int) -> Any:
         answer = None
         for _ in range(count):
-            answer = await workflow.execute_activity("plain-get", url, start_to_close_timeout=timedelta(seconds=30))
+            answer = await workflow.execute_activity("plain-get", url, start_to_close_timeout=ACTIVITY_LIMIT)
         return answer
 
 

@@ -21,7 +21,7 @@ import jq
 from _report import Row
 from _server import most_megabytes
 from _temporal import measure_and_print
-from _workers import Plain, plain_worker, runner, untold_runner
+from _workers import ACTIVITY_LIMIT, Plain, plain_worker, runner, untold_runner
 from stigmer_dsl.expressions import evaluate
 from stigmer_dsl.model import load_trusted
 from stigmer_dsl.secrets import Secrets
@@ -229,7 +229,10 @@ async def reporting(told: Runs, untold: Runs, site: Site, rounds: int) -> Row:
 
 
 async def many_runs(runs: Runs, plain: Plain, site: Site) -> Row:
-    """What a run takes while 200 others are in progress: each that ends is followed by the next."""
+    """What a run takes while 200 others are in progress: each that ends is followed by the next.
+
+    Ours come first, on a server at rest.
+    """
     url = f"{site.url}/pet"
     document = in_sequence(url, 5)
 
@@ -243,8 +246,12 @@ async def many_runs(runs: Runs, plain: Plain, site: Site) -> Row:
 
         return await wall_milliseconds(crowd) / MANY / IN_A_ROW
 
-    times = [(await each_of(lambda: plain(url, 5)), await each_of(lambda: of(runs, document))) for _ in range(3)]
-    theirs, ours = (min(column) for column in zip(*times, strict=True))
+    async def both() -> tuple[float, float]:
+        # Temporal keeps the timeouts of plain activities until they would be reached, and works at them then.
+        await asyncio.sleep(ACTIVITY_LIMIT.total_seconds() + 2)
+        return await each_of(lambda: of(runs, document)), await each_of(lambda: plain(url, 5))
+
+    ours, theirs = (min(column) for column in zip(*[await both() for _ in range(3)], strict=True))
     return Row(
         name=f"a run of 5 plain activities, {MANY} at a time",
         ours=theirs,

@@ -76,6 +76,21 @@ async def test_an_execution_tells_what_becomes_of_it_once(tmp_path: Path, make: 
         assert dict(found)["workflow.completed"]["output"] == {"n": 1}
 
 
+@pytest.mark.requirement("lifecycle.workflow-started")
+async def test_one_that_is_over_at_once_has_started_too(tmp_path: Path, make: Make) -> None:
+    async with telling(tmp_path, make, "tasks") as (api, id):
+        for _ in range(2):
+            begun = {"startedAt": "2026-01-01T00:00:00Z"}
+            await report(api, id, "COMPLETED", ("/do/0/a", "COMPLETED"), outputValue={"n": 1}, **begun)
+        assert await names(api) == [
+            "workflow.started",
+            *(f"task.{name}" for name in ("created", "started", "completed")),
+            "workflow.completed",
+        ]
+        statuses = [data["status"] for name, data in await told(api) if name == "workflow.status-changed"]
+        assert statuses == ["running", "completed"]
+
+
 @pytest.mark.requirement(
     "lifecycle.tasks",
     "lifecycle.workflow-faulted",

@@ -2,17 +2,24 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from stigmer_grpc.errors import InternalError
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from workflow_runner import names
-from workflow_runner.head import Head, fingerprint
+from workflow_runner.clock import Clock
+from workflow_runner.control import Control
+from workflow_runner.head import Head, end_of, fingerprint
+from workflow_runner.inbox import Inbox
+from workflow_runner.messages import Report
 from workflow_runner.testing import Execution, Request, Response, Runs, Site, StartRunner
 
 MARKER = EventType.EVENT_TYPE_MARKER_RECORDED
+COMPLETED = 3
 SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 
 
@@ -51,7 +58,7 @@ do:
     assert asked(site) == {"GET /0": 1, "GET /1": 1, "GET /2": 1}
     found = await events(client, execution)
     assert [event for event in found if event.event_type == SCHEDULED] == []
-    assert len([event for event in found if event.event_type == MARKER]) == 2, "the loading and the end"
+    assert len([event for event in found if event.event_type == MARKER]) == 1, "the loading, which told the end"
     times = [
         (task.started_at, task.completed_at)
         for name, task in execution.reported.items()
@@ -99,6 +106,58 @@ do:
     assert execution.output == {"found": True}
     assert asked(site) == {"GET /no": 1, "GET /yes": 1}
     assert execution.reported["/do/0/it/try/0/no"].error
+
+
+@pytest.mark.requirement("durable.head-start")
+async def test_a_run_that_is_over_when_it_is_loaded_is_told_of_once(runs: Runs, client: Client, site: Site) -> None:
+    site.page("/a", {"a": 1})
+    for first in (f"a: {{call: http, with: {{method: get, endpoint: {site.url}/a}}}}", "a: {set: {a: 1}}"):
+        execution = await runs.run(f"do:\n- {first}\n- b: {{set: {{b: '${{ .a + 1 }}'}}}}")
+        assert execution.output == {"b": 2}
+        (update,) = execution.updates
+        assert (execution.phase, list(execution.reported)) == ("COMPLETED", ["/do/0/a", "/do/1/b"])
+        assert all(task.status == COMPLETED and task.completed_at for task in update.tasks)
+        assert execution.status.started_at <= execution.status.completed_at
+        markers = [event for event in await events(client, execution) if event.event_type == MARKER]
+        assert len(markers) == 1
+
+
+async def test_an_end_that_may_not_have_arrived_is_told_again(
+    runs: Runs, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(execution: Execution) -> None:
+        if len(execution.updates) == 1:
+            raise InternalError("the answer is lost")
+
+    monkeypatch.setattr(runs.peer, "when_over", lost)
+    execution = await runs.run("do:\n- a: {set: {a: 1}}")
+    assert [update.phase for update in execution.updates] == [COMPLETED, COMPLETED]
+    assert execution.updates[0].tasks[0].output == execution.updates[1].tasks[0].output
+    assert len([event for event in await events(client, execution) if event.event_type == MARKER]) == 2
+
+
+async def test_a_run_whose_end_was_told_is_not_held_any_more() -> None:
+    control = Control(Inbox(None), Clock(time.time))
+    control.pause({"id": "before"})
+    assert control.is_held
+    control.let_go()
+    assert not control.is_held
+    control.pause({"id": "after"})
+    assert not control.is_held
+
+
+def test_an_end_is_known_by_how_it_is_but_not_by_when() -> None:
+    def ended(output: Any = 1, status: str = "COMPLETED", **more: Any) -> Any:
+        task = {"id": "/do/0/a", "status": status, "output": output, **more}
+        return {"execution_id": "x", "phase": "COMPLETED", "output": output, "tasks": [task]}
+
+    head = Head({"nonce": "n", "began": 1.0, "calls": [], "end": end_of(ended())})
+    assert head.has_told(ended(completed_at="later"))
+    assert not head.has_told(ended(2))
+    assert not head.has_told(ended(status="SKIPPED"))
+    assert not head.has_told(cast("Report", {**ended(), "tasks": []}))
+    assert not Head({"nonce": "n", "began": 1.0, "calls": [], "end": ""}).has_told(ended())
+    assert not Head(None).has_told(ended())
 
 
 async def test_people_see_a_first_call_that_takes_long(runs: Runs, site: Site) -> None:

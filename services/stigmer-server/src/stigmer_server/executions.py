@@ -188,6 +188,9 @@ def take_report(unit: Unit, kind: Kind, message: Message, report: Message) -> bo
     if verdict is Verdict.IGNORE and now in ENDED:
         return False
     before = _seen(unit, kind, message)
+    if now is Phase.PENDING and wanted in ENDED and report.started_at and _is_workflow(kind):
+        # A short run is over before anybody says that it is in progress. It has started all the same.
+        lifecycle.phase_changed(unit, message, now, Phase.IN_PROGRESS)
     phases.merge_status(status, report)
     if _is_workflow(kind):
         lifecycle.tasks_changed(unit, message, before, [task.task_id for task in report.tasks])

@@ -20,6 +20,7 @@ class Control:
     def __init__(self, inbox: Inbox, clock: Clock) -> None:
         self.inbox = inbox
         self.clock = clock
+        self._is_over = False
         self.tokens: dict[str, str] = {}
         """Of activities that wait for other executions, by the key that each was given."""
 
@@ -35,13 +36,18 @@ class Control:
 
     def pause(self, message: Any) -> None:
         """Hold the run, and stop its clock at once."""
-        if self.inbox.is_new(message):
+        if self.inbox.is_new(message) and not self._is_over:
             self.clock.stop()
 
     def resume(self, message: Any) -> None:
         """Let the run go on."""
         if self.inbox.is_new(message):
             self.clock.go_on()
+
+    def let_go(self) -> None:
+        """Hold the run no more: the server may have heard that it is over, so nobody could let it go on again."""
+        self._is_over = True
+        self.clock.go_on()
 
     def signal(self, message: Any) -> None:
         """Keep a signal."""

@@ -35,7 +35,7 @@ from workflow_runner.foreign import ForeignActivity, decoded, failure
 from workflow_runner.head import Head
 from workflow_runner.inbox import Answer, Signal
 from workflow_runner.ledger import Ledger
-from workflow_runner.messages import MOST_BYTES, Call, Limits, TaskRecord
+from workflow_runner.messages import MOST_BYTES, Call, Limits, Report, TaskRecord
 from workflow_runner.models import ask_model
 from workflow_runner.page import Page, summary
 from workflow_runner.reporter import Reporter
@@ -100,7 +100,7 @@ class TemporalEngine:
             keeps=keeps_whole,
             replaces=limits.get("replaces_tasks", False),
         )
-        if not head.calls:  # and runs of before
+        if not head.is_there:  # and runs of before
             self._go_on()
         self.calls = Calls(
             limits,
@@ -135,6 +135,11 @@ class TemporalEngine:
         if self.introduction:
             tell(self._limits, **self.introduction, phase="IN_PROGRESS")
             self.introduction = {}
+
+    async def tell_end(self, report: Report) -> None:
+        """Tell the server how the run ended, unless it has been told so while the run was loaded."""
+        if not self._head.has_told(report):
+            await self.calls.tell_end(report)
 
     @property
     def clock(self) -> Clock:

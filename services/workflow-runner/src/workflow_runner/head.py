@@ -1,9 +1,10 @@
-"""The head of a run: calls that were made while it was loaded, whose answers it begins with.
+"""The head of a run: what was done of it while it was loaded, by which it begins.
 
 Most runs begin with calls that may be repeated. Temporal's way to a local activity and back costs more than such a
 call, so the activity that loads a run goes ahead with it until something stands in its way (`activities.head_start`),
 and gives the answers along. The run then does what it does anyway, and where it would make the next of these calls it
-takes its answer. One that it would make otherwise ends the head: the run goes on by itself from there. Workflow code.
+takes its answer. One that it would make otherwise ends the head: the run goes on by itself from there. A run that is
+over with its head need not tell so, if it comes to the very end that was told already. Workflow code.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from workflow_runner.call_messages import CallAnswer
-from workflow_runner.messages import HeadMessage
+from workflow_runner.messages import HeadMessage, Report
 
 
 class Head:
@@ -22,8 +23,10 @@ class Head:
     def __init__(self, message: HeadMessage | None) -> None:
         self._left = deque(message["calls"] if message else ())
         self._at = message["began"] if message else 0.0
+        self._end = message.get("end", "") if message else ""
         self.calls = len(self._left)
         """How many there were."""
+        self.is_there = message is not None
 
     def time(self, now: float) -> float:
         """Return the time that it is for the run, which is behind `now` while there is a head."""
@@ -44,12 +47,27 @@ class Head:
         """Forget what is left."""
         self._left.clear()
 
+    def has_told(self, report: Report) -> bool:
+        """Whether the server has been told of just this end of the run."""
+        return bool(self._end) and end_of(report) == self._end
+
 
 def fingerprint(activity: str, key: str, arguments: Mapping[str, Any]) -> str:
     """Return what tells a call from others.
 
     It stands in histories: what is empty counts as not said, so that arguments that come later change nothing.
     """
-    said = {name: value for name, value in arguments.items() if value}
-    text = json.dumps([activity, key, said], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return _hash([activity, key, {name: value for name, value in arguments.items() if value}])
+
+
+def end_of(report: Report) -> str:
+    """Return what tells the end of a run from others: how it ends, and what became of its tasks, but not when.
+
+    It stands in histories, too.
+    """
+    tasks = [[task["id"], task["status"], task.get("output")] for task in report["tasks"]]
+    return _hash([report.get("phase"), report.get("output"), tasks])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()

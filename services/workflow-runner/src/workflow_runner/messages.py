@@ -164,6 +164,9 @@ class HeadMessage(TypedDict):
     began: float
     """When its first task began, in seconds since the epoch."""
     calls: list[HeadCall]
+    end: NotRequired[str]
+    """Tells the end that the server was told of from others, see `workflow_runner.head`; empty if that may not have
+    arrived. None was told unless said."""
 
 
 class LoadAnswer(TypedDict):
@@ -173,7 +176,7 @@ class LoadAnswer(TypedDict):
     begin: NotRequired[Begin]
     """Where a recovered run begins; at the beginning unless said."""
     head: NotRequired[HeadMessage]
-    """Calls that were made already; none unless said."""
+    """What was done already; nothing unless said."""
     error: NotRequired[dict[str, Any]]
 
 

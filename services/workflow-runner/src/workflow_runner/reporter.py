@@ -82,6 +82,11 @@ class Reporter:
         return made
 
     @property
+    def bytes(self) -> int:
+        """What waits here takes, roughly."""
+        return self._bytes
+
+    @property
     def is_full(self) -> bool:
         """Whether the run should wait until some of what waits here has gone."""
         return len(self._waiting) >= _ROOM_TASKS or self._bytes >= _ROOM_BYTES

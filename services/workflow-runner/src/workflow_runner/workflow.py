@@ -254,6 +254,8 @@ class _Execution:
             return self._recovered(answer["run"], answer["begin"])
         limit = None if (driver := self._driver) is None else driver["seconds"]
         self._head = answer.get("head")
+        if self._head and "end" in self._head:
+            self.control.let_go()
         return {
             "run": answer["run"],
             "nonce": self._head["nonce"] if self._head else workflow.uuid4().hex,
@@ -334,7 +336,7 @@ class _Execution:
         reporter = engine.reporter if engine is not None else Reporter(execution, deliver, workflow_id=run)
         try:
             await reporter.finish(
-                deliver if engine is None else engine.calls.tell_end,
+                deliver if engine is None else engine.tell_end,
                 **end,
                 started_at=iso8601(self._started_at),
                 completed_at=iso8601(workflow.time()),

@@ -176,6 +176,13 @@ do:
 - post: {call: http, with: {method: post, endpoint: SITE/pet, body: '${ $context }'}}
 - c: {call: http, with: {method: get, endpoint: SITE/pet}}
 """,
+    "over": """
+use: {secrets: [TOKEN]}
+do:
+- a: {call: http, with: {method: get, endpoint: SITE/pet, headers: {T: '${ $secrets.TOKEN }'}}}
+- b: {try: [{no: {call: http, with: {method: get, endpoint: SITE/missing}}}], catch: {}}
+- c: {set: {token: '${ $secrets.TOKEN }'}}
+""",
     "http": """
 use: {secrets: [TOKEN]}
 do:

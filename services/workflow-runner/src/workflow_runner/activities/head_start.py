@@ -2,7 +2,8 @@
 
 The interpreter runs here as it does in the workflow, on an engine that makes calls at once and stops at whatever else
 a run may want: a call that must not be repeated, a pause, an event, a limit of time, much to compute. What it finds out
-is thrown away save the answers, so nothing can come of it that does not come of the run itself.
+is thrown away save the answers, so nothing can come of it that does not come of the run itself. If nothing stands in
+its way, the server is told at once that the run is over, in place of that it is in progress.
 """
 
 import math
@@ -21,10 +22,10 @@ from temporalio.exceptions import ApplicationError
 
 from workflow_runner.call_messages import CallAnswer
 from workflow_runner.clock import Clock
-from workflow_runner.data import Evaluator
+from workflow_runner.data import Evaluator, iso8601
 from workflow_runner.definitions import compiled
 from workflow_runner.flow import EndOfWorkflow
-from workflow_runner.head import fingerprint
+from workflow_runner.head import end_of, fingerprint
 from workflow_runner.interpreter import Interpreter
 from workflow_runner.ledger import Ledger
 from workflow_runner.loans import LOANS
@@ -51,6 +52,7 @@ _MOST_LOADED_BYTES = 1_500_000
 """What the run and its head may take together where large values have no place of their own."""
 
 MakeCall = Callable[[Any], Awaitable[Any]]
+TellEnd = Callable[[Report], Awaitable[bool]]
 
 
 class _StopError(BaseException):
@@ -65,15 +67,18 @@ class HeadStart:
         self._calls = calls
         self._deliver = deliver
 
-    async def of(self, run: Loaded, *, workflow_id: str, started_at: float) -> HeadMessage | None:
-        """Go ahead with a run that begins at its beginning; None if nothing came of it."""
-        if not run["limits"]["local_calls_in_row"] or '"call":' not in run["definition"]:
-            return None
-        if size_of(run["input"]) > _MOST_INPUT_BYTES:
+    async def of(
+        self, run: Loaded, *, workflow_id: str, started_at: float, tell_end: TellEnd | None
+    ) -> HeadMessage | None:
+        """Go ahead with a run that begins at its beginning; None if nothing came of it.
+
+        Its end is told by `tell_end`, if there is one, which says whether that arrived.
+        """
+        if not run["limits"]["local_calls_in_row"] or size_of(run["input"]) > _MOST_INPUT_BYTES:
             return None
         ahead = _Ahead(run, self._calls, self._deliver, workflow_id=workflow_id)
-        await ahead.go(started_at)
-        return ahead.head if ahead.head["calls"] else None
+        await ahead.go(started_at, tell_end)
+        return ahead.head if ahead.head["calls"] or "end" in ahead.head else None
 
 
 class _Ahead:
@@ -89,11 +94,13 @@ class _Ahead:
     ) -> None:
         self._run = run
         self._makes = calls
+        self._deliver = deliver
         self._limits = run["limits"]
         self._secret_names = frozenset((*run["secret_names"], *run["variable_names"]))
         self._at = time.time()
         self._give_up = time.monotonic() + _SECONDS
         self._bytes = self._told = 0
+        self._has_reported = False
         self._room = math.inf if "max_inline_bytes" in self._limits else _MOST_LOADED_BYTES - size_of(run)
         self.head: HeadMessage = {"nonce": uuid.uuid4().hex, "began": self._at, "calls": []}
         self.clock = _Clock(self.time)
@@ -101,15 +108,15 @@ class _Ahead:
         self.heard = Ledger()
         self._reporter = Reporter(
             run["execution_id"],
-            deliver,
+            self._send,
             may_hold_markers=bool(self._secret_names),
             workflow_id=workflow_id,
             truncates="max_value_bytes" in self._limits,
             replaces=self._limits.get("replaces_tasks", False),
         )
 
-    async def go(self, started_at: float) -> None:
-        """Interpret the run until something stands in its way."""
+    async def go(self, started_at: float, tell_end: TellEnd | None) -> None:
+        """Interpret the run until something stands in its way, or it is over; then tell so."""
         run = self._run
         definition, document = compiled(run["definition"])
         self._secret_names |= frozenset(definition.use.secrets)
@@ -126,12 +133,30 @@ class _Ahead:
             workflow=definition, limits=limits, evaluator=evaluator, engine=self, reporter=self._reporter
         )
         try:
-            await interpreter.execute(data=run["input"], frame=None)
+            output = await interpreter.execute(data=run["input"], frame=None)
+            if tell_end is not None:
+                await self._tell_end(output, started_at, tell_end)
         except (_StopError, WorkflowError, EndOfWorkflow):
             return
         except Exception as error:  # noqa: BLE001 - of whatever kind
             # The run comes to the same place, and tells.
             logger.debug("going ahead with {} ended by {}", run["execution_id"], type(error).__name__)
+
+    async def _tell_end(self, output: Any, started_at: float, tell_end: TellEnd) -> None:
+        if self._reporter.bytes + size_of(output) > _MOST_REPORT_BYTES:
+            return
+
+        async def send(report: Report) -> None:
+            # The run tells of all its tasks with its end: that is another one where some were told of before.
+            if not self._has_reported:
+                self.head["end"] = end_of(report) if await tell_end(report) else ""
+
+        began, ended = iso8601(started_at), iso8601(time.time())
+        await self._reporter.finish(send, phase="COMPLETED", output=output, started_at=began, completed_at=ended)
+
+    async def _send(self, report: Report) -> None:
+        self._has_reported = True
+        await self._deliver(report)
 
     async def call(
         self, activity: str, arguments: Mapping[str, Any], *, repeatable: bool, seconds: float, key: str
@@ -155,6 +180,7 @@ class _Ahead:
         }
         answer = await _made(make, call)
         if report is not None and answer.get("reported"):
+            self._has_reported = True
             self._reporter.delivered(report)
         self._bytes += answer.get("bytes", 0)
         if self._bytes > self._room:

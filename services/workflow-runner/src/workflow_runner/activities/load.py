@@ -3,10 +3,10 @@
 import asyncio
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from google.protobuf import json_format
 from loguru import logger
@@ -29,12 +29,16 @@ from workflow_runner.activities.report import Reporting, final_refusals
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.values import Values
 from workflow_runner.checkpoint import begin
-from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest
+from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest, Report
 from workflow_runner.sizes import size_of
 from workflow_runner.tasks import unsupported
 
 _ATTEMPTS = 4
 """How often functions of catalogs are asked for before the run fails without them."""
+_MOMENT_SECONDS = 0.05
+"""A run that takes longer is said to be in progress meanwhile."""
+_END_SECONDS = 5.0
+"""So long the server may take to hear of the end; after that it is the run that tells."""
 _PROMPT = timedelta(seconds=2)
 """A run that is loaded later than that is not gone ahead with: the activity has its time, too."""
 Lacking = Callable[[Workflow], Awaitable[list[Problem]]]
@@ -76,15 +80,17 @@ class Loading:
     async def load(self, request: Any) -> Any:
         """Return the run of a `LoadRequest`, its definition compiled; or the error that it cannot be run for.
 
-        Says to the server that the run is in progress, meanwhile; whether that arrives is of no matter,
-        later reports say it too.
+        Says to the server that the run is in progress, unless it is over meanwhile; whether that arrives is of no
+        matter, later reports say it too.
 
         Raises:
             RpcError: The server is away, or does not know the execution.
         """
-        async with heartbeats(SERVER_SECONDS):
+        async with heartbeats(SERVER_SECONDS), _Beginning(lambda: self._announce(request)) as beginning:
             try:
-                loaded, _ = await asyncio.gather(self._load(request), self._announce(request))
+                loaded = await self._load(request, beginning)
+                if "end" not in loaded.get("head", ()):
+                    await beginning.tell()
             except (RpcError, ApplicationError):
                 raise
             except Exception as error:
@@ -93,7 +99,7 @@ class Loading:
                 return {"error": _unexpected(error, request["execution_id"])}
         return loaded
 
-    async def _load(self, request: LoadRequest) -> LoadAnswer:
+    async def _load(self, request: LoadRequest, beginning: "_Beginning") -> LoadAnswer:
         with final_refusals():
             answer, is_plain = await self._asked(request["execution_id"])
         checkpoint = await self._checkpoint(answer)
@@ -134,19 +140,32 @@ class Loading:
             "limits": {**limits, "search_attributes": True} if self._searchable() else limits,
         }
         if not checkpoint:
-            return await self._ahead(run, request)
+            return await self._ahead(run, request, beginning)
         made = await asyncio.to_thread(_recovered, run, checkpoint, answer.begin_at)
         if answer.from_execution and "begin" in made:
             made["begin"]["anew"] = True
         return made
 
-    async def _ahead(self, run: Loaded, request: LoadRequest) -> LoadAnswer:
+    async def _ahead(self, run: Loaded, request: LoadRequest, beginning: "_Beginning") -> LoadAnswer:
         info = activity.info()
         elapsed = datetime.now(UTC) - info.started_time
         if "goes_ahead_from" not in request or elapsed > _PROMPT:
             return {"run": run}
+
+        async def tell_end(report: Report) -> bool:
+            await beginning.withhold()
+            try:
+                async with asyncio.timeout(_END_SECONDS):
+                    await self._reporting.deliver(report)
+            except (RpcError, TimeoutError) as error:
+                logger.debug("the end of {} is left to the run to tell: {}", request["execution_id"], error)
+                return False
+            return True
+
         started_at = request["goes_ahead_from"]
-        head = await self._head_start.of(run, workflow_id=request["workflow_id"], started_at=started_at)
+        # An ordinary activity that was lost then would load the run again, and hear that it is over.
+        tells = tell_end if info.is_local else None
+        head = await self._head_start.of(run, workflow_id=request["workflow_id"], started_at=started_at, tell_end=tells)
         return {"run": run} if head is None else {"run": run, "head": head}
 
     async def _asked(self, execution_id: str) -> tuple[Any, bool]:
@@ -180,6 +199,38 @@ class Loading:
             )
         except RpcError as error:
             logger.debug("{} is not announced: {}", request["execution_id"], error)
+
+
+class _Beginning:
+    """The word that a run is in progress: it goes out after a moment, unless the run is over by then."""
+
+    def __init__(self, tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tell = tell
+        self._telling: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._timer = asyncio.get_running_loop().call_later(_MOMENT_SECONDS, self._begin)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
+
+    def _begin(self) -> asyncio.Task[None]:
+        self._telling = self._telling or asyncio.create_task(self._tell())
+        return self._telling
+
+    async def tell(self) -> None:
+        """Have it told now."""
+        self._timer.cancel()
+        await self._begin()
+
+    async def withhold(self) -> None:
+        """Do not tell it any more; one that is on its way already is waited for."""
+        self._timer.cancel()
+        if self._telling is not None:
+            await self._telling
 
 
 @lru_cache(maxsize=64)

@@ -55,16 +55,19 @@ class _Try:
 
     async def _attempt(self, task: TryTask, step: Step) -> Any:
         attempt: int = step.state["attempt"]
-        run = step.run_tasks(task.try_, "/try", step.input, label=_label(step.state), attempt=attempt)
+
+        async def run() -> Any:
+            return await step.run_tasks(task.try_, "/try", step.input, label=_label(step.state), attempt=attempt)
+
         policy = _policy(task, step)
         limit = policy.limit.attempt.duration if policy and policy.limit and policy.limit.attempt else None
         if limit is None:
-            return await run
+            return await run()
         seconds = step.duration(limit).total_seconds()
         until: float = step.state.setdefault("until", step.time() + seconds)
         try:
             async with step.in_time(until):
-                return await run
+                return await run()
         except TimeoutError:
             detail = f"attempt {attempt} took longer than {seconds:g} s"
             raise WorkflowError.standard("timeout", detail, instance=step.pointer) from None
