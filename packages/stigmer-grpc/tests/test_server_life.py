@@ -245,6 +245,17 @@ async def test_a_channel_says_when_nobody_answers_and_connects_late(tcp_lab: Any
         await server.stop()
 
 
+async def test_nobody_waits_long_for_a_server_that_is_not_there(tcp_lab: Any, tmp_path: Path) -> None:
+    async with connect(f"unix:{tmp_path / 's'}", pool=tcp_lab.pool) as channel, asyncio.timeout(20):
+        with pytest.raises(UnavailableError, match=r"no server answers at unix:.* after 0\.[1-9]"):
+            await channel.ready(60, patience=0.2)
+        waiting = asyncio.create_task(channel.ready(60, patience=30))
+        server = tcp_lab.server()
+        await server.start(f"unix:{tmp_path / 's'}")
+        await waiting
+        await server.stop()
+
+
 async def test_tls_is_served_to_clients_that_trust_the_certificate(tcp_lab: Any, note: Any) -> None:
     key, certificate = (DATA / "localhost.key").read_bytes(), (DATA / "localhost.crt").read_bytes()
     server = tcp_lab.server()

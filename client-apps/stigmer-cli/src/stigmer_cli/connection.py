@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stigmer_grpc.channel import Channel
 
 CONNECT_SECONDS = 5.0
+_AGAIN_SECONDS = 1.5
+"""After a connection that was refused there is time for one more, as to a server that is just being replaced."""
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
@@ -79,7 +81,7 @@ async def dial(address: str, environment: Environment, *, command: str = "stigme
         )
         async with opened as channel:
             try:
-                await channel.ready(CONNECT_SECONDS)
+                await channel.ready(CONNECT_SECONDS, patience=_AGAIN_SECONDS)
             except NoAnswerError:
                 raise _no_answer(target) from None
             yield channel

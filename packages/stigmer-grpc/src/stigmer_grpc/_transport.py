@@ -67,11 +67,15 @@ class Transport(Protocol):
         """Begin a call with many responses."""
         ...
 
-    async def ready(self, timeout: float | None) -> None:  # noqa: ASYNC109 - the wait is the point of it
+    async def ready(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - the wait is the point of it
+        patience: float | None,
+    ) -> None:
         """Return once calls can be made.
 
         Raises:
-            UnavailableError: Not within `timeout` seconds.
+            UnavailableError: Not within `timeout` seconds, or `patience` seconds after an attempt failed.
         """
         ...
 

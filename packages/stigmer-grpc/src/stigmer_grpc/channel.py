@@ -63,13 +63,21 @@ class Channel:
             self._stubs[name] = stub
         return stub
 
-    async def ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the wait is the point of it
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the wait is the point of it
+        *,
+        patience: float | None = None,
+    ) -> None:
         """Return once the server accepts connections; try until then.
+
+        Where an attempt has failed, as nobody listens there or its certificate is not trusted, the next ones have
+        `patience` seconds; all the time if None. Attempts are about a second apart.
 
         Raises:
             UnavailableError: It did not within `timeout` seconds.
         """
-        await self._transport.ready(timeout)
+        await self._transport.ready(timeout, patience)
 
     async def close(self) -> None:
         """Give up the open calls and close the connection; a second time is harmless."""

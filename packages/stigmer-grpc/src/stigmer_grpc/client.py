@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -105,13 +106,23 @@ class WireTransport:
         begin = self._calls.get(route.path) or self._begin(route)
         return WireStream(begin(request, timeout=timeout, metadata=metadata))
 
-    async def ready(self, timeout: float | None) -> None:  # noqa: ASYNC109 - the wait is the point of it
+    async def ready(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - the wait is the point of it
+        patience: float | None,
+    ) -> None:
         """See Transport."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(timeout):
-                await self._channel.channel_ready()
+            async with asyncio.timeout(timeout) as limit:
+                while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and patience is not None:
+                        limit.reschedule(min(loop.time() + patience, limit.when() or math.inf))
+                        patience = None
+                    await self._channel.wait_for_state_change(state)
         except TimeoutError:
-            raise UnavailableError(f"no server answers at {self._address} after {timeout} s") from None
+            raise UnavailableError(f"no server answers at {self._address} after {loop.time() - began:.2g} s") from None
 
     async def close(self) -> None:
         """See Transport."""

@@ -64,7 +64,11 @@ class InProcessTransport:
         """See Transport."""
         return InProcessStream(self._begin(route, request, timeout, metadata))
 
-    async def ready(self, timeout: float | None) -> None:  # noqa: ASYNC109 - the wait is the point of it
+    async def ready(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - the wait is the point of it
+        patience: float | None,
+    ) -> None:
         """See Transport."""
         if self._closed or self._calls.stopping.is_set():
             raise UnavailableError(STOPPING)

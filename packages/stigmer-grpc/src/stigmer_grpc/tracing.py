@@ -169,9 +169,13 @@ class _TracedTransport:
         span = self._begin(route)
         return _TracedStream(self._inner.stream(route, request, timeout, _with(metadata, span)), span)
 
-    async def ready(self, timeout: float | None) -> None:  # noqa: ASYNC109 - the wait is the point of it
+    async def ready(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - the wait is the point of it
+        patience: float | None,
+    ) -> None:
         """See Transport."""
-        await self._inner.ready(timeout)
+        await self._inner.ready(timeout, patience)
 
     async def close(self) -> None:
         """See Transport."""

@@ -27,6 +27,7 @@ class Head:
         self.calls = len(self._left)
         """How many there were."""
         self.is_there = message is not None
+        """Whether anything was done of the run."""
 
     def time(self, now: float) -> float:
         """Return the time that it is for the run, which is behind `now` while there is a head."""

@@ -153,9 +153,9 @@ class Loading:
             return {"run": run}
 
         async def tell_end(report: Report) -> bool:
-            await beginning.withhold()
             try:
                 async with asyncio.timeout(_END_SECONDS):
+                    await beginning.withhold()
                     await self._reporting.deliver(report)
             except (RpcError, TimeoutError) as error:
                 logger.debug("the end of {} is left to the run to tell: {}", request["execution_id"], error)
