@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from stigmer_grpc import Channel, NotFoundError, Server, Stub, UnimplementedError
+from stigmer_grpc.health import Health
 from stigmer_grpc.testing import channel_to
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
@@ -78,3 +79,11 @@ async def test_health_can_be_left_out(pool: Any, transport: Any) -> None:
     async with channel_to(server, transport) as channel:
         with pytest.raises(UnimplementedError):
             await health(channel).unary("Check", {})
+
+
+async def test_a_watcher_hears_of_a_stop_that_comes_while_it_is_being_told_something() -> None:
+    states = Health(["lab.v1.Lab"])
+    watch: Any = states._watch(health_pb2.HealthCheckRequest(service="lab.v1.Lab"), cast("Any", None))
+    assert (await anext(watch)).status == SERVING
+    states.close()
+    assert [answer.status async for answer in watch] == [NOT_SERVING]

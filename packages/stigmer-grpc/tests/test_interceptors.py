@@ -173,8 +173,8 @@ async def test_a_stream_given_up_by_its_caller_is_no_warning(lab: Any, note: Any
     ended = asyncio.Event()
 
     async def endless(request: Any, context: CallContext) -> AsyncIterator[Any]:
-        yield request
         try:
+            yield request
             await asyncio.Event().wait()
         finally:
             asyncio.get_running_loop().call_soon(ended.set)

@@ -20,6 +20,7 @@ from workflow_runner.testing import Execution, Request, Response, Runs, Site, St
 
 MARKER = EventType.EVENT_TYPE_MARKER_RECORDED
 COMPLETED = 3
+STEP_FAILED = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 
 
@@ -134,6 +135,22 @@ async def test_an_end_that_may_not_have_arrived_is_told_again(
     assert [update.phase for update in execution.updates] == [COMPLETED, COMPLETED]
     assert execution.updates[0].tasks[0].output == execution.updates[1].tasks[0].output
     assert len([event for event in await events(client, execution) if event.event_type == MARKER]) == 2
+
+
+async def test_a_signal_that_comes_too_late_changes_nothing_of_the_end(runs: Runs, client: Client) -> None:
+    async def signalled(execution: Execution) -> None:
+        # Temporal does not let a run end that has news: the step that told the end is repeated.
+        handle = client.get_workflow_handle(f"{names.WORKFLOW}/{execution.id}")
+        await handle.signal(names.SIGNAL, {"id": "late", "name": "late", "payload": None, "at": "2026-01-01T00:00:00Z"})
+
+    runs.peer.when_over = signalled
+    execution = runs.add("do:\n- a: {set: {a: 1}}")
+    handle = await runs.start(execution)
+    async with asyncio.timeout(30):
+        assert await handle.result() == {"a": 1}
+    assert (execution.phase, execution.output, len(execution.updates)) == ("COMPLETED", {"a": 1}, 1)
+    failed = [event for event in await events(client, execution) if event.event_type == STEP_FAILED]
+    assert len(failed) == 1
 
 
 async def test_a_run_whose_end_was_told_is_not_held_any_more() -> None:

@@ -43,7 +43,7 @@ CONSTRUCTS = {
         "call-activity",
         "call-agent",
         "call-agent-files",
-        *("head", "over"),
+        *("head", "over", "over-again"),
         "function",
     ),
     *("human-input", "own-calls", "models", "guarded"),

@@ -70,9 +70,10 @@ class Health:
                 state = self._states.get(request.service, _UNKNOWN)
                 if state != told:
                     yield _Answer(status=state)
-                    told = state
-                if self._closed:
+                    told = state  # and look again: it may have changed while this was sent
+                elif self._closed:
                     return
-                await changed.wait()
+                else:
+                    await changed.wait()
         finally:
             self._watchers.discard(changed)

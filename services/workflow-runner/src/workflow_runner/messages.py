@@ -169,9 +169,20 @@ class HeadMessage(TypedDict):
     arrived. None was told unless said."""
 
 
+class Over(TypedDict):
+    """A run that the server knows to be completed, though Temporal does not: see `workflow_runner.workflow`."""
+
+    output: Any
+    """None if it is too large for a message."""
+    search_attributes: bool
+    """Whether the run may name Stigmer's search attributes."""
+
+
 class LoadAnswer(TypedDict):
     """The run, or why it cannot be run."""
 
+    over: NotRequired[Over]
+    """Says that there is nothing left to run; there is unless said."""
     run: NotRequired[Loaded]
     begin: NotRequired[Begin]
     """Where a recovered run begins; at the beginning unless said."""

@@ -36,6 +36,7 @@ from workflow_runner.messages import (
     LoadAnswer,
     Loaded,
     LoadRequest,
+    Over,
     Resumption,
 )
 from workflow_runner.reporter import Reporter
@@ -101,6 +102,14 @@ class InvokeWorkflow:
         return self._execution.told_checkpoint(int(start))
 
 
+class _OverError(Exception):
+    """The server knows the run to be completed: its last step told so, and Temporal did not take note of that step."""
+
+    def __init__(self, told: Over) -> None:
+        super().__init__("the run is over")
+        self.told = told
+
+
 class _Execution:
     """One run of the workflow type, which may be one of several of an execution."""
 
@@ -127,6 +136,15 @@ class _Execution:
     async def run(self) -> Any:
         try:
             output = await self._output()
+        except _OverError as over:
+            tell(
+                over.told,
+                org=self._invocation.get("org", ""),
+                execution=self._invocation["execution_id"],
+                phase="COMPLETED",
+            )
+            await self._tell_driver()
+            return over.told["output"]
         except WorkflowError as error:
             raise await self._fault(error) from None
         except asyncio.CancelledError:
@@ -248,6 +266,8 @@ class _Execution:
         answer: LoadAnswer = loaded
         # Not the length before: while the server is slow Temporal is given signs of life, which no replay comes by.
         self._loaded_at = None if is_kept else workflow.info().get_current_history_length()
+        if "over" in answer:
+            raise _OverError(answer["over"])
         if "run" not in answer:
             raise WorkflowError.from_dict(answer.get("error", {}))
         if "begin" in answer:
@@ -343,9 +363,12 @@ class _Execution:
                 workflow_id=run,
             )
         finally:
-            told = ""
-            # Meanwhile a later attempt may have come, with another token: it would wait for ever.
-            while (driver := self._driver) is not None and (token := driver["token"]) != told:
-                # Not in the step that led to it: whoever is told may go on at once.
-                await until_it_works(names.TELL_DRIVER, {"execution_id": execution, "token": token})
-                told = token
+            await self._tell_driver()
+
+    async def _tell_driver(self) -> None:
+        execution, told = self._invocation["execution_id"], ""
+        # Meanwhile a later attempt may have come, with another token: it would wait for ever.
+        while (driver := self._driver) is not None and (token := driver["token"]) != told:
+            # Not in the step that led to it: whoever is told may go on at once.
+            await until_it_works(names.TELL_DRIVER, {"execution_id": execution, "token": token})
+            told = token

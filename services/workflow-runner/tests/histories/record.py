@@ -183,6 +183,7 @@ do:
 - b: {try: [{no: {call: http, with: {method: get, endpoint: SITE/missing}}}], catch: {}}
 - c: {set: {token: '${ $secrets.TOKEN }'}}
 """,
+    "over-again": "do:\n- a: {set: {a: 1}}",
     "http": """
 use: {secrets: [TOKEN]}
 do:
@@ -534,12 +535,30 @@ async def _slow(_: Any) -> Response:
     return Response({"slow": True})
 
 
+async def _over_again(text: str, runs: Runs) -> Execution:
+    """Run what is sent a signal when it has told its end, so that Temporal has its step repeated."""
+    execution, started = runs.add(text), asyncio.get_running_loop().create_future()
+
+    async def signalled(_: Execution) -> None:
+        handle = await started
+        await handle.signal(names.SIGNAL, {"id": "late", "name": "late", "payload": None, "at": "2026-01-01T00:00:00Z"})
+
+    runs.peer.when_over = signalled
+    handle = await runs.start(execution)
+    started.set_result(handle)
+    await handle.result()
+    runs.peer.when_over = lambda _: None
+    return execution
+
+
 async def _run(name: str, document: str, runs: Runs, site: Site) -> Execution:
     text = document.replace("SITE", site.url).replace("FOREIGN", _FOREIGN).replace("ONCE", _ONCE)
     if name == "recovered":
         execution = await runs.run(text)
         await (await runs.recover(execution)).result()
         return execution
+    if name == "over-again":
+        return await _over_again(text, runs)
     if name == _DRIVEN:
         return await _driven(text, runs)
     if name in _PUBLISHED:

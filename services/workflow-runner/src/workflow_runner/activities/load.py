@@ -13,7 +13,7 @@ from loguru import logger
 from stigmer_dsl import Problem, compile_tasks, parse
 from stigmer_dsl.errors import DocumentError, WorkflowError
 from stigmer_dsl.model import Workflow
-from stigmer_grpc.errors import RpcError, UnimplementedError
+from stigmer_grpc.errors import FailedPreconditionError, ResourceExhaustedError, RpcError, UnimplementedError
 from stigmer_protos import descriptors
 from stigmer_runner import RUNTIME, StigmerServer, read_value
 from temporalio import activity
@@ -25,16 +25,17 @@ from workflow_runner.activities.catalogs import Catalogs, may_be_had_later
 from workflow_runner.activities.head_start import HeadStart
 from workflow_runner.activities.heartbeat import SERVER_SECONDS, heartbeats
 from workflow_runner.activities.plain_runs import plain_run
-from workflow_runner.activities.report import Reporting, final_refusals
+from workflow_runner.activities.report import QUERY, Reporting, final_refusals
 from workflow_runner.activities.schemas import Schemas
 from workflow_runner.activities.values import Values
 from workflow_runner.checkpoint import begin
-from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest, Report
+from workflow_runner.messages import MOST_BYTES, Limits, LoadAnswer, Loaded, LoadRequest, Over, Report
 from workflow_runner.sizes import size_of
 from workflow_runner.tasks import unsupported
 
 _ATTEMPTS = 4
 """How often functions of catalogs are asked for before the run fails without them."""
+_COMPLETED = 3
 _MOMENT_SECONDS = 0.05
 """A run that takes longer is said to be in progress meanwhile."""
 _END_SECONDS = 5.0
@@ -89,7 +90,7 @@ class Loading:
         async with heartbeats(SERVER_SECONDS), _Beginning(lambda: self._announce(request)) as beginning:
             try:
                 loaded = await self._load(request, beginning)
-                if "end" not in loaded.get("head", ()):
+                if "over" not in loaded and "end" not in loaded.get("head", ()):
                     await beginning.tell()
             except (RpcError, ApplicationError):
                 raise
@@ -101,7 +102,12 @@ class Loading:
 
     async def _load(self, request: LoadRequest, beginning: "_Beginning") -> LoadAnswer:
         with final_refusals():
-            answer, is_plain = await self._asked(request["execution_id"])
+            try:
+                answer, is_plain = await self._asked(request["execution_id"])
+            except FailedPreconditionError:
+                if (over := await self._over(request)) is None:
+                    raise
+                return {"over": over}
         checkpoint = await self._checkpoint(answer)
         names_given = frozenset((*answer.secret_names, *answer.variable_names))
         try:
@@ -167,6 +173,21 @@ class Loading:
         tells = tell_end if info.is_local else None
         head = await self._head_start.of(run, workflow_id=request["workflow_id"], started_at=started_at, tell_end=tells)
         return {"run": run} if head is None else {"run": run, "head": head}
+
+    async def _over(self, request: LoadRequest) -> Over | None:
+        """Return the end of a run that has told the server that it is completed, and is done once more all the same.
+
+        What Temporal did not take note of is repeated: the runner was killed, or a signal came in the same moment.
+        """
+        try:
+            found = await self._server.call(QUERY, "get", {"value": request["execution_id"]})
+        except ResourceExhaustedError:
+            return None
+        status = found.status
+        if status.phase != _COMPLETED or status.temporal_workflow_id != request["workflow_id"]:
+            return None
+        output = None if status.HasField("large_output") else read_value(status.output_value)
+        return {"output": output, "search_attributes": self._searchable()}
 
     async def _asked(self, execution_id: str) -> tuple[Any, bool]:
         """Return the run, and whether the server is one that knows the contract only."""

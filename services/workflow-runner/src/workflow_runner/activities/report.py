@@ -24,7 +24,7 @@ from workflow_runner.messages import Report, TaskRecord
 from workflow_runner.sizes import preview, size_of
 
 _COMMAND = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionCommandController"
-_QUERY = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionQueryController"
+QUERY = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionQueryController"
 _INPUT = "ai.stigmer.agentic.workflowexecution.v1.WorkflowExecutionUpdateStatusInput"
 _CHECKPOINT = "ai.stigmer.runtime.v1.WorkflowCheckpoint"
 _PACKAGE = "ai.stigmer.agentic.workflowexecution.v1"
@@ -84,7 +84,7 @@ class Reporting:
 
     async def _add_known(self, message: Message) -> None:
         """Put the tasks of a report among those that the server has, which forgets what a report leaves out."""
-        found = await self._server.call(_QUERY, "get", {"value": message.execution_id})
+        found = await self._server.call(QUERY, "get", {"value": message.execution_id})
         tasks = {task.task_id: task for task in (*found.status.tasks, *message.status.tasks)}
         del message.status.tasks[:]
         message.status.tasks.extend(tasks.values())

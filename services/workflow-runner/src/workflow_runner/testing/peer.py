@@ -7,7 +7,7 @@ given to nobody to run, and values of the environment are given to nobody but th
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,7 @@ class PeerServer:
         self.values = PeerValues()
         self.children = PeerChildren(self)
         self.agents = PeerAgents()
-        self.when_over: Callable[[Execution], None] = lambda _: None
+        self.when_over: Callable[[Execution], Awaitable[None] | None] = lambda _: None
         """Called when an execution is told to be over, before whoever tells it is answered."""
         self.gives = asyncio.Event()
         """Set unless whoever asks for a run is to wait."""
@@ -210,7 +210,8 @@ class PeerServer:
         async with self._changed:
             self._changed.notify_all()
         if execution.status.phase in _LAST_PHASES:
-            self.when_over(execution)
+            if (doing := self.when_over(execution)) is not None:
+                await doing
             await self.children.ended(execution)
         return descriptors.message_type(_EXECUTION)()
 
