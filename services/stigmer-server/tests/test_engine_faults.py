@@ -153,7 +153,9 @@ def check(subject: Subject, runs: MemoryRuns) -> None:
         assert outcomes, "whoever waits was never told"
     if outcomes:
         first = outcomes[0]
-        assert all(outcome.phase is first.phase for outcome in outcomes)
+        # Only the first is heard. It may be told again, where the answer to it was lost; and another end may be told
+        # after it where the execution has been recovered meanwhile.
+        assert subject.recoveries or all(outcome.phase is first.phase for outcome in outcomes)
         if first.phase is Phase.COMPLETED:
             assert first.execution is not None
             assert first.execution.metadata.id == subject.id
