@@ -212,10 +212,11 @@ def test_commands_without_a_stack_work_on_the_same_database(cli: Cli, tmp_path: 
 def test_watch_lives_through_a_restart_of_the_stack(cli: Cli, tmp_path: Path) -> None:
     assert cli.run("up", "--detach").code == 0
     path = tmp_path / "long.yaml"
-    path.write_text(HEADER.replace("NAME", "long") + "  - rest: {wait: PT6S}\n  - finish: {set: {done: true}}\n")
+    tasks = "  - begin: {set: {n: 1}}\n  - rest: {wait: PT6S}\n  - finish: {set: {done: true}}\n"
+    path.write_text(HEADER.replace("NAME", "long") + tasks)
     identifier = cli.run("run", str(path), "--detach").out.strip()
     watching = cli.start("watch", identifier)
-    wait_until(lambda: "IN_PROGRESS" in cli.run("get", "runs").out, lambda: "the run never began")
+    watching.until_said("begin")
     assert cli.run("down").code == 0
     watching.until_said("connection was lost")
     assert cli.run("up", "--detach").code == 0
