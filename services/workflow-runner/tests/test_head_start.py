@@ -228,6 +228,12 @@ do:
     assert "tok-1234" not in str(execution.updates)
 
 
+async def test_the_symbol_of_a_secret_that_is_not_there_is_shown_to_nobody(runs: Runs) -> None:
+    execution = await runs.run("use: {secrets: [TOKEN]}\ndo:\n- keep: {set: {token: '${ $secrets.TOKEN }'}}")
+    assert execution.output == {"token": "***REDACTED***"}
+    assert len(execution.updates) == 1, "told while it was loaded"
+
+
 async def test_large_first_answers_are_had_once_where_there_is_a_place_for_them(
     start_runner: StartRunner, tmp_path: Any, site: Site
 ) -> None:

@@ -96,7 +96,8 @@ class _Ahead:
         self._makes = calls
         self._deliver = deliver
         self._limits = run["limits"]
-        self._secret_names = frozenset((*run["secret_names"], *run["variable_names"]))
+        self._definition, self._document = compiled(run["definition"])
+        self._secret_names = frozenset((*run["secret_names"], *run["variable_names"], *self._definition.use.secrets))
         self._at = time.time()
         self._give_up = time.monotonic() + _SECONDS
         self._bytes = self._told = 0
@@ -118,19 +119,17 @@ class _Ahead:
     async def go(self, started_at: float, tell_end: TellEnd | None) -> None:
         """Interpret the run until something stands in its way, or it is over; then tell so."""
         run = self._run
-        definition, document = compiled(run["definition"])
-        self._secret_names |= frozenset(definition.use.secrets)
         limits: Limits = {**run["limits"], "max_schema_checks": _MOST_CHECKS}
         evaluator = Evaluator(
             execution_id=run["execution_id"],
-            definition=document,
+            definition=self._document,
             raw=run["input"],
             started_at=started_at,
             secrets=Secrets(names=self._secret_names, nonce=self.head["nonce"]),
-            mode=definition.evaluate.mode,
+            mode=self._definition.evaluate.mode,
         )
         interpreter = Interpreter(
-            workflow=definition, limits=limits, evaluator=evaluator, engine=self, reporter=self._reporter
+            workflow=self._definition, limits=limits, evaluator=evaluator, engine=self, reporter=self._reporter
         )
         try:
             output = await interpreter.execute(data=run["input"], frame=None)
